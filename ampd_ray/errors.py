@@ -1,0 +1,322 @@
+"""Errors that carry their handling.
+
+Every error that this package raises on purpose is an :class:`AmpdError`. Its ``code`` names the case for
+people and programs, its ``handling`` says what the caller does about it (``spec/metadata-db.md`` 5.7), and its
+``details`` hold the facts (block, provider host, table) without secrets. What is not an ``AmpdError`` is a bug
+and handled as fatal.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, ClassVar
+
+
+class Handling(StrEnum):
+    """What to do about an error: the classes of ``spec/metadata-db.md`` 5.7."""
+
+    TRANSIENT = "transient"  # try again until it passes
+    BOUNDED = "bounded"  # try again a few times, then fail
+    FATAL = "fatal"  # trying again cannot help
+    FENCED = "fenced"  # somebody else owns this now: stop, write nothing
+
+
+class AmpdError(Exception):
+    """An expected failure.
+
+    ``message`` is a sentence for a person: it names the thing and the way out, and holds no secret.
+    ``details`` are JSON-able facts for logs and for the job's error JSON.
+    """
+
+    code: ClassVar[str] = "INTERNAL"
+    handling: ClassVar[Handling] = Handling.FATAL
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+    @property
+    def retryable(self) -> bool:
+        """True if the same operation may succeed later."""
+        return self.handling in (Handling.TRANSIENT, Handling.BOUNDED)
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.message, self.details))
+
+
+def _rebuild(cls: type[AmpdError], message: str, details: dict[str, Any]) -> AmpdError:
+    return cls(message, **details)
+
+
+def chain_of(error: BaseException) -> list[str]:
+    """The messages of ``error`` and its causes, outermost first; secrets never reach an error's message."""
+    messages: list[str] = []
+    current: BaseException | None = error
+    while current is not None and len(messages) < 16:
+        text = str(current) or type(current).__name__
+        messages.append(text if isinstance(current, AmpdError) else f"{type(current).__name__}: {text}")
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return messages
+
+
+# -- the command line and the configuration -------------------------------------------------------------------
+
+
+class UsageError(AmpdError):
+    """The command line is wrong."""
+
+    code = "USAGE"
+    exit_code = 2
+
+
+class ConfigError(AmpdError):
+    """The configuration is wrong; the message lists every problem."""
+
+    code = "INVALID_CONFIG"
+
+
+class InvalidName(AmpdError):
+    """A node id, namespace, dataset, provider or table name breaks its rule."""
+
+    code = "INVALID_NAME"
+
+
+class InvalidRange(AmpdError):
+    """A block range cannot be parsed, is empty or reversed, or lies beyond the head."""
+
+    code = "INVALID_RANGE"
+
+
+class NotFound(AmpdError):
+    """The named job, dataset, provider or worker does not exist."""
+
+    code = "NOT_FOUND"
+
+
+# -- identity ---------------------------------------------------------------------------------------------------
+
+
+class NodeInUse(AmpdError):
+    """Another live process holds this Node ID."""
+
+    code = "NODE_IN_USE"
+    exit_code = 3
+
+
+class Fenced(AmpdError):
+    """A lease or the node was taken by somebody else."""
+
+    code = "FENCED"
+    handling = Handling.FENCED
+    exit_code = 3
+
+
+# -- the metadata database --------------------------------------------------------------------------------------
+
+
+class DatabaseUnavailable(AmpdError):
+    """The database did not answer, or answered with a transient error (``spec/metadata-db.md`` 1.8)."""
+
+    code = "DATABASE_UNAVAILABLE"
+    handling = Handling.TRANSIENT
+
+
+class CommitUnknown(DatabaseUnavailable):
+    """The connection broke during COMMIT: look before trying again (``spec/metadata-db.md`` 1.9)."""
+
+    code = "COMMIT_UNKNOWN"
+
+
+class SchemaMismatch(AmpdError):
+    """The database is not migrated, or not of a version that we know; the message lists the differences."""
+
+    code = "SCHEMA_MISMATCH"
+
+
+class NotUtc(AmpdError):
+    """The session's time zone is not UTC (``spec/metadata-db.md`` 1.2)."""
+
+    code = "DATABASE_NOT_UTC"
+
+
+class JobConflict(AmpdError):
+    """The job is active with another descriptor, or not in a state that allows the request."""
+
+    code = "ACTIVE_JOB_CONFLICT"
+
+
+class WorkerNotAvailable(AmpdError):
+    """No live worker matches the selector."""
+
+    code = "WORKER_NOT_AVAILABLE"
+
+
+class SchedulerError(AmpdError):
+    """No worker is alive at all."""
+
+    code = "SCHEDULER_ERROR"
+
+
+class Overlap(AmpdError):
+    """Somebody committed these blocks first: drop ours and plan again."""
+
+    code = "OVERLAP"
+    handling = Handling.TRANSIENT
+
+
+# -- providers --------------------------------------------------------------------------------------------------
+
+
+class ProviderError(AmpdError):
+    """A JSON-RPC provider failed. ``details`` carry ``provider``, ``host`` and, where known, ``block``."""
+
+    code = "RPC_ERROR"
+    handling = Handling.BOUNDED
+
+
+class ProviderUnreachable(ProviderError):
+    """Connection refused, reset or timed out, HTTP 408/425/5xx, or -32603."""
+
+    code = "RPC_UNREACHABLE"
+    handling = Handling.TRANSIENT
+
+
+class RateLimited(ProviderError):
+    """HTTP 429 or its JSON-RPC spellings; ``details["retry_after"]`` in seconds where the provider said so."""
+
+    code = "RPC_RATE_LIMITED"
+    handling = Handling.TRANSIENT
+
+
+class ResponseTooLarge(ProviderError):
+    """The batch or its answer is too large: ask for less at once."""
+
+    code = "RPC_TOO_LARGE"
+
+
+class ProviderRefused(ProviderError):
+    """HTTP 401 or 403: the credentials do not work."""
+
+    code = "RPC_REFUSED"
+
+
+class MethodMissing(ProviderError):
+    """-32601: the provider does not have this method."""
+
+    code = "RPC_METHOD_MISSING"
+
+
+class MalformedResponse(ProviderError):
+    """HTML, truncated or otherwise wrong JSON, wrong or missing ids."""
+
+    code = "RPC_MALFORMED"
+
+
+class BlockUnavailable(ProviderError):
+    """``null`` for a block or its receipts."""
+
+    code = "RPC_BLOCK_UNAVAILABLE"
+
+
+class ReorgDuringFetch(ProviderError):
+    """A block and its receipts come from two branches: fetch both again."""
+
+    code = "RPC_REORG_DURING_FETCH"
+    handling = Handling.TRANSIENT
+
+
+class DataFault(ProviderError):
+    """A block or its receipts contradict themselves (``spec/data.md`` 2.3)."""
+
+    code = "DATA_FAULT"
+
+
+class WrongChain(AmpdError):
+    """The provider serves another chain than the dataset's network."""
+
+    code = "WRONG_CHAIN"
+
+
+class ProviderMissing(AmpdError):
+    """No usable provider for this kind and network."""
+
+    code = "PROVIDER_NOT_FOUND"
+    handling = Handling.BOUNDED
+
+
+class ValueOverflow(AmpdError):
+    """A value does not fit its column (``spec/data.md`` 1.6)."""
+
+    code = "VALUE_OVERFLOW"
+
+
+# -- stores and files -------------------------------------------------------------------------------------------
+
+
+class StoreError(AmpdError):
+    """A data, manifest or provider directory cannot be read or written."""
+
+    code = "STORE_ERROR"
+    handling = Handling.BOUNDED
+
+
+class StoreFull(StoreError):
+    """No space left, or over quota."""
+
+    code = "STORE_FULL"
+
+
+class ObjectExists(AmpdError):
+    """A write-once object is there already with other content."""
+
+    code = "OBJECT_EXISTS"
+
+
+class ObjectMissing(AmpdError):
+    """A registered object is not in the store."""
+
+    code = "OBJECT_MISSING"
+
+
+# -- jobs -------------------------------------------------------------------------------------------------------
+
+
+class InvalidManifest(AmpdError):
+    """The manifest is absent, unreadable or not of a kind that we run."""
+
+    code = "GET_DATASET"
+
+
+class ActorLost(AmpdError):
+    """An extractor or writer actor, or its Ray node, died."""
+
+    code = "ACTOR_LOST"
+    handling = Handling.TRANSIENT
+
+
+class OutOfMemory(ActorLost):
+    """A Ray task was killed for memory: ask for fewer blocks at once."""
+
+    code = "OUT_OF_MEMORY"
+
+
+class JobFailed(AmpdError):
+    """A step of a job failed for good.
+
+    ``step`` is the code of ``spec/metadata-db.md`` 5.7; whether it is an ERROR or a FATAL follows from the cause.
+    """
+
+    def __init__(self, message: str, *, step: str, retryable: bool, **details: Any) -> None:
+        super().__init__(message, step=step, retryable=retryable, **details)
+        self.step = step
+        self._retryable = retryable
+
+    @property
+    def retryable(self) -> bool:
+        """True: the row becomes ERROR; false: FATAL."""
+        return self._retryable
