@@ -1,0 +1,185 @@
+"""The JSON of a node, typed: just the fields that the three tables and their checks need.
+
+Every field may be absent (nodes differ), so absence is ``None`` and is judged where the row is built, with the
+block and transaction named. Quantities are hex text as a rule, JSON numbers from a few nodes. The structs are not
+tracked by the garbage collector: they form trees, and a block has thousands of them.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from ampd_ray.errors import DataFault
+
+Quantity = str | int | None
+
+_HEX_QUANTITY = re.compile(r"0[xX][0-9a-fA-F]+")
+
+
+class RpcAccess(msgspec.Struct, gc=False, rename="camel"):
+    """An access list entry (EIP-2930)."""
+
+    address: str | None = None
+    storage_keys: list[str] | None = None
+
+
+class RpcAuthorization(msgspec.Struct, gc=False, rename="camel"):
+    """An authorization list entry (EIP-7702); ``v`` is an old spelling of ``y_parity``."""
+
+    chain_id: Quantity = None
+    address: str | None = None
+    nonce: Quantity = None
+    y_parity: Quantity = None
+    v: Quantity = None
+    r: Quantity = None
+    s: Quantity = None
+
+
+class RpcTransaction(msgspec.Struct, gc=False, rename="camel"):
+    """A transaction object of ``eth_getBlockByNumber(n, true)``.
+
+    The last three fields are those of OP deposits (type 0x7e); no table stores them, inline verification uses them.
+    """
+
+    hash: str | None = None
+    type: Quantity = None
+    sender: str | None = msgspec.field(default=None, name="from")
+    to: str | None = None
+    nonce: Quantity = None
+    gas: Quantity = None
+    gas_price: Quantity = None
+    max_fee_per_gas: Quantity = None
+    max_priority_fee_per_gas: Quantity = None
+    max_fee_per_blob_gas: Quantity = None
+    value: Quantity = None
+    input: str | None = None
+    chain_id: Quantity = None
+    v: Quantity = None
+    y_parity: Quantity = None
+    r: Quantity = None
+    s: Quantity = None
+    block_hash: str | None = None
+    transaction_index: Quantity = None
+    access_list: list[RpcAccess] | None = None
+    blob_versioned_hashes: list[str] | None = None
+    authorization_list: list[RpcAuthorization] | None = None
+    source_hash: str | None = None
+    mint: Quantity = None
+    is_system_tx: bool | None = None
+
+
+class RpcLog(msgspec.Struct, gc=False, rename="camel"):
+    """A log object of a receipt."""
+
+    address: str | None = None
+    topics: list[str] | None = None
+    data: str | None = None
+    block_number: Quantity = None
+    block_hash: str | None = None
+    transaction_hash: str | None = None
+    transaction_index: Quantity = None
+    log_index: Quantity = None
+    removed: bool | None = None
+
+
+class RpcReceipt(msgspec.Struct, gc=False, rename="camel"):
+    """A receipt of ``eth_getBlockReceipts`` or ``eth_getTransactionReceipt``; the deposit fields are the OP stack's."""
+
+    transaction_hash: str | None = None
+    transaction_index: Quantity = None
+    block_hash: str | None = None
+    cumulative_gas_used: Quantity = None
+    status: Quantity = None
+    root: str | None = None
+    logs: list[RpcLog] | None = None
+    deposit_nonce: Quantity = None
+    deposit_receipt_version: Quantity = None
+
+
+class RpcHead(msgspec.Struct, gc=False, rename="camel"):
+    """The few header fields that following the head needs; parses ``eth_getBlockByNumber(tag, false)`` and headers."""
+
+    number: Quantity = None
+    hash: str | None = None
+    parent_hash: str | None = None
+    timestamp: Quantity = None
+
+
+class RpcBlock(RpcHead, gc=False, rename="camel"):
+    """A block object with full transactions; a list of hashes parses too, and is refused where it is used."""
+
+    sha3_uncles: str | None = None
+    miner: str | None = None
+    state_root: str | None = None
+    transactions_root: str | None = None
+    receipts_root: str | None = None
+    logs_bloom: str | None = None
+    difficulty: Quantity = None
+    total_difficulty: Quantity = None
+    gas_limit: Quantity = None
+    gas_used: Quantity = None
+    extra_data: str | None = None
+    mix_hash: str | None = None
+    nonce: str | None = None
+    base_fee_per_gas: Quantity = None
+    withdrawals_root: str | None = None
+    blob_gas_used: Quantity = None
+    excess_blob_gas: Quantity = None
+    parent_beacon_block_root: str | None = None
+    requests_hash: str | None = None
+    transactions: list[RpcTransaction | str] | None = None
+
+
+class BlockAndReceipts(msgspec.Struct, gc=False):
+    """One fetched block. ``receipts`` are in the order of its transactions; empty where none were needed."""
+
+    block: RpcBlock
+    receipts: list[RpcReceipt]
+
+    @property
+    def transactions(self) -> list[RpcTransaction]:
+        """The full transactions. Raises DataFault if the node sent hashes only, or none at all."""
+        return full_transactions(self.block)
+
+
+BLOCK: msgspec.json.Decoder[RpcBlock | None] = msgspec.json.Decoder(RpcBlock | None)
+HEAD: msgspec.json.Decoder[RpcHead | None] = msgspec.json.Decoder(RpcHead | None)
+RECEIPT: msgspec.json.Decoder[RpcReceipt | None] = msgspec.json.Decoder(RpcReceipt | None)
+RECEIPTS: msgspec.json.Decoder[list[RpcReceipt | None] | None] = msgspec.json.Decoder(list[RpcReceipt | None] | None)
+
+
+def full_transactions(block: RpcBlock) -> list[RpcTransaction]:
+    """The transactions of ``block`` as objects. Raises DataFault if they are missing or only hashes."""
+    if block.transactions is None:
+        raise DataFault(f"block {block.number}: no list of transactions", block=block.number, field="transactions")
+    full = [tx for tx in block.transactions if not isinstance(tx, str)]
+    if len(full) != len(block.transactions):
+        raise DataFault(
+            f"block {block.number}: the node sent transaction hashes instead of transactions; "
+            "ask with eth_getBlockByNumber(n, true)",
+            block=block.number,
+            field="transactions",
+        )
+    return full
+
+
+def quantity(value: Quantity) -> int:
+    """The number that ``value`` spells: 0x hex, padded or not, any case, or a JSON number. Raises ValueError."""
+    if isinstance(value, str) and _HEX_QUANTITY.fullmatch(value):
+        return int(value, 16)
+    if isinstance(value, int) and value >= 0:
+        return value
+    raise ValueError(f"not a quantity: {str(value)[:80]!r}")
+
+
+def in_order(receipts: list[RpcReceipt]) -> list[RpcReceipt]:
+    """``receipts`` by ``transactionIndex`` (data.md 2.2); as they came if an index is missing or unreadable."""
+    try:
+        positions = [quantity(receipt.transaction_index) for receipt in receipts]
+    except ValueError:
+        return receipts
+    if all(a < b for a, b in zip(positions, positions[1:], strict=False)):
+        return receipts
+    return [receipt for _, receipt in sorted(zip(positions, receipts, strict=True), key=lambda pair: pair[0])]
