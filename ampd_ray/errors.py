@@ -132,6 +132,18 @@ class CommitUnknown(DatabaseUnavailable):
     code = "COMMIT_UNKNOWN"
 
 
+class DatabaseRefused(AmpdError):
+    """No such database, no such user, wrong password: trying again cannot help."""
+
+    code = "DATABASE_REFUSED"
+
+
+class DatabaseFault(AmpdError):
+    """A statement failed for a reason that trying again does not cure."""
+
+    code = "DATABASE_FAULT"
+
+
 class SchemaMismatch(AmpdError):
     """The database is not migrated, or not of a version that we know; the message lists the differences."""
 
@@ -281,6 +293,21 @@ class ObjectMissing(AmpdError):
     """A registered object is not in the store."""
 
     code = "OBJECT_MISSING"
+
+
+# -- bugs and accidents ------------------------------------------------------------------------------------------
+
+
+class Unexpected(AmpdError):
+    """An exception that nobody foresaw; Amp's code for it is ``PANIC`` (``spec/metadata-db.md`` 5.7)."""
+
+    code = "PANIC"
+    handling = Handling.BOUNDED
+
+    @classmethod
+    def of(cls, error: BaseException) -> Unexpected:
+        """Wrap ``error``; its text may hold anything, so only its type is kept."""
+        return cls(f"unexpected {type(error).__name__}; the log has the details. Please report it.")
 
 
 # -- jobs -------------------------------------------------------------------------------------------------------
