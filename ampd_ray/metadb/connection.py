@@ -1,0 +1,267 @@
+"""Sessions to the metadata database: pooled ones, transactions, and dedicated ones (``spec/metadata-db.md`` 1).
+
+Every session speaks UTC, UTF-8 and ISO dates, bounds its statements, keeps its socket alive, and is checked for its
+time zone before anybody sees it. What psycopg raises inside ``connection``, ``transaction`` and ``session`` leaves
+as an ``AmpdError`` that names host and database, never the DSN.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
+from psycopg.rows import namedtuple_row
+from psycopg_pool import AsyncConnectionPool
+
+from ampd_ray.errors import CommitUnknown, ConfigError, DatabaseFault, DatabaseUnavailable, NotUtc
+from ampd_ray.metadb.faults import classify
+from ampd_ray.metadb.queries import load
+
+__all__ = ["Connection", "Database", "Limits", "bounded", "classify"]
+
+Connection = psycopg.AsyncConnection[Any]
+T = TypeVar("T")
+
+_SQL: Final = load(__file__)
+_log: Final = logging.getLogger(__name__)
+
+OPEN_WITHIN: Final = timedelta(seconds=60)
+CONNECT_TIMEOUT: Final = timedelta(seconds=5)
+ACQUIRE_TIMEOUT: Final = timedelta(seconds=5)
+STATEMENT_TIMEOUT: Final = timedelta(seconds=30)
+CLOSE_TIMEOUT: Final = timedelta(seconds=5)
+_RETRY_PAUSE: Final = timedelta(milliseconds=250)
+_RETRY_PAUSE_MAX: Final = timedelta(seconds=3)
+
+_SESSION: Final = {
+    "timezone": "UTC",
+    "DateStyle": "ISO,MDY",
+    "search_path": "public",
+    "statement_timeout": f"{STATEMENT_TIMEOUT.seconds}s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+_CLIENT: Final = {
+    "client_encoding": "UTF8",
+    "keepalives": "1",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long one transaction may run a statement, wait for a lock, and sit idle."""
+
+    statement: timedelta = timedelta(seconds=10)
+    lock: timedelta = timedelta(seconds=3)
+    idle: timedelta = timedelta(seconds=30)
+
+
+class Database:
+    """The metadata database behind ``url``; holds no connection until ``open``.
+
+    Pool figures as in Amp: ``pool_size`` at most, ``min_connections`` kept (default a quarter, at least 1), each
+    renewed after ``max_lifetime`` and closed after ``idle_timeout``. Raises ConfigError for a ``url`` that libpq
+    cannot read.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        application_name: str = "ampd-ray",
+        pool_size: int = 10,
+        min_connections: int | None = None,
+        max_lifetime: timedelta = timedelta(seconds=1800),
+        idle_timeout: timedelta = timedelta(seconds=600),
+    ) -> None:
+        given = _read(url)
+        options = " ".join(f"-c {key}={value}" for key, value in _SESSION.items())
+        own = _CLIENT | {
+            "application_name": application_name,
+            "connect_timeout": str(given.get("connect_timeout") or CONNECT_TIMEOUT.seconds),
+            # Ours come last: of two values for one setting the server takes the last.
+            "options": f"{given.get('options') or ''} {options}".strip(),
+        }
+        self._conninfo = make_conninfo(url, **own)
+        host = given.get("host") or given.get("hostaddr") or "localhost"
+        self.name = f"{host}:{given.get('port') or 5432}/{given.get('dbname') or given.get('user') or ''}"
+        self._pool_args: dict[str, Any] = {
+            "min_size": min(pool_size, max(1, min_connections or math.ceil(pool_size / 4))),
+            "max_size": pool_size,
+            "timeout": ACQUIRE_TIMEOUT.total_seconds(),
+            "max_lifetime": max_lifetime.total_seconds(),
+            "max_idle": idle_timeout.total_seconds(),
+        }
+        self._pool: AsyncConnectionPool[Connection] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Database {self.name}>"
+
+    async def open(self, within: timedelta = OPEN_WITHIN) -> None:
+        """Open the pool; transient trouble is tried again for ``within``.
+
+        Raises DatabaseUnavailable when it lasts longer; DatabaseRefused and NotUtc at once.
+        """
+        await self.reach(within)
+        self._pool = AsyncConnectionPool(
+            self._conninfo,
+            name="ampd-ray",
+            kwargs=_CONNECT,
+            configure=self._check_session,
+            check=AsyncConnectionPool.check_connection,
+            open=False,
+            **self._pool_args,
+        )
+        await self._pool.open()
+
+    async def close(self) -> None:
+        """Close the pool and its connections."""
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            await pool.close(timeout=CLOSE_TIMEOUT.total_seconds())
+
+    async def reach(self, within: timedelta = OPEN_WITHIN) -> None:
+        """Prove that a session can be had, waiting up to ``within`` for a database that is not there yet."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        pause = _RETRY_PAUSE
+        while True:
+            try:
+                await (await self.connect_session()).close()
+            except DatabaseUnavailable as error:
+                left = within.total_seconds() - (loop.time() - started)
+                if left <= pause.total_seconds():
+                    message = f"{error.message} (tried for {loop.time() - started:.0f} s). Is Postgres running?"
+                    raise DatabaseUnavailable(message, **error.details) from error
+                _log.warning("%s; trying again for %.0f s", error.message, left)
+            else:
+                return
+            await asyncio.sleep(pause.total_seconds())
+            pause = min(pause * 2, _RETRY_PAUSE_MAX)
+
+    async def connect_session(self) -> Connection:
+        """A session of its own outside the pool, in autocommit: for locks, heartbeats and LISTEN. The caller closes it.
+
+        One attempt; raises DatabaseUnavailable, DatabaseRefused or NotUtc.
+        """
+        with self.translated():
+            conn: Connection = await psycopg.AsyncConnection.connect(self._conninfo, **_CONNECT)
+            try:
+                await bounded(conn, self._check_session(conn), CONNECT_TIMEOUT)
+            except BaseException:
+                await conn.close()
+                raise
+            return conn
+
+    @contextlib.asynccontextmanager
+    async def session(self) -> AsyncIterator[Connection]:
+        """``connect_session`` for the length of a block."""
+        conn = await self.connect_session()
+        try:
+            with self.translated():
+                yield conn
+        finally:
+            await conn.close()
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A pooled session in autocommit: each statement is a transaction of its own."""
+        if self._pool is None:
+            raise DatabaseFault(f"{self!r} is not open")
+        with self.translated():
+            async with self._pool.connection() as conn:
+                yield conn
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, limits: Limits | None = None) -> AsyncIterator[Connection]:
+        """One READ COMMITTED transaction on a pooled session, committed at the end of the block.
+
+        Raises CommitUnknown when the connection broke during COMMIT: nobody knows whether it happened.
+        """
+        limits = limits or Limits()
+        async with self.connection() as conn:
+            committing = False
+            try:
+                async with conn.transaction():
+                    await conn.execute(_SQL["limit_transaction"], _milliseconds(limits))
+                    yield conn
+                    if conn.info.transaction_status == TransactionStatus.INERROR:
+                        raise DatabaseFault("a failed statement was swallowed inside a transaction")
+                    committing = True
+            except psycopg.Error as error:
+                # An ERROR leaves the session alive and means a roll-back; a lost session means nothing.
+                if committing and conn.closed:
+                    message = f"the metadata database at {self.name} was lost during COMMIT"
+                    raise CommitUnknown(message) from error
+                raise
+
+    @contextlib.contextmanager
+    def translated(self) -> Iterator[None]:
+        """Inside, psycopg's errors leave as AmpdErrors that name this database."""
+        try:
+            yield
+        except psycopg.Error as error:
+            raise classify(error, self.name) from error
+
+    async def _check_session(self, conn: Connection) -> None:
+        row = await (await conn.execute(_SQL["time_zone"])).fetchone()
+        if row is None or row.zone != "UTC":
+            raise NotUtc(
+                f"the metadata database at {self.name} gives us sessions in time zone {row and row.zone}, not UTC: "
+                "a pooler or a role setting overrides ours. Connect directly, or set timezone to UTC there."
+            )
+
+
+_CONNECT: Final[dict[str, Any]] = {
+    "autocommit": True,
+    # Server-side prepared statements break behind transaction poolers, and our statements are rare.
+    "prepare_threshold": None,
+    "row_factory": namedtuple_row,
+}
+
+
+async def bounded(conn: Connection, work: Coroutine[Any, Any, T], limit: timedelta) -> T:
+    """The result of ``work`` on ``conn``, or DatabaseUnavailable after ``limit``.
+
+    A session that did not answer is closed at once, since asking a dead server to cancel takes seconds itself.
+    """
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({task}, timeout=limit.total_seconds())
+        if task.done():
+            return task.result()
+        raise DatabaseUnavailable(f"the metadata database did not answer within {limit.total_seconds():g} s")
+    finally:
+        if not task.done():
+            await conn.close()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def _read(url: str) -> dict[str, Any]:
+    try:
+        return dict(conninfo_to_dict(url))
+    except psycopg.ProgrammingError:
+        # libpq quotes the text, password and all.
+        message = "`metadata_db.url` is not a Postgres URL, such as postgresql://user:password@host:5432/database"
+        raise ConfigError(message) from None
+
+
+def _milliseconds(limits: Limits) -> dict[str, str]:
+    spans = {"statement": limits.statement, "lock": limits.lock, "idle": limits.idle}
+    return {name: f"{span // timedelta(milliseconds=1)}ms" for name, span in spans.items()}

@@ -1,0 +1,10 @@
+-- name: time_zone
+-- The session's time zone, which must be UTC.
+select current_setting('timezone') as zone;
+
+-- name: limit_transaction
+-- Bound how long this transaction may wait, run and idle, and make its commit durable.
+select set_config('statement_timeout', %(statement)s, true),
+       set_config('lock_timeout', %(lock)s, true),
+       set_config('idle_in_transaction_session_timeout', %(idle)s, true),
+       set_config('synchronous_commit', 'on', true);

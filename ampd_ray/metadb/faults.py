@@ -1,0 +1,74 @@
+"""What a psycopg error means: try again, go on elsewhere, or give up (``spec/metadata-db.md`` 1.8, 1.9)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import psycopg
+
+from ampd_ray.errors import (
+    AmpdError,
+    DatabaseFault,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    SchemaMismatch,
+)
+
+_TRANSIENT_CLASSES: Final = ("08", "53")
+_TRANSIENT: Final = frozenset(
+    {
+        "40001",  # serialization failure
+        "40P01",  # deadlock
+        "55P03",  # lock timeout
+        "57014",  # statement timeout
+        "57P01",  # shutdown by the administrator
+        "57P02",  # crash of another session
+        "57P03",  # starting up or shutting down
+        "57P05",  # idle session timeout
+        "25P03",  # idle in transaction timeout
+    }
+)
+_UNKNOWN_OBJECTS: Final = frozenset({"42P01", "42703", "3F000"})  # table, column, schema
+
+# libpq gives no SQLSTATE for a connection that never was, only the server's sentence.
+_REFUSALS: Final = (
+    (re.compile(r'database "[^"]*" does not exist'), "there is no such database: create it, or correct the name"),
+    (re.compile(r"password authentication failed"), "the user or the password is wrong"),
+    (re.compile(r"no password supplied|password missing"), "it asks for a password"),
+    (re.compile(r'role "[^"]*" does not exist|Peer authentication failed'), "there is no such user"),
+    (re.compile(r"no pg_hba.conf entry|not permitted to log in|permission denied for database"), "access is denied"),
+    (re.compile(r"does not support SSL"), "it has no TLS, which the sslmode of the URL requires"),
+    (re.compile(r"unsupported startup parameter"), "a pooler in between refuses session options: connect directly"),
+)
+
+
+def classify(error: psycopg.Error, where: str) -> AmpdError:
+    """The error to raise for ``error`` from the database ``where`` ("host:port/name"; never a DSN)."""
+    state = error.sqlstate
+    place = f"the metadata database at {where}"
+    if state is None:
+        return _without_state(error, place)
+    if state in _TRANSIENT or state.startswith(_TRANSIENT_CLASSES):
+        return DatabaseUnavailable(f"{place}: {_sentence(error)}", sqlstate=state)
+    if state in _UNKNOWN_OBJECTS:
+        return SchemaMismatch(f"{place} is not migrated: {_sentence(error)}. Run `ampd migrate`.", sqlstate=state)
+    return DatabaseFault(f"{place}: {_sentence(error)}", sqlstate=state)
+
+
+def _without_state(error: psycopg.Error, place: str) -> AmpdError:
+    """An error that did not come from a statement: no connection, a broken one, or our misuse of psycopg."""
+    text = str(error)
+    for pattern, reason in _REFUSALS:
+        if pattern.search(text):
+            return DatabaseRefused(f"{place} refused us: {reason} (`metadata_db.url`).")
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return DatabaseUnavailable(f"{place} does not answer: {_sentence(error)}")
+    return DatabaseFault(f"{place}: {_sentence(error)}")
+
+
+def _sentence(error: psycopg.Error) -> str:
+    """The first line of the error, without psycopg's and libpq's preambles."""
+    text = error.diag.message_primary or str(error) or type(error).__name__
+    line = text.strip().splitlines()[0]
+    return re.sub(r"^(connection failed: )?(connection to server [^\n]*? failed: )?", "", line).rstrip(".")
