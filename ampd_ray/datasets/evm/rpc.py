@@ -8,8 +8,10 @@ tracked by the garbage collector: they form trees, and a block has thousands of 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from ampd_ray.errors import DataFault
 
@@ -62,7 +64,7 @@ class RpcTransaction(msgspec.Struct, gc=False, rename="camel"):
     s: Quantity = None
     block_hash: str | None = None
     transaction_index: Quantity = None
-    access_list: list[RpcAccess] | None = None
+    access_list: list[RpcAccess] | UnsetType | None = UNSET  # null is an empty list, absence is not
     blob_versioned_hashes: list[str] | None = None
     authorization_list: list[RpcAuthorization] | None = None
     source_hash: str | None = None
@@ -180,6 +182,6 @@ def in_order(receipts: list[RpcReceipt]) -> list[RpcReceipt]:
         positions = [quantity(receipt.transaction_index) for receipt in receipts]
     except ValueError:
         return receipts
-    if all(a < b for a, b in zip(positions, positions[1:], strict=False)):
+    if all(a < b for a, b in pairwise(positions)):
         return receipts
     return [receipt for _, receipt in sorted(zip(positions, receipts, strict=True), key=lambda pair: pair[0])]
