@@ -220,7 +220,7 @@ def plain_resolve(held: list[Segment]) -> tuple[list[Segment], list[Segment] | N
 
 @settings(max_examples=400)
 @given(any_files, st.randoms(use_true_random=False))
-def test_the_fast_resolve_equals_the_plain_one_in_any_order(held: list[Segment], random: object) -> None:
+def test_the_fast_resolve_equals_the_plain_one_in_any_order(held: list[Segment], random: Random) -> None:
     plain = plain_resolve(held)
     random.shuffle(held)
     chain = resolve(held)
