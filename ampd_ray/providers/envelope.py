@@ -1,0 +1,101 @@
+"""The JSON-RPC 2.0 envelope: calls into request bytes, answer bytes into replies whose results stay unparsed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from ampd_ray.providers.failures import Failed, not_json
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One JSON-RPC call. ``decode`` makes the value of the result's bytes; ``block`` is for messages."""
+
+    method: str
+    params: list[Any]
+    decode: Callable[[msgspec.Raw], T]
+    block: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What goes over the wire at once: one call, or a batch if ``batch``; ``ids`` in the order of its calls."""
+
+    payload: bytes
+    ids: tuple[int, ...]
+    batch: bool
+
+
+class Reply(msgspec.Struct, gc=False):
+    """One reply; ``result`` and ``error`` are empty where the key is absent."""
+
+    id: int | str | None = None
+    result: msgspec.Raw = msgspec.Raw(b"")
+    error: msgspec.Raw = msgspec.Raw(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The replies of one message of ``size`` bytes; ``retry_after`` in seconds, from its HTTP header."""
+
+    replies: Sequence[Reply]
+    batch: bool
+    size: int
+    retry_after: float | None = None
+
+
+_one = msgspec.json.Decoder(Reply)
+_many = msgspec.json.Decoder(list[Reply])
+_any = msgspec.json.Decoder()
+
+
+def encode(calls: Sequence[Call[Any]], ids: Sequence[int]) -> Request:
+    """One call alone, several as a batch."""
+    bodies = [
+        {"jsonrpc": "2.0", "id": number, "method": call.method, "params": call.params}
+        for number, call in zip(ids, calls, strict=True)
+    ]
+    batch = len(bodies) > 1
+    return Request(msgspec.json.encode(bodies if batch else bodies[0]), tuple(ids), batch)
+
+
+def decode(body: bytes | bytearray, retry_after: float | None = None) -> Answer:
+    """Parse a message. Raises ``msgspec.DecodeError``."""
+    batch = body[:64].lstrip()[:1] == b"["
+    replies = _many.decode(body) if batch else [_one.decode(body)]
+    return Answer(replies, batch, len(body), retry_after)
+
+
+def decode_or_fail(body: bytes, retry_after: float | None = None) -> Answer:
+    """As :func:`decode`; raises ``Failed``, which says what the body looks like."""
+    try:
+        return decode(body, retry_after)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Failed(not_json(body)) from None
+
+
+def is_null(raw: msgspec.Raw) -> bool:
+    """True for a literal ``null``."""
+    view = memoryview(raw)
+    return len(view) == 4 and view.tobytes() == b"null"
+
+
+def is_absent(raw: msgspec.Raw) -> bool:
+    """True if the key was not there."""
+    return len(memoryview(raw)) == 0
+
+
+def is_present(raw: msgspec.Raw) -> bool:
+    """True if the key was there with a value."""
+    return not is_absent(raw) and not is_null(raw)
+
+
+def loosely(raw: msgspec.Raw) -> Any:
+    """An error object in whatever form."""
+    return _any.decode(raw)

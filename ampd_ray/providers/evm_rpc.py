@@ -1,0 +1,230 @@
+"""Blocks and receipts of one EVM network from one JSON-RPC provider (``spec/data.md`` 2)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from ampd_ray.chain.ranges import Span
+from ampd_ray.datasets.evm.checks import check, needs_receipts
+from ampd_ray.datasets.evm.rpc import BLOCK, HEAD, BlockAndReceipts, RpcBlock, RpcReceipt, full_transactions, quantity
+from ampd_ray.errors import DataFault, ProviderError, ReorgDuringFetch, WrongChain
+from ampd_ray.providers.endpoint import Endpoint
+from ampd_ray.providers.envelope import Call
+from ampd_ray.providers.http import HttpTransport
+from ampd_ray.providers.ipc import ipc_transport
+from ampd_ray.providers.limits import Limiter, Timing
+from ampd_ray.providers.receipts import ReceiptFetcher
+from ampd_ray.providers.registry import ProviderConfig
+from ampd_ray.providers.requests import Requester, SourceStats, Transport
+from ampd_ray.providers.ws import ws_transport
+
+Integrity = Literal["strict", "basic"]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The block at a tag; hashes are 32 raw bytes, ``timestamp`` Unix seconds."""
+
+    number: int
+    hash: bytes
+    parent_hash: bytes
+    timestamp: int
+
+
+class EvmRpcSource:
+    """A source of checked blocks. Calls may overlap; all of them pass one limiter.
+
+    ``integrity`` overrides the provider's own level. With ``expected_chain_id``, :meth:`start` refuses another chain.
+    """
+
+    def __init__(
+        self,
+        config: ProviderConfig,
+        *,
+        integrity: Integrity | None = None,
+        expected_chain_id: int | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        self._timing = timing or Timing()
+        self._network = config.network
+        self._level: Integrity = integrity or config.ampd_ray.integrity
+        self._expected_chain_id = expected_chain_id
+        self._endpoint = Endpoint.of(config)
+        self._transport = open_transport(self._endpoint, config.timeout_secs)
+        limiter = Limiter(config.rate_limit_per_minute, config.concurrent_request_limit, self._timing)
+        self._requester = Requester(
+            self._endpoint, self._transport, limiter, batch_size=config.rpc_batch_size, timing=self._timing
+        )
+        self._receipts = ReceiptFetcher(self._requester, per_transaction=config.fetch_receipts_per_tx)
+
+    async def start(self) -> None:
+        """Make the first call. Raises ``WrongChain``, or a ``ProviderError`` if the provider cannot be used."""
+        found = await self.chain_id()
+        if self._expected_chain_id not in (None, found):
+            raise WrongChain(
+                f"provider {self._endpoint.provider} at {self._endpoint.host} serves chain {found}, but "
+                f"{self._network} is chain {self._expected_chain_id}. Correct the network or the url in its file.",
+                provider=self._endpoint.provider,
+                host=self._endpoint.host,
+                network=self._network,
+                chain_id=found,
+            )
+
+    async def chain_id(self) -> int:
+        """What the provider says now. Raises ``ProviderError``."""
+        return await self._requester.one(Call("eth_chainId", [], _decode_quantity))
+
+    async def head(self, tag: Literal["latest", "finalized"]) -> Head:
+        """The block that the provider serves under ``tag``. Raises ``ProviderError``."""
+        return await self._requester.one(Call("eth_getBlockByNumber", [tag, False], _decode_head))
+
+    async def fetch(self, span: Span) -> list[BlockAndReceipts]:
+        """All blocks of ``span`` in order, checked. Raises the ``ProviderError`` of the lowest block that has one."""
+        step = self._requester.batch_size
+        parts = [Span(first, min(first + step - 1, span.end)) for first in range(span.start, span.end + 1, step)]
+        tasks = [asyncio.create_task(self._fetch_part(part)) for part in parts]
+        try:
+            return [block for task in tasks for block in await task]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def stats(self) -> SourceStats:
+        """Counters since the source was made."""
+        return self._requester.counters.snapshot()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._transport.close()
+
+    async def _fetch_part(self, span: Span) -> list[BlockAndReceipts]:
+        """Blocks, then receipts; a block that fails its checks is fetched again alone."""
+        numbers = range(span.start, span.end + 1)
+        return [
+            fetched if isinstance(fetched, BlockAndReceipts) else await self._fetch_again(number, fetched)
+            for number, fetched in zip(numbers, await self._fetch_once(numbers), strict=True)
+        ]
+
+    async def _fetch_again(self, number: int, error: ProviderError) -> BlockAndReceipts:
+        """Spaced tries after a fault of the data; any other error has had its tries."""
+        faults = 0
+        while True:
+            delays = self._delays(error)
+            if faults >= len(delays):
+                raise self._named(error, faults + 1) if delays else error
+            self._requester.counters.data_faults += 1
+            self._requester.repeats.warn(
+                error.code,
+                f"fetching again: {error}",
+                provider=self._endpoint.provider,
+                host=self._endpoint.host,
+                block=number,
+            )
+            await self._timing.sleep(delays[faults])
+            faults += 1
+            (fetched,) = await self._fetch_once([number])
+            if isinstance(fetched, BlockAndReceipts):
+                return fetched
+            error = fetched
+
+    def _delays(self, error: ProviderError) -> tuple[float, ...]:
+        if isinstance(error, DataFault):
+            return self._timing.fault_delays
+        return self._timing.reorg_delays if isinstance(error, ReorgDuringFetch) else ()
+
+    async def _fetch_once(self, numbers: Sequence[int]) -> list[BlockAndReceipts | ProviderError]:
+        """The checked block or the error of each number."""
+        fetched: dict[int, BlockAndReceipts | ProviderError] = {}
+        with_receipts: dict[int, RpcBlock] = {}
+        blocks = await self._requester.many([_block_call(number) for number in numbers])
+        for number, block in zip(numbers, blocks, strict=True):
+            if isinstance(block, ProviderError):
+                fetched[number] = block
+            elif (fault := _unusable(block, number)) is not None:
+                fetched[number] = fault
+            elif needs_receipts(block, self._level):
+                with_receipts[number] = block
+            else:
+                fetched[number] = self._checked(number, block, [])
+        receipts = await self._receipts.fetch(list(with_receipts.values())) if with_receipts else []
+        for (number, block), outcome in zip(with_receipts.items(), receipts, strict=True):
+            fetched[number] = outcome if isinstance(outcome, ProviderError) else self._checked(number, block, outcome)
+        return [fetched[number] for number in numbers]
+
+    def _checked(self, number: int, block: RpcBlock, receipts: list[RpcReceipt]) -> BlockAndReceipts | ProviderError:
+        try:
+            check(block, receipts, number, self._network, self._level)
+        except ProviderError as error:
+            return error
+        return BlockAndReceipts(block, receipts)
+
+    def _named(self, error: ProviderError, tries: int) -> ProviderError:
+        """A check knows the block; here come the provider and what to do."""
+        provider, host = self._endpoint.provider, self._endpoint.host
+        return type(error)(
+            f"{error.message.rstrip('.')} (provider {provider} at {host}, {tries} tries). Use another provider, or set "
+            'integrity = "basic" under [ampd_ray] in its file if this chain does not follow Ethereum\'s rules.',
+            **{**error.details, "provider": provider, "host": host, "tries": tries},
+        )
+
+
+def open_transport(endpoint: Endpoint, timeout_secs: float) -> Transport:
+    """The transport for the scheme of the url; it connects on first use."""
+    if endpoint.scheme == "ipc":
+        return ipc_transport(endpoint, timeout_secs)
+    if endpoint.scheme in ("ws", "wss"):
+        return ws_transport(endpoint, timeout_secs)
+    return HttpTransport(endpoint, timeout_secs)
+
+
+def _block_call(number: int) -> Call[RpcBlock]:
+    return Call("eth_getBlockByNumber", [hex(number), True], _decode_block, number)
+
+
+def _decode_block(raw: msgspec.Raw) -> RpcBlock:
+    block = BLOCK.decode(raw)
+    if block is None:
+        raise ValueError("null")
+    return block
+
+
+def _unusable(block: RpcBlock, number: int) -> DataFault | None:
+    """What must hold before its receipts can be asked for."""
+    try:
+        if quantity(block.number) != number:
+            return DataFault(
+                f"block {number}: got block {quantity(block.number)} instead", block=number, check="number"
+            )
+        if block.hash is None or any(tx.hash is None for tx in full_transactions(block)):
+            return DataFault(f"block {number}: a hash is missing", block=number, check="hash")
+    except ValueError:
+        return DataFault(f"block {number}: its number is unreadable", block=number, check="number")
+    except DataFault as fault:
+        return fault
+    return None
+
+
+def _decode_quantity(raw: msgspec.Raw) -> int:
+    return quantity(msgspec.json.decode(raw, type=str | int))
+
+
+def _decode_head(raw: msgspec.Raw) -> Head:
+    header = HEAD.decode(raw)
+    if header is None or header.hash is None or header.parent_hash is None:
+        raise ValueError("a hash is missing")
+    return Head(
+        quantity(header.number), _bytes32(header.hash), _bytes32(header.parent_hash), quantity(header.timestamp)
+    )
+
+
+def _bytes32(text: str) -> bytes:
+    value = bytes.fromhex(text.removeprefix("0x"))
+    if len(value) != 32:
+        raise ValueError("a hash has the wrong length")
+    return value

@@ -1,0 +1,254 @@
+"""Calls that come back with a value or with a classified error: batches, limits and tries (``spec/data.md`` 2.5)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from ampd_ray.errors import BlockUnavailable, MalformedResponse, ProviderError, RateLimited, ResponseTooLarge
+from ampd_ray.providers import envelope
+from ampd_ray.providers.endpoint import Endpoint
+from ampd_ray.providers.envelope import Answer, Call, Reply, Request
+from ampd_ray.providers.failures import ADVICE, Failed, Failure, of_rpc_error
+from ampd_ray.providers.limits import Limiter, Timing
+from ampd_ray.providers.repeats import Repeats
+
+T = TypeVar("T")
+
+MAX_BATCH = 1000
+FIRST_DELAY_SECS, MAX_DELAY_SECS = 0.1, 20.0
+GIVE_UP_SECS = 120.0
+KEEP_SPLIT_SECS = 600.0  # how long a smaller batch size is kept
+
+logger = logging.getLogger(__name__)
+
+
+class Transport(Protocol):
+    """A way to the provider."""
+
+    async def exchange(self, request: Request) -> Answer:
+        """Send a request, wait for its answer. Raises ``Failed``."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStats:
+    """Counters since the source was opened. ``bytes_received`` counts JSON, after decompression."""
+
+    requests: int = 0  # messages sent
+    calls: int = 0  # JSON-RPC calls in them
+    retries: int = 0  # calls sent again after a failure
+    throttled: int = 0  # calls refused for coming too fast
+    splits: int = 0  # batches halved
+    data_faults: int = 0  # blocks fetched again because they failed a check
+    bytes_received: int = 0
+
+
+class Counters:
+    """The same, while counting."""
+
+    def __init__(self) -> None:
+        self.requests = self.calls = self.retries = self.throttled = 0
+        self.splits = self.data_faults = self.bytes_received = 0
+
+    def snapshot(self) -> SourceStats:
+        """The counts now."""
+        return SourceStats(**vars(self))
+
+
+class Requester:
+    """Sends calls of any kind to one provider; every request passes the same limiter."""
+
+    def __init__(
+        self, endpoint: Endpoint, transport: Transport, limiter: Limiter, *, batch_size: int, timing: Timing
+    ) -> None:
+        self.counters = Counters()
+        self.repeats = Repeats(logger, timing.clock)
+        self._endpoint = endpoint
+        self._transport = transport
+        self._limiter = limiter
+        self._timing = timing
+        self._configured_batch = self._batch = max(1, min(batch_size, MAX_BATCH))
+        self._restore_batch_at = 0.0
+        self._ids = itertools.count(1)
+
+    @property
+    def batch_size(self) -> int:
+        """Calls that go into one request now."""
+        if self._batch < self._configured_batch and self._timing.clock() >= self._restore_batch_at:
+            self._batch = self._configured_batch
+        return self._batch
+
+    async def one(self, call: Call[T]) -> T:
+        """The value of one call. Raises a ``ProviderError``."""
+        (outcome,) = await self.many([call])
+        if isinstance(outcome, ProviderError):
+            raise outcome
+        return outcome
+
+    async def many(self, calls: Sequence[Call[T]]) -> list[T | ProviderError]:
+        """The value or the error of each call, in their order. One that fails is tried again alone."""
+        outcomes: dict[int, T | ProviderError] = {}
+        todo = list(range(len(calls)))
+        if not todo:
+            return []
+        give_up_at = self._timing.clock() + GIVE_UP_SECS
+        for tries in itertools.count(1):
+            results = await self._send_all([calls[i] for i in todo])
+            failed: dict[int, Failure] = {}
+            for i, result in zip(todo, results, strict=True):
+                if isinstance(result, Failure):
+                    failed[i] = result
+                else:
+                    outcomes[i] = result
+            delay = self._delay(tries, failed.values())
+            in_time = self._timing.clock() + delay < give_up_at
+            todo = [i for i, failure in failed.items() if tries < failure.tries and in_time]
+            for i in failed.keys() - set(todo):
+                outcomes[i] = self.error(calls[i], failed[i], tries)
+            if not todo:
+                break
+            self._note_retries([failed[i] for i in todo], delay)
+            await self._timing.sleep(delay)
+        return [outcomes[i] for i in range(len(calls))]
+
+    def error(self, call: Call[Any], failure: Failure, tries: int) -> ProviderError:
+        """The error for people: which block, who, what, how often, and what to do."""
+        subject = f"block {call.block}: " if call.block is not None else ""
+        provider, host = self._endpoint.provider, self._endpoint.host
+        times = f" ({tries} tries)" if tries > 1 else ""
+        text = self._endpoint.scrub(failure.text)
+        facts: dict[str, Any] = {"provider": provider, "host": host, "method": call.method, "tries": tries}
+        if call.block is not None:
+            facts["block"] = call.block
+        if failure.retry_after is not None:
+            facts["retry_after"] = failure.retry_after
+        if failure.bad_params:
+            facts["bad_params"] = True
+        advice = ADVICE[failure.error]
+        return failure.error(f"{subject}provider {provider} at {host} {text}{times}. {advice}", **facts)
+
+    async def _send_all(self, calls: Sequence[Call[T]]) -> list[T | Failure]:
+        size = self.batch_size
+        if len(calls) <= size:
+            return await self._send(calls)
+        parts = [calls[i : i + size] for i in range(0, len(calls), size)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._send(part)) for part in parts]
+        return [result for task in tasks for result in task.result()]
+
+    async def _send(self, calls: Sequence[Call[T]]) -> list[T | Failure]:
+        """One request; a batch that is too large goes out again in halves, which costs no try."""
+        try:
+            return await self._exchange(calls)
+        except Failed as error:
+            failure = error.failure
+        if failure.splits and len(calls) > 1:
+            self._shrink(len(calls) // 2)
+            return await self._send_all(calls)
+        return [failure for _ in calls]
+
+    async def _exchange(self, calls: Sequence[Call[T]]) -> list[T | Failure]:
+        request = envelope.encode(calls, [next(self._ids) for _ in calls])
+        admitted_at = await self._limiter.acquire()
+        try:
+            self.counters.requests += 1
+            self.counters.calls += len(calls)
+            answer = await self._transport.exchange(request)
+        except Failed as error:
+            self._pace([error.failure] * len(calls), admitted_at)
+            raise
+        finally:
+            self._limiter.release()
+        self.counters.bytes_received += answer.size
+        results = self._results(calls, request, answer)
+        self._pace([result for result in results if isinstance(result, Failure)], admitted_at, len(calls))
+        return results
+
+    def _results(self, calls: Sequence[Call[T]], request: Request, answer: Answer) -> list[T | Failure]:
+        """Pair by id, never by position: a missing or a second reply is a fault of that entry alone."""
+        if request.batch and not answer.batch:
+            raise Failed(_of_whole_batch(answer))
+        replies: dict[int | str | None, Reply | None] = {}
+        for reply in answer.replies:
+            replies[reply.id] = None if reply.id in replies else reply
+        results: list[T | Failure] = []
+        for number, call in zip(request.ids, calls, strict=True):
+            result = _result(call, _find(replies, number, alone=not request.batch), answer.retry_after)
+            results.append(result)
+        return results
+
+    def _pace(self, failures: Sequence[Failure], admitted_at: float, of: int = 1) -> None:
+        """Tell the limiter. A few refused entries of a batch are not yet a reason to slow down."""
+        slow = [f for f in failures if f.error is RateLimited or f.timed_out or f.retry_after]
+        self.counters.throttled += sum(f.error is RateLimited for f in failures)
+        if len(slow) * 2 > of:
+            self._limiter.slow_down(admitted_at, max((f.retry_after or 0.0) for f in slow))
+        elif not failures:
+            self._limiter.succeeded()
+
+    def _shrink(self, size: int) -> None:
+        self._batch = max(1, min(self._batch, size))
+        self._restore_batch_at = self._timing.clock() + KEEP_SPLIT_SECS
+        self.counters.splits += 1
+        self._warn("split", "batch too large, asking for less at once", batch_size=self._batch)
+
+    def _delay(self, tries: int, failures: Iterable[Failure]) -> float:
+        """Full jitter below an exponential bound, but never before the provider wants to be asked again."""
+        bound = min(MAX_DELAY_SECS, FIRST_DELAY_SECS * 2 ** (tries - 1))
+        asked = max((failure.retry_after or 0.0 for failure in failures), default=0.0)
+        return asked + float(self._timing.random() * bound)
+
+    def _note_retries(self, failures: Sequence[Failure], delay: float) -> None:
+        self.counters.retries += len(failures)
+        for kind in {failure.error for failure in failures}:
+            text = next(failure.text for failure in failures if failure.error is kind)
+            self._warn(
+                kind.code, f"trying again: {self._endpoint.scrub(text)}", calls=len(failures), delay=round(delay, 3)
+            )
+
+    def _warn(self, kind: str, message: str, **facts: Any) -> None:
+        self.repeats.warn(kind, message, provider=self._endpoint.provider, host=self._endpoint.host, **facts)
+
+
+def _find(replies: dict[int | str | None, Reply | None], number: int, *, alone: bool) -> Reply | None:
+    """The reply with this id, some servers make a string of it; a lone error may come without."""
+    for key in (number, str(number), *((None,) if alone else ())):
+        reply = replies.get(key)
+        if reply is not None and (key is not None or envelope.is_present(reply.error)):
+            return reply
+    return None
+
+
+def _result(call: Call[T], reply: Reply | None, retry_after: float | None) -> T | Failure:
+    if reply is None:
+        return Failure(MalformedResponse, "left out a reply, or gave two with one id")
+    if envelope.is_present(reply.error):
+        return of_rpc_error(envelope.loosely(reply.error), retry_after)
+    if envelope.is_absent(reply.result):
+        return Failure(MalformedResponse, "answered neither a result nor an error")
+    if envelope.is_null(reply.result):
+        return Failure(BlockUnavailable, f"has nothing (null) for {call.method}")
+    try:
+        return call.decode(reply.result)
+    except (msgspec.DecodeError, ValueError) as error:
+        return Failure(MalformedResponse, f"answered {call.method} in a form that we cannot read: {error}")
+
+
+def _of_whole_batch(answer: Answer) -> Failure:
+    """One object in answer to a batch: an error about the batch as such, or nonsense."""
+    reply = answer.replies[0]
+    if not envelope.is_present(reply.error):
+        return Failure(MalformedResponse, "answered one object to a batch")
+    failure = of_rpc_error(envelope.loosely(reply.error), answer.retry_after)
+    if failure.error is ProviderError:
+        return Failure(ResponseTooLarge, f"does not take the batch: it {failure.text}")
+    return failure
