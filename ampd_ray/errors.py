@@ -310,6 +310,12 @@ class Unexpected(AmpdError):
         return cls(f"unexpected {type(error).__name__}; the log has the details. Please report it.")
 
 
+class InvalidFileRow(AmpdError):
+    """A row of ``file_metadata`` is not that of a raw table's file."""
+
+    code = "INVALID_FILE_METADATA"
+
+
 # -- jobs -------------------------------------------------------------------------------------------------------
 
 
