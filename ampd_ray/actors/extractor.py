@@ -1,0 +1,37 @@
+"""The extractor actor: :class:`ampd_ray.materialize.extract.Extractor` in a process of its own."""
+
+from __future__ import annotations
+
+import os
+
+import ray
+
+from ampd_ray import log
+from ampd_ray.config import Settings
+from ampd_ray.materialize.extract import BlockSource, Extractor
+from ampd_ray.materialize.types import Extract, ExtractSummary, RangeTask
+from ampd_ray.providers.evm_rpc import EvmRpcSource
+from ampd_ray.providers.registry import find_by_name
+
+
+def open_source(settings: Settings, provider: str, network: str) -> BlockSource:
+    """The source that the provider file ``provider`` describes, read anew for each source."""
+    config = find_by_name(settings.providers_dir, provider).resolved(os.environ)
+    return EvmRpcSource(config, expected_chain_id=settings.ampd_ray.networks.get(network))
+
+
+class ExtractorActor:
+    """Fetches, checks and decodes; several tasks overlap, since fetching waits."""
+
+    def __init__(self, settings: Settings):
+        log.setup()
+        self._extractor = Extractor(lambda provider, network: open_source(settings, provider, network))
+
+    async def ready(self) -> int:
+        """Answers once the process runs: its pid."""
+        return os.getpid()
+
+    @ray.method(num_returns=2)
+    async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Extract]:
+        """The summary for the coordinator, the rows for a writer: two objects, so that rows travel by reference."""
+        return await self._extractor.extract(task)

@@ -1,0 +1,221 @@
+"""The extractors and writers of one node as the jobs see them.
+
+Both pools are shared by all jobs of the node: a job that waits holds nobody's process. Actors are made when there is
+work, up to a limit; a dead one is replaced. Which actor gets a call: the least loaded that is ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from ampd_ray.actors.extractor import ExtractorActor
+from ampd_ray.actors.failures import actor_is_gone, domain_error
+from ampd_ray.actors.writer import WriterActor
+from ampd_ray.config import Settings
+from ampd_ray.errors import ActorLost, AmpdError
+from ampd_ray.materialize.types import ExtractSummary, Partition, RangeTask, WriterReport
+
+logger = logging.getLogger(__name__)
+
+# Tasks at one extractor at a time: while one is decoded the next is fetched.
+TASKS_PER_EXTRACTOR = 3
+CALLS_PER_ACTOR = 64
+MAX_FAILED_STARTS = 5
+RESTART_PAUSE_SECS = 1.0
+
+
+@dataclass(eq=False)
+class Member:
+    """One actor of a pool; ``load`` counts calls (extractors) or open partitions (writers)."""
+
+    handle: Any
+    ready: bool = False
+    load: int = 0
+
+
+class Pool:
+    """Up to ``size`` actors that ``make`` creates: all at the first call if ``eager``, else one by one as load asks."""
+
+    def __init__(self, name: str, size: int, make: Callable[[], Any], *, eager: bool):
+        self.name = name
+        self.size = size
+        self._make = make
+        self._eager = eager
+        self._members: list[Member] = []
+        self._changed = asyncio.Condition()
+        self._starting: set[asyncio.Task[None]] = set()
+        self._failed_starts = 0
+        self._last_failure: AmpdError | None = None
+
+    async def acquire(self) -> Member:
+        """The least loaded ready actor, its load raised by one; waits until there is one.
+
+        Raises the error of the last start if several in a row failed.
+        """
+        async with self._changed:
+            if not self._members:
+                self._failed_starts = 0
+            self._grow()
+            await self._changed.wait_for(lambda: self._ready() or self._failed_starts >= MAX_FAILED_STARTS)
+            if not self._ready():
+                assert self._last_failure is not None
+                raise self._last_failure
+            member = min(self._ready(), key=lambda m: m.load)
+            member.load += 1
+            return member
+
+    async def release(self, member: Member, error: Exception | None = None) -> None:
+        """Lower the load; an actor that died is replaced."""
+        async with self._changed:
+            member.load -= 1
+            if error is not None and actor_is_gone(error) and member in self._members:
+                logger.warning("a %s died (%s); it is replaced", self.name, type(error).__name__)
+                self._members.remove(member)
+                self._grow()
+
+    def close(self) -> None:
+        """End all actors."""
+        for task in self._starting:
+            task.cancel()
+        for member in self._members:
+            ray.kill(member.handle)
+        self._members.clear()
+
+    def _ready(self) -> list[Member]:
+        return [member for member in self._members if member.ready]
+
+    def _grow(self) -> None:
+        """Add actors up to the limit; without ``eager`` only while none is idle or on its way."""
+        while len(self._members) < self.size:
+            if not self._eager and any(not member.ready or member.load == 0 for member in self._members):
+                return
+            member = Member(self._make())
+            self._members.append(member)
+            task = asyncio.create_task(self._await_ready(member))
+            self._starting.add(task)
+            task.add_done_callback(self._starting.discard)
+
+    async def _await_ready(self, member: Member) -> None:
+        try:
+            await member.handle.ready.remote()
+        except Exception as error:
+            failure = domain_error(error, f"a {self.name}")
+            logger.warning("a %s did not start: %s", self.name, failure)
+            await asyncio.sleep(RESTART_PAUSE_SECS)
+            async with self._changed:
+                self._failed_starts += 1
+                self._last_failure = failure
+                if member in self._members:
+                    self._members.remove(member)
+                if self._failed_starts < MAX_FAILED_STARTS:
+                    self._grow()
+                self._changed.notify_all()
+        else:
+            async with self._changed:
+                member.ready = True
+                self._failed_starts = 0
+                self._changed.notify_all()
+
+
+class RayExtractors:
+    """The port ``Extractors`` of :mod:`ampd_ray.materialize.perform` on Ray."""
+
+    def __init__(self, pool: Pool):
+        self._pool = pool
+
+    def wanted_tasks(self) -> int:
+        """Enough to keep every extractor fetching while it decodes."""
+        return TASKS_PER_EXTRACTOR * max(1, self._pool.size)
+
+    async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Any]:
+        """The summary by value, the rows as a reference that a writer resolves."""
+        member = await self._pool.acquire()
+        failure: Exception | None = None
+        try:
+            summary, rows = member.handle.extract.remote(task)
+            return await summary, rows
+        except Exception as error:
+            failure = error
+            raise domain_error(error, "an extractor") from None
+        finally:
+            await self._pool.release(member, failure)
+
+
+class RayWriters:
+    """The port ``Writers`` of :mod:`ampd_ray.materialize.job` on Ray."""
+
+    def __init__(self, pool: Pool):
+        self._pool = pool
+
+    async def open(self, partition: Partition) -> RayPartition:
+        """Give the partition to the least loaded writer."""
+        member = await self._pool.acquire()
+        try:
+            return RayPartition(self._pool, member, await member.handle.open.remote(partition))
+        except Exception as error:
+            await self._pool.release(member, error)
+            raise domain_error(error, "a writer") from None
+
+
+class RayPartition:
+    """A partition at a writer actor."""
+
+    def __init__(self, pool: Pool, member: Member, key: int):
+        self._pool = pool
+        self._member = member
+        self._key = key
+        self._released = False
+
+    async def append(self, rows: Any) -> WriterReport:
+        """Pass the reference on; Ray resolves it in the writer's process."""
+        report: WriterReport = await self._call("append", rows)
+        return report
+
+    async def flush(self, reason: str) -> WriterReport:
+        """Commit what the open file holds."""
+        report: WriterReport = await self._call("flush", reason)
+        return report
+
+    async def discard(self) -> None:
+        """Give the partition back."""
+        await self._call("discard")
+        await self._release(None)
+
+    async def _call(self, method: str, *args: Any) -> Any:
+        if self._released:
+            raise ActorLost("the writer of this partition was lost")
+        try:
+            return await getattr(self._member.handle, method).remote(self._key, *args)
+        except Exception as error:
+            if actor_is_gone(error):
+                await self._release(error)
+            raise domain_error(error, "a writer") from None
+
+    async def _release(self, error: Exception | None) -> None:
+        if not self._released:
+            self._released = True
+            await self._pool.release(self._member, error)
+
+
+def extractor_pool(settings: Settings, size: int, num_cpus: float) -> Pool:
+    """Extractors run anywhere in the cluster; those that find no room stay pending, which is what autoscales it."""
+    actor = _actor_class(ExtractorActor, num_cpus)
+    return Pool("extractor", size, lambda: actor.remote(settings), eager=True)
+
+
+def writer_pool(settings: Settings, size: int, num_cpus: float, application_name: str) -> Pool:
+    """Writers are made as partitions need them."""
+    actor = _actor_class(WriterActor, num_cpus)
+    return Pool("writer", size, lambda: actor.remote(settings, application_name), eager=False)
+
+
+def _actor_class(plain: type, num_cpus: float) -> Any:
+    """Nothing restarts by itself: what is lost is planned again, by us, from Postgres."""
+    options = {"num_cpus": num_cpus, "max_restarts": 0, "max_task_retries": 0, "max_concurrency": CALLS_PER_ACTOR}
+    return ray.remote(**options)(plain)

@@ -1,0 +1,54 @@
+"""The writer actor: a process that holds any number of :class:`ampd_ray.materialize.write.PartitionWriter`."""
+
+from __future__ import annotations
+
+import os
+
+from ampd_ray import log
+from ampd_ray.config import Settings
+from ampd_ray.materialize.types import Extract, Partition, WriterReport
+from ampd_ray.materialize.write import PartitionWriter
+from ampd_ray.metadb.connection import Database
+from ampd_ray.store.files import open_store
+
+
+class WriterActor:
+    """Writes partitions of any job of its node, each under its own key."""
+
+    def __init__(self, settings: Settings, application_name: str):
+        log.setup()
+        self._db = Database(
+            settings.metadata_db.dsn(), application_name=f"{application_name}/writer", pool_size=4, min_connections=1
+        )
+        self._store = open_store(settings.data_dir)
+        self._opened = False
+        self._partitions: dict[int, PartitionWriter] = {}
+        self._next_key = 0
+
+    async def ready(self) -> int:
+        """Answers once the process runs and reaches the database: its pid."""
+        if not self._opened:
+            await self._db.open()
+            self._opened = True
+        return os.getpid()
+
+    async def open(self, partition: Partition) -> int:
+        """Take a partition; the key for the other calls."""
+        await self.ready()
+        self._next_key += 1
+        self._partitions[self._next_key] = PartitionWriter(partition, self._db, self._store)
+        return self._next_key
+
+    async def append(self, key: int, extract: Extract) -> WriterReport:
+        """Take one extract of the partition."""
+        return await self._partitions[key].append(extract)
+
+    async def flush(self, key: int, reason: str) -> WriterReport:
+        """Commit what the open file holds."""
+        return await self._partitions[key].flush(reason)
+
+    async def discard(self, key: int) -> None:
+        """Forget the partition."""
+        writer = self._partitions.pop(key, None)
+        if writer is not None:
+            await writer.discard()

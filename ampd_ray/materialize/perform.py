@@ -1,0 +1,233 @@
+"""The doer of :mod:`ampd_ray.materialize.state`: carries out one pass.
+
+Each instruction becomes an asyncio task; what comes of it is the next event. The events wait in one queue, so
+decisions are taken one at a time and nothing here needs a lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
+
+from ampd_ray.chain.ranges import Span
+from ampd_ray.errors import ActorLost, AmpdError, Handling, Unexpected
+from ampd_ray.materialize import state
+from ampd_ray.materialize.plan import Unit
+from ampd_ray.materialize.types import ExtractSummary, RangeTask, WriterReport
+
+logger = logging.getLogger(__name__)
+
+TICK_SECS = 1.0
+
+
+class Extractors(Protocol):
+    """The extractors that this node can use, however many there are."""
+
+    def wanted_tasks(self) -> int:
+        """How many tasks keep them all busy."""
+
+    async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Any]:
+        """Extract on the least loaded one. The second value is a handle of the rows, for a writer.
+
+        Raises ``ActorLost`` if the extractor died, else what the extraction raised.
+        """
+
+
+class WriterHandle(Protocol):
+    """A partition at a writer. All calls raise ``ActorLost`` if the writer or the rows vanished."""
+
+    async def append(self, rows: Any) -> WriterReport:
+        """Pass extracted rows on, by their handle."""
+
+    async def flush(self, reason: str) -> WriterReport:
+        """Commit what the open file holds."""
+
+    async def discard(self) -> None:
+        """Drop what is not committed, and the partition."""
+
+
+MakeTask = Callable[[int, Unit, Span], RangeTask]
+OpenWriter = Callable[[int, Unit], Awaitable[WriterHandle]]
+
+
+class Pass:
+    """One pass over a plan. ``on_extracted`` and ``on_report`` hear of progress as it happens."""
+
+    def __init__(
+        self,
+        machine: state.JobState,
+        extractors: Extractors,
+        make_task: MakeTask,
+        open_writer: OpenWriter,
+        *,
+        on_extracted: Callable[[ExtractSummary], None],
+        on_report: Callable[[WriterReport], None],
+    ):
+        self._machine = machine
+        self._extractors = extractors
+        self._make_task = make_task
+        self._open_writer = open_writer
+        self._on_extracted = on_extracted
+        self._on_report = on_report
+        self._events: asyncio.Queue[state.Event] = asyncio.Queue()
+        self._units: dict[int, Unit] = {}
+        self._writers: dict[int, WriterHandle] = {}
+        self._rows: dict[tuple[int, Span], Any] = {}
+        self._running: dict[asyncio.Task[None], int | None] = {}
+        self._extracting: set[asyncio.Task[None]] = set()
+        self._stop_secs = 0.0
+        self.replan = False
+
+    def stop(self, deadline_secs: float) -> None:
+        """Commit what can be committed within ``deadline_secs``, and end; extractions under way are dropped."""
+        self._stop_secs = deadline_secs
+        self._events.put_nowait(state.StopAsked())
+
+    async def run(self) -> AmpdError | None:
+        """Run to the end; the error that ends the job, if there was one."""
+        self._start(self._tick(), None)
+        try:
+            instructions = self._machine.start()
+            while True:
+                for instruction in instructions:
+                    logger.debug("instruction %s", instruction)
+                    if isinstance(instruction, state.Finish):
+                        return instruction.error
+                    self._carry_out(instruction)
+                event = await self._events.get()
+                logger.debug("event %s", event)
+                if isinstance(event, state.StopAsked):
+                    for task in list(self._extracting):
+                        task.cancel()
+                instructions = self._machine.on(event)
+        finally:
+            await self._clean_up()
+
+    async def _clean_up(self) -> None:
+        for task in list(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.gather(*(self._discard(number) for number in list(self._writers)))
+        self._rows.clear()
+
+    # -- instructions ---------------------------------------------------------------------------------------------
+
+    def _carry_out(self, instruction: state.Instruction) -> None:
+        match instruction:
+            case state.OpenPartition(number, unit):
+                self._units[number] = unit
+                self._start(self._open(number, unit), number)
+            case state.Extract(number, span, delay):
+                task = self._start(self._extract(number, span, delay), number)
+                self._extracting.add(task)
+                task.add_done_callback(self._extracting.discard)
+            case state.Append(number, span):
+                self._start(self._append(number, span), number)
+            case state.Flush(number, reason):
+                self._start(self._flush(number, reason), number)
+            case state.Abandon(number):
+                self._abandon(number)
+
+    def _start(self, work: Coroutine[Any, Any, None], number: int | None) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._running[task] = number
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """An exception that nobody foresaw must end the pass, not vanish with its task."""
+        self._running.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("unexpected failure in a pass", exc_info=error)
+            self._events.put_nowait(state.Crashed(Unexpected.of(error)))
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECS)
+            self._events.put_nowait(state.Tick(time.monotonic(), self._extractors.wanted_tasks()))
+
+    async def _open(self, number: int, unit: Unit) -> None:
+        try:
+            self._writers[number] = await self._open_writer(number, unit)
+        except AmpdError as error:
+            self._writer_failed(number, error)
+        else:
+            self._events.put_nowait(state.PartitionOpened(number))
+
+    async def _extract(self, number: int, span: Span, delay: float) -> None:
+        try:
+            await asyncio.sleep(delay)
+            summary, rows = await self._extractors.extract(self._make_task(number, self._units[number], span))
+        except ActorLost as error:
+            logger.warning("span %s: %s; it is extracted again", span, error)
+            self._events.put_nowait(state.lost(number, span, error))
+        except AmpdError as error:
+            logger.warning("span %s: %s", span, error)
+            self._events.put_nowait(state.TaskFailed(number, span, error))
+        else:
+            self._rows[number, span] = rows
+            self._on_extracted(summary)
+            self._events.put_nowait(state.TaskExtracted(number, span, summary.nbytes))
+
+    async def _append(self, number: int, span: Span) -> None:
+        rows = self._rows.pop((number, span))
+        try:
+            report = await self._writers[number].append(rows)
+        except AmpdError as error:
+            self._writer_failed(number, error)
+        else:
+            self._report(number, report)
+
+    async def _flush(self, number: int, reason: str) -> None:
+        """Commit the open file; when stopping, the partition ends with it."""
+        report = None
+        try:
+            if number in self._writers:
+                limit = self._stop_secs if reason == "stop" else None
+                report = await asyncio.wait_for(self._writers[number].flush(reason), limit)
+        except TimeoutError:
+            logger.warning("partition %d was not committed within %.0f s of the stop", number, self._stop_secs)
+        except AmpdError as error:
+            self._writer_failed(number, error)
+            return
+        if report is not None:
+            self._report(number, report)
+        if reason == "stop" and not (report and report.finished):
+            await self._discard(number)
+            self._events.put_nowait(state.PartitionFinished(number))
+
+    def _report(self, number: int, report: WriterReport) -> None:
+        self._on_report(report)
+        self._events.put_nowait(state.TaskAppended(number, report.appended))
+        if report.committed:
+            self._events.put_nowait(state.SegmentCommitted(number))
+        if report.finished:
+            self._start(self._discard(number), None)
+            self._events.put_nowait(state.PartitionFinished(number))
+
+    def _writer_failed(self, number: int, error: AmpdError) -> None:
+        """What time or another plan can mend is planned again; everything else ends the job."""
+        if error.handling is Handling.TRANSIENT:
+            logger.warning("partition %d: %s; its blocks are planned again", number, error)
+            self.replan = True
+            self._events.put_nowait(state.WriterLost(number))
+        else:
+            self._events.put_nowait(state.PartitionFailed(number, error))
+
+    def _abandon(self, number: int) -> None:
+        for task, owner in list(self._running.items()):
+            if owner == number:
+                task.cancel()
+        for key in [key for key in self._rows if key[0] == number]:
+            del self._rows[key]
+        self._start(self._discard(number), None)
+
+    async def _discard(self, number: int) -> None:
+        writer = self._writers.pop(number, None)
+        if writer is not None:
+            with contextlib.suppress(AmpdError):
+                await writer.discard()

@@ -1,0 +1,431 @@
+"""Who extracts what next: the pure decisions of one pass over a plan.
+
+A pass takes ascending units of work, opens a partition for each (at most ``max_partitions`` at a time), cuts them
+into tasks and hands those out as credit allows. Events are facts about tasks and partitions, instructions are
+orders to the doer (``job.py``). Nothing here survives the pass: what a lost writer left undone is found again
+by planning from Postgres.
+
+States of a task: *extracting* (an extractor has it), *extracted* (its tables wait to be appended), gone (appended).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+from ampd_ray.chain.ranges import Span
+from ampd_ray.errors import AmpdError, Handling, OutOfMemory
+from ampd_ray.materialize.plan import Unit
+
+MAX_ATTEMPTS = {Handling.TRANSIENT: 5, Handling.BOUNDED: 2}
+FIRST_TASK_BLOCKS = 16
+MAX_TASK_BLOCKS = 2_000
+TASK_BYTES = 16 << 20
+GROWTH = 4
+
+
+# -- events: what happened ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TaskExtracted:
+    """The rows of ``span`` are in memory somewhere; ``nbytes`` of Arrow data."""
+
+    partition: int
+    span: Span
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class TaskFailed:
+    """Extracting ``span`` failed for a reason of its own."""
+
+    partition: int
+    span: Span
+    error: AmpdError
+
+
+@dataclass(frozen=True)
+class TaskLost:
+    """The extractor or the extracted rows vanished: nobody's fault."""
+
+    partition: int
+    span: Span
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True)
+class TaskAppended:
+    """These spans are in the partition's open file or further."""
+
+    partition: int
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class PartitionOpened:
+    """A writer is ready for the partition."""
+
+    partition: int
+
+
+@dataclass(frozen=True)
+class PartitionFinished:
+    """All blocks of the partition are committed."""
+
+    partition: int
+
+
+@dataclass(frozen=True)
+class SegmentCommitted:
+    """The open file of the partition was committed; a new one starts with the next rows."""
+
+    partition: int
+
+
+@dataclass(frozen=True)
+class WriterLost:
+    """The partition's writer vanished or gave the partition up; what it had not committed is to be planned again."""
+
+    partition: int
+
+
+@dataclass(frozen=True)
+class PartitionFailed:
+    """Writing or committing failed for good."""
+
+    partition: int
+    error: AmpdError
+
+
+@dataclass(frozen=True)
+class Crashed:
+    """Something failed that belongs to no partition, or in a way that nobody foresaw."""
+
+    error: AmpdError
+
+
+@dataclass(frozen=True)
+class StopAsked:
+    """Finish what can be committed and hand out nothing more."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time has passed; ``now`` in seconds of a monotonic clock. ``max_tasks`` keep all extractors of now busy."""
+
+    now: float
+    max_tasks: int
+
+
+Event = (
+    TaskExtracted
+    | TaskFailed
+    | TaskLost
+    | TaskAppended
+    | PartitionOpened
+    | PartitionFinished
+    | SegmentCommitted
+    | WriterLost
+    | PartitionFailed
+    | Crashed
+    | StopAsked
+    | Tick
+)
+
+
+# -- instructions: what to do -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OpenPartition:
+    """Give this unit to a writer."""
+
+    partition: int
+    unit: Unit
+
+
+@dataclass(frozen=True)
+class Extract:
+    """Extract ``span``, after ``delay`` seconds."""
+
+    partition: int
+    span: Span
+    delay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Append:
+    """Pass the extracted rows of ``span`` to the partition's writer."""
+
+    partition: int
+    span: Span
+
+
+@dataclass(frozen=True)
+class Flush:
+    """Commit what the open file of the partition holds; ``reason`` is ``age`` or ``stop``."""
+
+    partition: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Abandon:
+    """Forget the partition: cancel its tasks, discard its open file."""
+
+    partition: int
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The pass is over; ``error`` says that the job is too."""
+
+    error: AmpdError | None = None
+
+
+Instruction = OpenPartition | Extract | Append | Flush | Abandon | Finish
+
+
+# -- the machine --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Upper bounds of a pass. ``memory_bytes`` covers rows extracted or being extracted, not yet appended."""
+
+    max_partitions: int = 1
+    max_tasks: int = 4
+    memory_bytes: int = 256 << 20
+    flush_secs: float = 600.0
+
+
+@dataclass
+class _Task:
+    """One span on its way; ``nbytes`` is an estimate until it is extracted."""
+
+    nbytes: float
+    attempts: int = 0
+    extracted: bool = False
+
+
+@dataclass
+class _Open:
+    """One open partition. ``queue`` holds spans not yet handed out, ascending."""
+
+    unit: Unit
+    queue: deque[Span]
+    opened: bool = False
+    requeued: set[Span] = field(default_factory=set)
+    tasks: dict[Span, _Task] = field(default_factory=dict)
+    dirty_since: float | None = None
+    flushing: bool = False
+
+
+class JobState:
+    """The decisions of one pass. ``now`` is the clock at its start, in the seconds that ``Tick`` carries."""
+
+    def __init__(
+        self, units: Iterable[Unit], limits: Limits, *, bytes_per_block: float | None = None, now: float = 0.0
+    ):
+        self._units = iter(units)
+        self._limits = limits
+        self._bytes_per_block = bytes_per_block
+        self._task_blocks = FIRST_TASK_BLOCKS
+        self._open: dict[int, _Open] = {}
+        self._next_partition = 0
+        self._now = now
+        self._stopping = False
+        self._finished = False
+        if bytes_per_block is not None:
+            self._task_blocks = self._wanted_blocks()
+
+    @property
+    def bytes_per_block(self) -> float | None:
+        """Arrow bytes a block, measured; None before the first extract."""
+        return self._bytes_per_block
+
+    @property
+    def finished(self) -> bool:
+        """True once ``Finish`` has been said."""
+        return self._finished
+
+    @property
+    def starved(self) -> str:
+        """What holds the pass back now: ``rpc`` (tasks at extractors), ``writer`` (rows waiting) or ``idle``."""
+        tasks = [task for part in self._open.values() for task in part.tasks.values()]
+        waiting = sum(task.extracted for task in tasks)
+        if not tasks:
+            return "idle"
+        return "writer" if waiting * 2 > len(tasks) else "rpc"
+
+    def start(self) -> list[Instruction]:
+        """The first instructions of the pass."""
+        return self._advance()
+
+    def on(self, event: Event) -> list[Instruction]:
+        """Take one event; say what to do about it."""
+        if self._finished:
+            return []
+        instructions = self._handle(event)
+        return instructions if self.finished else instructions + self._advance()
+
+    def _handle(self, event: Event) -> list[Instruction]:
+        match event:
+            case Tick(now, max_tasks):
+                self._now = now
+                self._limits = replace(self._limits, max_tasks=max(1, max_tasks))
+                return self._flush_old()
+            case StopAsked():
+                return self._stop()
+            case PartitionFailed(_, error) | Crashed(error):
+                return self._fail(error)
+        part = self._open.get(event.partition)
+        if part is None:  # an answer that was under way when the partition was abandoned
+            return []
+        match event:
+            case PartitionOpened():
+                part.opened = True
+            case TaskExtracted(number, span, nbytes) if span in part.tasks:
+                self._measure(span, nbytes)
+                part.tasks[span].extracted = True
+                part.tasks[span].nbytes = nbytes
+                return [Append(number, span)]
+            case TaskFailed(number, span, error) if span in part.tasks:
+                return self._retry(number, part, span, error)
+            case TaskLost(number, span, out_of_memory) if span in part.tasks:
+                del part.tasks[span]
+                self._requeue(part, span, halve=out_of_memory)
+            case TaskAppended(_, spans):
+                for span in spans:
+                    part.tasks.pop(span, None)
+                if spans and part.dirty_since is None:
+                    part.dirty_since = self._now
+            case SegmentCommitted():
+                part.dirty_since = None
+                part.flushing = False
+            case PartitionFinished(number):
+                del self._open[number]
+            case WriterLost(number):
+                del self._open[number]
+                return [Abandon(number)]
+        return []
+
+    # -- dispatch -------------------------------------------------------------------------------------------------
+
+    def _advance(self) -> list[Instruction]:
+        """Open partitions and hand out tasks as far as the limits allow; finish when nothing is left."""
+        instructions: list[Instruction] = []
+        while not self._stopping and len(self._open) < self._limits.max_partitions:
+            unit = next(self._units, None)
+            if unit is None:
+                break
+            self._open[self._next_partition] = _Open(unit, deque([unit.span]))
+            instructions.append(OpenPartition(self._next_partition, unit))
+            self._next_partition += 1
+        while (number := self._next_to_feed()) is not None:
+            part = self._open[number]
+            span = self._take(part)
+            part.tasks[span] = _Task(len(span) * (self._bytes_per_block or 0.0))
+            instructions.append(Extract(number, span))
+        if not self._open:
+            self._finished = True
+            instructions.append(Finish())
+        return instructions
+
+    def _next_to_feed(self) -> int | None:
+        """The open partition that gets the next task, or None.
+
+        Of the partitions with work left the one with the fewest tasks under way, the lowest first. The byte budget
+        never holds back a partition's lowest outstanding span: its writer waits for just that one.
+        """
+        if self._stopping:
+            return None
+        tasks = sum(len(part.tasks) for part in self._open.values())
+        held = sum(task.nbytes for part in self._open.values() for task in part.tasks.values())
+        ready = [(len(part.tasks), number) for number, part in self._open.items() if part.opened and part.queue]
+        for _, number in sorted(ready):
+            part = self._open[number]
+            urgent = not part.tasks or part.queue[0] < min(part.tasks)
+            room = tasks < self._limits.max_tasks and held < self._limits.memory_bytes
+            if room or (urgent and tasks < self._limits.max_tasks + len(self._open)):
+                return number
+        return None
+
+    def _take(self, part: _Open) -> Span:
+        """Cut the next task off the partition's queue; a requeued span stays as it is."""
+        span = part.queue.popleft()
+        size = self._task_blocks
+        if span in part.requeued or len(span) <= size:
+            part.requeued.discard(span)
+            return span
+        part.queue.appendleft(Span(span.start + size, span.end))
+        return Span(span.start, span.start + size - 1)
+
+    # -- measuring and retrying -----------------------------------------------------------------------------------
+
+    def _measure(self, span: Span, nbytes: int) -> None:
+        """Follow the chain's density; a task may grow to four times the last one, so that a wrong guess stays small."""
+        measured = nbytes / len(span)
+        old = self._bytes_per_block
+        self._bytes_per_block = measured if old is None else 0.7 * old + 0.3 * measured
+        self._task_blocks = min(self._wanted_blocks(), max(self._task_blocks, len(span)) * GROWTH)
+
+    def _wanted_blocks(self) -> int:
+        per_block = max(self._bytes_per_block or 1.0, 1.0)
+        return int(min(MAX_TASK_BLOCKS, max(1, TASK_BYTES // per_block)))
+
+    def _retry(self, number: int, part: _Open, span: Span, error: AmpdError) -> list[Instruction]:
+        """Charge the failure to the task; ask again after a pause, or give the job up."""
+        task = part.tasks[span]
+        task.attempts += 1
+        if task.attempts >= MAX_ATTEMPTS.get(error.handling, 1):
+            return self._fail(error)
+        return [Extract(number, span, delay=min(8.0, 0.5 * 2**task.attempts))]
+
+    def _requeue(self, part: _Open, span: Span, *, halve: bool) -> None:
+        """Put a lost span back where it belongs, before all later ones."""
+        pieces = [span]
+        if halve and len(span) > 1:
+            middle = span.start + len(span) // 2
+            pieces = [Span(span.start, middle - 1), Span(middle, span.end)]
+            self._task_blocks = max(1, min(self._task_blocks, len(span) // 2))
+        part.requeued.update(pieces)
+        part.queue = deque(sorted([*part.queue, *pieces]))
+
+    # -- ending ---------------------------------------------------------------------------------------------------
+
+    def _flush_old(self) -> list[Instruction]:
+        instructions: list[Instruction] = []
+        for number, part in self._open.items():
+            since = part.dirty_since
+            if since is not None and not part.flushing and self._now - since >= self._limits.flush_secs:
+                part.flushing = True
+                instructions.append(Flush(number, "age"))
+        return instructions
+
+    def _stop(self) -> list[Instruction]:
+        """Each partition commits what it holds and ends there."""
+        if self._stopping:
+            return []
+        self._stopping = True
+        return [Flush(number, "stop") for number in self._open]
+
+    def _fail(self, error: AmpdError) -> list[Instruction]:
+        self._finished = True
+        return [*(Abandon(number) for number in self._open), Finish(error)]
+
+    def validate(self) -> None:
+        """Invariants; the tests call this after every event."""
+        assert len(self._open) <= self._limits.max_partitions
+        for part in self._open.values():
+            spans = sorted([*part.queue, *part.tasks])
+            assert all(a.end < b.start for a, b in pairwise(spans)), "a block is on two ways"
+            assert all(part.unit.span.start <= s.start and s.end <= part.unit.span.end for s in spans)
+
+
+def lost(partition: int, span: Span, error: AmpdError) -> TaskLost:
+    """The event for an extractor that died with a task."""
+    return TaskLost(partition, span, out_of_memory=isinstance(error, OutOfMemory))

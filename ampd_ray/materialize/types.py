@@ -1,0 +1,151 @@
+"""The values that the parts of a job hand to one another.
+
+They travel between processes, so they are frozen, small and picklable; the one large value is
+:class:`Extract`, which the coordinator never opens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from uuid import UUID
+
+import pyarrow as pa
+
+from ampd_ray.chain.links import BlockLinks
+from ampd_ray.chain.ranges import BlockRange, Span
+from ampd_ray.errors import AmpdError
+
+
+@dataclass(frozen=True)
+class RangeTask:
+    """One span to extract. ``provider`` is a name: the extractor reads the file itself, so no secret travels."""
+
+    job_id: int
+    partition: int
+    span: Span
+    tables: tuple[str, ...]
+    provider: str
+    network: str
+    verify: bool = False
+
+
+@dataclass(frozen=True)
+class ExtractSummary:
+    """What the coordinator needs to know of an extract. Sizes are bytes, times are seconds."""
+
+    span: Span
+    rows: Mapping[str, int]
+    nbytes: int
+    requests: int
+    retries: int
+    rpc_bytes: int
+    fetch_secs: float
+    decode_secs: float
+
+
+@dataclass(frozen=True)
+class Extract:
+    """The rows of one span, one Arrow table for each name of the task, and the links between its blocks."""
+
+    span: Span
+    links: BlockLinks
+    tables: Mapping[str, pa.Table]
+
+
+@dataclass(frozen=True)
+class Location:
+    """One table's revision as this run of the job holds it: ``epoch`` is the fencing token of its lease."""
+
+    table: str
+    location_id: int
+    path: str
+    epoch: int
+
+
+@dataclass(frozen=True)
+class WriterOptions:
+    """Parquet and segment settings (``spec/data.md`` 5.3, 4.4). Sizes are bytes."""
+
+    compression: str = "zstd"
+    compression_level: int | None = 1
+    bloom_filters: bool = False
+    row_group_bytes: int = 64 << 20
+    segment_bytes: int = 2 << 30
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Ordered spans of one set of tables, written by one writer.
+
+    ``known`` holds, per location, the ids of registered files that this partition may overlap: those that a
+    repair replaces. Any other overlap means that somebody else committed these blocks.
+    ``newest_ns`` is the highest ``created_at`` of all registered files (Unix nanoseconds), which the new ones exceed.
+    """
+
+    job_id: int
+    node_id: str
+    incarnation: UUID
+    number: int
+    dataset: str
+    network: str
+    spans: tuple[Span, ...]
+    locations: tuple[Location, ...]
+    known: Mapping[int, frozenset[int]]
+    newest_ns: int
+    options: WriterOptions
+    finalized: int | None = None
+    verified: str = "none"
+
+
+@dataclass(frozen=True)
+class CommittedFile:
+    """A file that is registered now."""
+
+    table: str
+    location_id: int
+    file_id: int
+    range: BlockRange
+    created_ns: int
+    rows: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class WriterReport:
+    """What a call to a writer brought about: spans that are in open or committed files, and files committed."""
+
+    appended: tuple[Span, ...] = ()
+    committed: tuple[CommittedFile, ...] = ()
+    finished: bool = False
+
+
+class Outcome(StrEnum):
+    """How a run of a job ended."""
+
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    FENCED = "fenced"
+
+
+@dataclass(frozen=True)
+class JobOutcome:
+    """How a run of a job ended, with the error if it failed."""
+
+    outcome: Outcome
+    error: AmpdError | None = None
+
+
+@dataclass
+class JobTotals:
+    """Counters of one run, for progress and the final summary."""
+
+    blocks: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
+    nbytes: int = 0
+    files: int = 0
+    requests: int = 0
+    retries: int = 0
+    rpc_bytes: int = 0
