@@ -1,0 +1,1 @@
+"""What decides where jobs run: choice of worker, deployment, retry, registration of datasets."""

@@ -1,0 +1,4 @@
+"""One Amp node: what it runs, how it stays alive, how it ends (``spec/metadata-db.md`` 4 to 6).
+
+``state`` decides, ``coordinator`` does, ``heartbeat`` holds the node's identity.
+"""

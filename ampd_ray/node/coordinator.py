@@ -1,0 +1,184 @@
+"""The life of one Amp node, from its first connection to its exit code (``spec/metadata-db.md`` 6).
+
+A plain class: an actor wraps it, tests construct it. It never decodes and never opens a table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+from uuid import UUID, uuid4
+
+from ampd_ray.config import Settings, check_directories
+from ampd_ray.datasets import names
+from ampd_ray.errors import AmpdError, Fenced
+from ampd_ray.log import bind
+from ampd_ray.metadb import schema
+from ampd_ray.metadb.connection import Database
+from ampd_ray.node.counters import Counters
+from ampd_ray.node.heartbeat import Heartbeat
+from ampd_ray.node.job import JobFactory
+from ampd_ray.node.lag import watch_loop_lag
+from ampd_ray.node.runner import JobRunner
+from ampd_ray.node.settle import Settler
+from ampd_ray.node.watcher import RowWatcher
+from ampd_ray.store.files import open_store
+
+_log: Final = logging.getLogger(__name__)
+
+CONNECT_WITHIN: Final = timedelta(seconds=60)
+DRAIN_GRACE_SECS: Final = 1.0  # for the last status writes after the jobs' own deadline
+_RESTART_SECS: Final = 1.0
+
+IMPLEMENTATION: Final = "ampd-ray"
+
+
+class Coordinator:
+    """One node. ``run`` once, in a loop of its own process; ``ask_drain`` from that loop.
+
+    ``info`` goes into ``workers.info`` beside what we add ourselves. ``incarnation`` names this process in leases;
+    jobs commit under it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        node_id: str,
+        db_url: str,
+        make_job: JobFactory,
+        info: dict[str, str],
+        *,
+        incarnation: UUID | None = None,
+    ) -> None:
+        self.node_id = names.node_id(node_id)
+        self.incarnation = incarnation or uuid4()
+        self.counters = Counters()
+        ours = settings.ampd_ray
+        self.db = _database(settings, db_url, f"ampd-ray/{node_id}/{self.incarnation}")
+        self.heartbeat = Heartbeat(
+            self.db,
+            node_id,
+            self.incarnation,
+            {**info, "implementation": IMPLEMENTATION, "failover_group": ours.failover_group},
+            self.counters,
+            lock_timeout=timedelta(seconds=ours.node_lock_timeout_secs),
+            lease_ttl=timedelta(seconds=ours.lease_ttl_secs),
+        )
+        settler = Settler(self.db, node_id, self.counters, ours)
+        self.runner = JobRunner(self.db, node_id, make_job, settler, self._end)
+        self.watcher = RowWatcher(self.db, node_id, self.runner, timedelta(seconds=ours.reconcile_interval_secs))
+        self._settings = settings
+        self._db_url = db_url
+        self._asked = asyncio.Event()
+        self._exit: asyncio.Future[int] | None = None
+
+    async def run(self) -> int:
+        """Live until drained (0), fenced (3) or cut short (1). Raises an ``AmpdError`` if it cannot start."""
+        self._exit = asyncio.get_running_loop().create_future()
+        with bind(node_id=self.node_id):
+            try:
+                if not await self._unless_asked(self._start()):
+                    return 0
+                return await self._serve(self._exit)
+            finally:
+                await self.heartbeat.release()
+                await self.db.close()
+
+    def ask_drain(self) -> None:
+        """End gracefully: finish and commit what can be finished, leave rows RUNNING. Asked again: end at once."""
+        if self._asked.is_set():
+            _log.warning("asked to end a second time: ending at once")
+            self._end(1)
+        self._asked.set()
+
+    # -- start --------------------------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        """Steps 2 to 4: database, schema, stores, identity."""
+        await schema.ensure(self._db_url, self._settings.metadata_db.auto_migrate, within=CONNECT_WITHIN)
+        await self.db.open(CONNECT_WITHIN)
+        await asyncio.to_thread(check_directories, self._settings)
+        await open_store(self._settings.data_dir).probe()
+        await self.heartbeat.start()
+
+    async def _unless_asked(self, work: Awaitable[None]) -> bool:
+        """True when ``work`` is done; false if the process was asked to end before that."""
+        working, asked = asyncio.ensure_future(work), asyncio.ensure_future(self._asked.wait())
+        try:
+            await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+            return working.done()
+        finally:
+            working.cancel()
+            asked.cancel()
+            await asyncio.gather(working, asked, return_exceptions=True)
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def _serve(self, end: asyncio.Future[int]) -> int:
+        """Steps 5 to 11. Each service runs by itself, so that none waits for another."""
+        services = {
+            "heartbeat": self.heartbeat.run,
+            "listen": self.watcher.listen,
+            "reconcile": self.watcher.reconcile,
+            "loop lag": lambda: watch_loop_lag(self.counters),
+            "drain": self._drain,
+        }
+        tasks = [asyncio.create_task(self._keep(name, service), name=name) for name, service in services.items()]
+        _log.info("node is up", extra={"incarnation": self.incarnation, "database": self.db.name})
+        try:
+            code = await end
+        finally:
+            await self.runner.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        _log.info("node ends", extra={"code": code})
+        return code
+
+    async def _keep(self, name: str, service: Callable[[], Awaitable[None]]) -> None:
+        """Run a service for as long as the node lives: nothing that goes wrong in it ends the process but a fence."""
+        while True:
+            try:
+                return await service()
+            except Fenced as error:
+                _log.error("fenced", extra={"error": error})
+                return self.runner.fenced()
+            except AmpdError as error:
+                _log.error("%s failed; starting it again", name, extra={"error": error})
+            except Exception:
+                _log.exception("%s failed unexpectedly; starting it again", name)
+            await asyncio.sleep(_RESTART_SECS)
+
+    async def _drain(self) -> None:
+        await self._asked.wait()
+        secs = self._settings.ampd_ray.drain_timeout_secs
+        _log.info("draining", extra={"jobs": len(self.runner.state.tasks), "within_secs": secs})
+        self.runner.drain(secs)
+        try:
+            await self.heartbeat.retire()
+        except AmpdError as error:
+            _log.warning("the node could not be marked as draining", extra={"error": error})
+        await asyncio.sleep(secs + DRAIN_GRACE_SECS)
+        _log.error("drain cut short", extra={"jobs": sorted(self.runner.state.tasks)})
+        self._end(1)
+
+    def _end(self, code: int) -> None:
+        if self._exit is not None and not self._exit.done():
+            self._exit.set_result(code)
+
+
+def _database(settings: Settings, url: str, application_name: str) -> Database:
+    pool = settings.metadata_db
+    return Database(
+        url,
+        application_name=application_name,
+        pool_size=pool.pool_size,
+        min_connections=pool.min_connections,
+        max_lifetime=timedelta(seconds=pool.max_lifetime_secs),
+        idle_timeout=timedelta(seconds=pool.idle_timeout_secs),
+    )

@@ -1,0 +1,25 @@
+"""What a node counts, for its log, its tests and its metrics (``spec/metadata-db.md`` 11.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Counters:
+    """All only grow, except ``loop_lag_secs``: the worst delay of the event loop within the last second."""
+
+    beats: int = 0
+    late_beats: int = 0  # beats that failed or took longer than their limit
+    registrations: int = 0
+    session_reconnects: int = 0  # of the session that holds the node lock
+    listen_reconnects: int = 0
+    notifications: int = 0
+    malformed_notifications: int = 0
+    reconciles: int = 0
+    failed_reconciles: int = 0
+    job_starts: int = 0
+    state_conflicts: int = 0
+    unknown_statuses: int = 0
+    database_retries: int = 0
+    loop_lag_secs: float = 0.0
