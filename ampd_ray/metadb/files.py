@@ -1,0 +1,288 @@
+"""Files of a revision: announced, then committed for all tables at once (``spec/metadata-db.md`` 8, ``commit.md`` 5).
+
+``file_metadata`` is what every reader sees, ``ampd_ray.segment`` is our index over it. A commit is one transaction
+under the leases of its revisions; committing the same request again finds what is there and changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import psycopg
+
+from ampd_ray.chain.ranges import BlockRange, Span
+from ampd_ray.chain.segments import Segment
+from ampd_ray.errors import AmpdError, CommitUnknown, Fenced, ObjectExists, Overlap
+from ampd_ray.metadb import leases
+from ampd_ray.metadb.connection import Connection, Database, Limits
+from ampd_ray.metadb.queries import load
+from ampd_ray.metadb.segment_index import (
+    Entry,
+    add,
+    decides_between_branches,
+    overlapping,
+    segments,
+    sync_segments,
+)
+
+__all__ = [
+    "CommitRequest",
+    "CommittedFile",
+    "Intent",
+    "NewFile",
+    "TableSummary",
+    "announce",
+    "commit",
+    "find_committed",
+    "segments",
+    "summary",
+    "sync_segments",
+]
+
+_SQL: Final = load(__file__)
+_LIMITS: Final = Limits(statement=timedelta(seconds=10), lock=timedelta(seconds=3))
+_ATTEMPTS: Final = 3
+
+Ids = dict[tuple[int, str], int]  # file id by location and name
+_MAY_COMMIT: Final = frozenset({"RUNNING", "STOP_REQUESTED", "STOPPING"})
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A file to announce."""
+
+    location_id: int
+    file_name: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A file in the store, to be registered.
+
+    ``known``: ids of the revision's files that the plan took into account; this file may overlap those only.
+    ``created_ns`` comes from ``announce``; ``metadata_json`` is the Parquet key ``nozzle_metadata``.
+    """
+
+    table: str
+    location_id: int
+    epoch: int
+    known: frozenset[int]
+    file_name: str
+    directory_url: str
+    range: BlockRange
+    created_ns: int
+    metadata_json: str
+    footer: bytes
+    size: int
+    e_tag: str | None
+    version: str | None
+    sha256: bytes
+    row_count: int
+    verified: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRequest:
+    """The files of one block range, all tables, that become visible together or not at all."""
+
+    job_id: int
+    node_id: str
+    incarnation: UUID
+    files: tuple[NewFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedFile:
+    """A registered file; ``segment`` joins the segments known to the plan."""
+
+    table: str
+    location_id: int
+    file_name: str
+    segment: Segment
+
+
+@dataclass(frozen=True, slots=True)
+class TableSummary:
+    """What the canonical files of a table hold within a span; a file that reaches out of it counts as a whole."""
+
+    table: str
+    location_id: int
+    rows: int
+    files: int
+    bytes: int
+    covered: tuple[Span, ...]
+
+
+async def announce(db: Database, intents: Sequence[Intent], newest_ns: int | None = None) -> int:
+    """Announce files before their first byte; returns their creation time in Unix nanoseconds.
+
+    It is the database's clock, or later if need be: after ``newest_ns``, the newest file that the caller knows of;
+    without it, after every file of the same revisions, which reads all of their rows.
+    The same files announced again under the same epoch get the same time.
+    """
+    values = {
+        "location_ids": [intent.location_id for intent in intents],
+        "file_names": [intent.file_name for intent in intents],
+        "epochs": [intent.epoch for intent in intents],
+        "newest_ns": newest_ns,
+    }
+    async with db.transaction() as conn:
+        rows = await (await conn.execute(_SQL["announce"], values)).fetchall()
+    return max(int(row.created_ns) for row in rows)
+
+
+async def commit(db: Database, request: CommitRequest) -> list[CommittedFile]:
+    """Register all files of ``request`` in one transaction, or find them registered already.
+
+    Raises Fenced (a lease or the job is not ours any more), Overlap (others committed these blocks: plan again),
+    ObjectExists (a file of that name is registered with other content), DatabaseUnavailable (nothing is written), or
+    CommitUnknown when the database could not be asked what became of it; calling again is safe in every case.
+    """
+    unknown: CommitUnknown | None = None
+    for _ in range(_ATTEMPTS):
+        try:
+            return await _commit(db, request)
+        except CommitUnknown as error:
+            unknown = error
+        if found := await _look(db, request, unknown):
+            return found
+    assert unknown is not None
+    raise unknown
+
+
+async def find_committed(db: Database, request: CommitRequest) -> list[CommittedFile] | None:
+    """The files of ``request`` if all are registered, else None; ObjectExists if one is, but with other content."""
+    async with db.connection() as conn:
+        present = await _present(conn, request.files)
+    if len(present) < len(request.files):
+        return None
+    return [_committed(file, present) for file in request.files]
+
+
+async def summary(conn: Connection, location_ids: Collection[int], span: Span) -> dict[str, TableSummary]:
+    """Per table name, what is committed within ``span``."""
+    values = {"location_ids": list(location_ids), "start": span.start, "end": span.end}
+    rows = await (await conn.execute(_SQL["summarise"], values)).fetchall()
+    return {
+        row.table_name: TableSummary(
+            table=row.table_name,
+            location_id=row.location_id,
+            rows=row.rows,
+            files=row.files,
+            bytes=row.bytes,
+            covered=tuple(Span(part.lower, part.upper - 1) for part in row.covered or ()),
+        )
+        for row in rows
+    }
+
+
+async def _look(db: Database, request: CommitRequest, unknown: CommitUnknown) -> list[CommittedFile] | None:
+    try:
+        return await find_committed(db, request)
+    except AmpdError as error:
+        if error.retryable:
+            raise unknown from error
+        raise
+
+
+async def _commit(db: Database, request: CommitRequest) -> list[CommittedFile]:
+    epochs = {file.location_id: file.epoch for file in request.files}
+    async with db.transaction(_LIMITS) as conn:
+        await conn.execute(_SQL["commit_durably"])
+        await leases.lock_for_commit(conn, epochs, request.incarnation)
+        await _check_job(conn, request)
+        ids = await _present(conn, request.files)
+        for location_id in sorted(epochs):
+            files = [file for file in request.files if file.location_id == location_id]
+            fresh = [file for file in files if (location_id, file.file_name) not in ids]
+            if fresh:
+                ids |= await _register(conn, location_id, fresh, own=frozenset(ids.values()))
+                await conn.execute(_SQL["notify_change"], {"location_id": location_id})
+    return [_committed(file, ids) for file in request.files]
+
+
+async def _check_job(conn: Connection, request: CommitRequest) -> None:
+    row = await (await conn.execute(_SQL["lock_job"], {"job_id": request.job_id})).fetchone()
+    if row is None or row.node_id != request.node_id or row.status not in _MAY_COMMIT:
+        found = "gone" if row is None else f"{row.status} on node {row.node_id}"
+        raise Fenced(f"job {request.job_id} is {found}: node {request.node_id} may not commit for it")
+
+
+async def _present(conn: Connection, files: Iterable[NewFile]) -> Ids:
+    """The ids of those files that are registered already."""
+    ids: Ids = {}
+    for file in files:
+        values = {"location_id": file.location_id, "file_name": file.file_name}
+        row = await (await conn.execute(_SQL["registered"], values)).fetchone()
+        if row is None:
+            continue
+        ranges = json.loads(file.metadata_json)["ranges"]
+        if (row.object_size, row.object_e_tag, row.metadata["ranges"]) != (file.size, file.e_tag, ranges):
+            raise ObjectExists(
+                f"{file.directory_url}{file.file_name} is registered with another content "
+                f"({row.object_size} bytes, {row.metadata['ranges']}): two writers share an epoch",
+                table=file.table,
+                file_id=row.id,
+            )
+        ids[file.location_id, file.file_name] = row.id
+    return ids
+
+
+async def _register(conn: Connection, location_id: int, files: list[NewFile], own: frozenset[int]) -> Ids:
+    """Register and index files of one revision; ``own`` are the request's files that are registered already."""
+    plain = True
+    for file in files:
+        overlaps = await _known_overlaps(conn, file, own)
+        plain = plain and not overlaps and not await decides_between_branches(conn, location_id, file.range)
+    ids = {(location_id, file.file_name): await _insert(conn, file) for file in files}
+    entries = [Entry(_segment(file, ids), file.epoch, file.sha256, file.verified, file.row_count) for file in files]
+    try:
+        await add(conn, location_id, entries, plain=plain)
+    except psycopg.errors.ExclusionViolation as error:
+        raise Overlap(f"{files[0].table}: blocks {files[0].range.span} were committed meanwhile") from error
+    return ids
+
+
+async def _known_overlaps(conn: Connection, file: NewFile, own: frozenset[int]) -> bool:
+    """True if the file overlaps files that its plan knew; Overlap for any other."""
+    found = False
+    for file_id, span in (await overlapping(conn, file.location_id, file.range)).items():
+        if file_id not in file.known | own:
+            raise Overlap(
+                f"{file.table}: blocks {file.range.span} overlap file {file_id} ({span}), committed meanwhile",
+                table=file.table,
+                file_id=file_id,
+            )
+        found = True
+    return found
+
+
+async def _insert(conn: Connection, file: NewFile) -> int:
+    values = {
+        "location_id": file.location_id,
+        "file_name": file.file_name,
+        "metadata": file.metadata_json,
+        "size": file.size,
+        "e_tag": file.e_tag,
+        "version": file.version,
+        "url": file.directory_url,
+    }
+    row = await (await conn.execute(_SQL["register"], values)).fetchone()
+    assert row is not None
+    await conn.execute(_SQL["store_footer"], {"file_id": row.id, "footer": file.footer})
+    await conn.execute(_SQL["fulfil_intent"], {"location_id": file.location_id, "file_name": file.file_name})
+    return int(row.id)
+
+
+def _segment(file: NewFile, ids: Ids) -> Segment:
+    return Segment(ids[file.location_id, file.file_name], file.range, file.created_ns)
+
+
+def _committed(file: NewFile, ids: Ids) -> CommittedFile:
+    return CommittedFile(file.table, file.location_id, file.file_name, _segment(file, ids))

@@ -1,0 +1,75 @@
+-- name: announce
+-- Announce files before their first byte; their creation time is newer than every file of their revisions. Announced
+-- again, a file keeps its time.
+with newest as materialized (
+    select max((metadata -> 'created_at' ->> 'secs')::bigint * 1000000000
+               + (metadata -> 'created_at' ->> 'nanos')::bigint) as ns
+    from file_metadata
+    where location_id = any(%(location_ids)s) and %(newest_ns)s::bigint is null
+),
+created as materialized (
+    select greatest(
+        clock_timestamp(),
+        timestamptz 'epoch' + (coalesce(%(newest_ns)s::bigint, ns, 0) + 999) / 1000 * interval '1 microsecond'
+                            + interval '1 microsecond'
+    ) as at
+    from newest
+)
+insert into ampd_ray.file_intent (location_id, file_name, epoch, created_at)
+select announced.location_id, announced.file_name, announced.epoch, created.at
+from unnest(%(location_ids)s::bigint[], %(file_names)s::text[], %(epochs)s::bigint[])
+         as announced (location_id, file_name, epoch),
+     created
+on conflict (location_id, file_name) do update set epoch = excluded.epoch
+returning (extract(epoch from created_at) * 1000000000)::bigint as created_ns
+
+-- name: commit_durably
+-- A commit that was acknowledged survives a crash of the server, whatever the session's default is.
+set local synchronous_commit = on
+
+-- name: lock_job
+-- Keep the job's status as it is until the commit ends.
+select node_id, upper(status) as status
+from jobs_status
+where job_id = %(job_id)s
+for share
+
+-- name: registered
+-- The row of one file of a revision, if it is registered.
+select id, object_size, object_e_tag, metadata
+from file_metadata
+where location_id = %(location_id)s and file_name = %(file_name)s
+
+-- name: register
+-- Register a file: from here on it exists for every reader.
+insert into file_metadata (location_id, file_name, metadata, object_size, object_e_tag, object_version, url)
+values (%(location_id)s, %(file_name)s, %(metadata)s::jsonb, %(size)s, %(e_tag)s, %(version)s, %(url)s)
+returning id
+
+-- name: store_footer
+-- Keep a file's footer, without which Amp's server cannot read the table.
+insert into footer_cache (file_id, footer) values (%(file_id)s, %(footer)s)
+
+-- name: fulfil_intent
+-- An announced file is registered: nothing is left to sweep.
+delete from ampd_ray.file_intent where location_id = %(location_id)s and file_name = %(file_name)s
+
+-- name: notify_change
+-- Tell those who read a revision that it has changed.
+select pg_notify('change-tracking', %(location_id)s::bigint::text)
+
+-- name: summarise
+-- Rows, files, bytes and blocks of the canonical segments that share a block with start..end, per table.
+select r.id as location_id,
+       r.metadata ->> 'table_name' as table_name,
+       coalesce(sum(s.row_count), 0)::bigint as rows,
+       count(s.file_id) as files,
+       coalesce(sum(f.object_size), 0)::bigint as bytes,
+       range_agg(s.blocks * int8range(%(start)s, %(end)s, '[]')) as covered
+from physical_table_revisions r
+left join (
+    ampd_ray.segment s join file_metadata f on f.id = s.file_id
+) on s.location_id = r.id and s.canonical and s.blocks && int8range(%(start)s, %(end)s, '[]')
+where r.id = any(%(location_ids)s)
+group by r.id
+order by r.id

@@ -1,0 +1,133 @@
+"""The index over the files of a revision: ``ampd_ray.segment`` (``spec/metadata-db.md`` 2.5).
+
+``file_metadata`` is the truth; a segment repeats what is searched for, and says which of overlapping files are
+canonical. Everything here runs in the caller's transaction and under the lease of the revision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ampd_ray.chain.ranges import BlockRange, Span
+from ampd_ray.chain.segments import Segment, canonical_flags
+from ampd_ray.errors import InvalidFileRow
+from ampd_ray.metadb.connection import Connection
+from ampd_ray.metadb.queries import load
+
+_SQL: Final = load(__file__)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A segment for the index; the defaults are those of a file that somebody else wrote."""
+
+    segment: Segment
+    epoch: int = 0
+    sha256: bytes | None = None
+    verified: str | None = None
+    row_count: int | None = None
+
+
+async def segments(conn: Connection, location_id: int) -> list[Segment]:
+    """All registered files of a revision, oldest row first; InvalidFileRow names one that we cannot read."""
+    rows = await conn.execute(_SQL["file_rows"], {"location_id": location_id})
+    return [segment_of(row.id, row.file_name, row.metadata) for row in await rows.fetchall()]
+
+
+async def sync_segments(conn: Connection, location_ids: Iterable[int]) -> None:
+    """Bring the index in line with the file rows, e.g. those of an Amp writer or deleted ones."""
+    for location_id in sorted(location_ids):
+        gone = await conn.execute(_SQL["drop_orphans"], {"location_id": location_id})
+        found = await conn.execute(_SQL["unindexed"], {"location_id": location_id})
+        lacking = {row.id for row in await found.fetchall()}
+        if gone.rowcount or lacking:
+            known = await segments(conn, location_id)
+            await _flag(conn, location_id, known, {s.file_id: Entry(s) for s in known if s.file_id in lacking})
+
+
+async def overlapping(conn: Connection, location_id: int, block_range: BlockRange) -> dict[int, Span]:
+    """The files of a revision that share a block with the range, by id."""
+    rows = await conn.execute(_SQL["overlapping"], _values(location_id, block_range))
+    return {row.file_id: Span(row.blocks.lower, row.blocks.upper - 1) for row in await rows.fetchall()}
+
+
+async def decides_between_branches(conn: Connection, location_id: int, block_range: BlockRange) -> bool:
+    """True if a new file may change which files of a revision are canonical, although it overlaps none."""
+    row = await (await conn.execute(_SQL["branches_above"], _values(location_id, block_range))).fetchone()
+    return bool(row and row.branches)
+
+
+async def add(conn: Connection, location_id: int, entries: Iterable[Entry], *, plain: bool) -> None:
+    """Index files whose rows are registered.
+
+    ``plain``: they overlap nothing and decide between no branches, so all are canonical and nothing else changes.
+    Otherwise the canonical files of the revision are determined anew.
+    """
+    new = {entry.segment.file_id: entry for entry in entries}
+    if plain:
+        for entry in new.values():
+            await _insert(conn, location_id, entry, canonical=True)
+    else:
+        await _flag(conn, location_id, await segments(conn, location_id), new)
+
+
+async def _flag(conn: Connection, location_id: int, known: list[Segment], new: Mapping[int, Entry]) -> None:
+    """Insert ``new`` and flag all; what loses its place goes first, since canonical segments may never overlap."""
+    flags = canonical_flags(known)
+    chosen = [file_id for file_id, canonical in flags.items() if canonical]
+    others = [file_id for file_id, canonical in flags.items() if not canonical]
+    await conn.execute(_SQL["set_canonical"], {"file_ids": others, "canonical": False})
+    for file_id, entry in new.items():
+        await _insert(conn, location_id, entry, canonical=flags[file_id])
+    await conn.execute(_SQL["set_canonical"], {"file_ids": chosen, "canonical": True})
+
+
+async def _insert(conn: Connection, location_id: int, entry: Entry, *, canonical: bool) -> None:
+    block_range = entry.segment.range
+    values = _values(location_id, block_range) | {
+        "file_id": entry.segment.file_id,
+        "prev_hash": block_range.prev_hash,
+        "hash": block_range.hash,
+        "sha256": entry.sha256,
+        "epoch": entry.epoch,
+        "verified": entry.verified,
+        "canonical": canonical,
+        "row_count": entry.row_count,
+    }
+    await conn.execute(_SQL["add_segment"], values)
+
+
+def _values(location_id: int, block_range: BlockRange) -> dict[str, Any]:
+    numbers = {"start": block_range.start, "end": block_range.end}
+    return {"location_id": location_id, "network": block_range.network, **numbers}
+
+
+def segment_of(file_id: int, file_name: str, metadata: Any) -> Segment:
+    """The segment that a file row's JSON describes (8.3); InvalidFileRow if it is not that of a raw file."""
+    try:
+        created = metadata["created_at"]
+        (only,) = metadata["ranges"]
+        block_range = BlockRange(
+            network=only["network"],
+            start=int(only["numbers"]["start"]),
+            end=int(only["numbers"]["end"]),
+            hash=_hash(only["hash"]),
+            prev_hash=_hash(only["prev_hash"]),
+            timestamp=only.get("timestamp"),
+        )
+        return Segment(file_id, block_range, int(created["secs"]) * 10**9 + int(created["nanos"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidFileRow(
+            f"file {file_id} ({file_name}): its row in file_metadata is not that of a raw table's file ({error!r})",
+            file_id=file_id,
+            file_name=file_name,
+        ) from error
+
+
+def _hash(text: str) -> bytes:
+    value = bytes.fromhex(text.removeprefix("0x"))
+    if len(value) != 32:
+        raise ValueError(f"a hash of {len(value)} bytes")
+    return value

@@ -1,0 +1,61 @@
+-- name: file_rows
+-- Every registered file of a revision: what the canonical chain is derived from.
+select id, file_name, metadata
+from file_metadata
+where location_id = %(location_id)s
+order by id
+
+-- name: unindexed
+-- The files of a revision that have no segment yet.
+select f.id from file_metadata f
+where f.location_id = %(location_id)s
+  and not exists (select from ampd_ray.segment s where s.file_id = f.id)
+
+-- name: drop_orphans
+-- Forget the segments of a revision whose file row is gone.
+delete from ampd_ray.segment s
+where s.location_id = %(location_id)s
+  and not exists (select from file_metadata f where f.id = s.file_id and f.location_id = s.location_id)
+
+-- name: add_segment
+-- Index a file whose row is there; a segment that is there already keeps what it says.
+insert into ampd_ray.segment
+    (file_id, location_id, network, blocks, start_parent, end_hash, sha256, epoch, verified, canonical, row_count)
+values
+    (%(file_id)s, %(location_id)s, %(network)s, int8range(%(start)s, %(end)s, '[]'), %(prev_hash)s, %(hash)s,
+     %(sha256)s, %(epoch)s, %(verified)s, %(canonical)s, %(row_count)s)
+on conflict (file_id) do nothing
+
+-- name: set_canonical
+-- Mark segments as canonical or not, touching only those that change.
+update ampd_ray.segment
+set canonical = %(canonical)s
+where file_id = any(%(file_ids)s) and canonical <> %(canonical)s
+
+-- name: overlapping
+-- The segments of a revision that share a block with start..end. Canonical ones are disjoint, so that at most one of
+-- them reaches in from below; each part is an index scan.
+select file_id, blocks from ampd_ray.segment
+where location_id = %(location_id)s and network = %(network)s
+  and lower(blocks) between %(start)s and %(end)s
+union
+select file_id, blocks from (
+    select file_id, blocks from ampd_ray.segment
+    where location_id = %(location_id)s and network = %(network)s and canonical and lower(blocks) < %(start)s
+    order by lower(blocks) desc
+    limit 1
+) as below
+where upper(blocks) > %(start)s
+union
+select file_id, blocks from ampd_ray.segment
+where location_id = %(location_id)s and network = %(network)s and not canonical
+  and blocks && int8range(%(start)s, %(end)s, '[]')
+
+-- name: branches_above
+-- True if a revision has segments off the canonical chain while some segment ends at or above a block: then a new
+-- file may decide between branches.
+select exists (
+    select from ampd_ray.segment where location_id = %(location_id)s and not canonical
+) and exists (
+    select from ampd_ray.segment where location_id = %(location_id)s and upper(blocks) > %(start)s
+) as branches
