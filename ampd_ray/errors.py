@@ -325,6 +325,18 @@ class InvalidManifest(AmpdError):
     code = "GET_DATASET"
 
 
+class InvalidDescriptor(AmpdError):
+    """A job's descriptor is missing or does not decode (``spec/metadata-db.md`` 5.5)."""
+
+    code = "INVALID_DESCRIPTOR"
+
+
+class UnsupportedJobKind(AmpdError):
+    """The job is of a kind that this worker does not run."""
+
+    code = "UNSUPPORTED_JOB_KIND"
+
+
 class ActorLost(AmpdError):
     """An extractor or writer actor, or its Ray node, died."""
 
