@@ -33,10 +33,16 @@ _EMPTY_ROOT = "0x" + EMPTY_ROOT.hex()
 _ZERO_ADDRESS = "0x" + 40 * "0"
 
 
-def needs_receipts(block: RpcBlock) -> bool:
-    """False only for a block that has no transactions and whose roots both say so (data.md 2.2)."""
-    roots = (block.transactions_root, block.receipts_root)
-    return bool(block.transactions) or any(_lower(root) != _EMPTY_ROOT for root in roots)
+def needs_receipts(block: RpcBlock, level: Level = "strict") -> bool:
+    """False for a block without transactions whose roots both say so (data.md 2.2).
+
+    Where its roots say otherwise, only ``basic`` asks; ``strict`` has no use for the answer, :func:`check` refuses.
+    """
+    return bool(block.transactions) or (level == "basic" and not _says_empty(block))
+
+
+def _says_empty(block: RpcBlock) -> bool:
+    return {_lower(block.transactions_root), _lower(block.receipts_root)} == {_EMPTY_ROOT}
 
 
 def check(
@@ -103,7 +109,7 @@ class _Check:
     def _counted(
         self, transactions: list[RpcTransaction], answered: Sequence[RpcReceipt | None] | None, level: Level
     ) -> list[RpcReceipt]:
-        if not transactions and level == "strict" and needs_receipts(self._block):
+        if not transactions and level == "strict" and not _says_empty(self._block):
             self._fault(2, "no transactions, but its roots are not those of an empty block: the node lost the body")
         if answered is None and transactions:
             self._fault(2, f"no receipts (null) for {len(transactions)} transactions")
