@@ -1,0 +1,35 @@
+-- name: acquire
+-- Take revisions for a job of ours: a new epoch each, in ascending order; no rows when the job is not ours.
+insert into ampd_ray.location_lease as l (location_id, epoch, job_id, node_id, incarnation, expires_at)
+select id, 1, %(job_id)s, %(node_id)s, %(incarnation)s, now() + %(ttl)s::interval
+from (select unnest(%(location_ids)s::bigint[]) as id order by 1) wanted
+where exists (select from jobs_status s where s.job_id = %(job_id)s and s.node_id = %(node_id)s)
+on conflict (location_id) do update
+set epoch = l.epoch + 1, job_id = excluded.job_id, node_id = excluded.node_id,
+    incarnation = excluded.incarnation, expires_at = excluded.expires_at
+returning location_id, epoch;
+
+-- name: limit_wait
+-- Wait for a lease row no longer than this: a commit of our own may hold it.
+select set_config('lock_timeout', '500ms', true) as lock;
+
+-- name: renew
+-- Hold on to our revisions for another life; those that somebody else has taken are not returned.
+update ampd_ray.location_lease set expires_at = now() + %(ttl)s::interval
+where location_id = any (%(location_ids)s::bigint[]) and incarnation = %(incarnation)s
+returning location_id;
+
+-- name: release
+-- Let our revisions go at once; the rows stay, since an epoch never falls.
+update ampd_ray.location_lease set expires_at = now()
+where location_id = any (%(location_ids)s::bigint[]) and incarnation = %(incarnation)s and expires_at > now();
+
+-- name: lock_for_commit
+-- Lock the lease rows in ascending order, if they are still of our epochs.
+select l.location_id
+from ampd_ray.location_lease l
+join unnest(%(location_ids)s::bigint[], %(epochs)s::bigint[]) as held (location_id, epoch)
+  on held.location_id = l.location_id and held.epoch = l.epoch
+where l.incarnation = %(incarnation)s
+order by l.location_id
+for update of l;
