@@ -107,7 +107,7 @@ async def list_jobs(
 async def descriptor(conn: Connection, job_id: int) -> JobDescriptor:
     """What the job is to do. Raises an AmpdError with INVALID_DESCRIPTOR or UNSUPPORTED_JOB_KIND."""
     row = await (await conn.execute(_SQL["descriptor"], {"job_id": job_id})).fetchone()
-    return JobDescriptor.model_validate_json((row and row.text) or "null")
+    return JobDescriptor.parse((row and row.text) or "null")
 
 
 async def scheduled_count(conn: Connection, job_id: int) -> int:

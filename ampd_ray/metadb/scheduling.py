@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ampd_ray.datasets.descriptor import JobDescriptor, idempotency_key
+from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.errors import AmpdError, JobConflict, NotFound, WorkerNotAvailable
 from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.metadb.notifications import Action, notify_job
@@ -80,7 +80,7 @@ async def delete(db: Database, job_id: int) -> None:
 
 async def _schedule(conn: Connection, descriptor: JobDescriptor, node_id: str) -> int | None:
     """One attempt; None when another transaction has just inserted the same job."""
-    key = idempotency_key(descriptor.dataset_namespace, descriptor.dataset_name, descriptor.manifest_hash)
+    key = descriptor.idempotency_key
     row = await (await conn.execute(_SQL["lock_by_key"], {"key": key})).fetchone()
     if row is None:
         return await _insert(conn, key, descriptor, node_id)
@@ -111,7 +111,7 @@ async def _at_hand(conn: Connection, row: Any, status: JobStatus, descriptor: Jo
         return False
     text = await _newest_descriptor(conn, row.job_id)
     try:
-        if text is not None and JobDescriptor.model_validate_json(text).same_work(descriptor):
+        if text is not None and JobDescriptor.parse(text).same_work(descriptor):
             return True
     except AmpdError:  # written by somebody else, and no match for anything of ours
         pass
