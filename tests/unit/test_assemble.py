@@ -119,6 +119,19 @@ def test_a_file_ends_with_the_extract_that_fills_it() -> None:
     assert story(told) == "+0..1 +2..3 |size 0..3 +4..7 +8..9 |end 4..9"
 
 
+def test_a_file_that_holds_just_the_limit_is_full() -> None:
+    assert story(run(Assembler([Span(0, 9)], Limits(100)), [arrival(0, 1)])) == "+0..1 |size 0..1"
+
+
+def test_where_several_rules_end_a_file_the_reason_is_the_same_for_any_cut_into_extracts() -> None:
+    branches = {n: n // 4 for n in range(12)}
+    for cuts in ([0, 12], [0, 4, 12], [0, 8, 12], [0, 4, 8, 12]):
+        arrivals = [arrival(a, b - 1, branches) for a, b in pairwise(cuts)]
+        told = run(Assembler([Span(0, 11)], Limits(2**40, blocks=4), finalized=3), arrivals)
+        reasons = [i.reason for i in told if isinstance(i, CutSegment)]
+        assert reasons == [Reason.FINALITY, Reason.BLOCKS, Reason.END]
+
+
 def test_a_cut_extract_counts_in_proportion() -> None:
     assembler = Assembler([Span(0, 19)], Limits(1000), finalized=2)
     run(assembler, [arrival(0, 9, nbytes=1001)])
