@@ -1,17 +1,56 @@
-"""Fixtures that every tier shares."""
+"""Fixtures that every tier shares: where blocks come from."""
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).resolve().parent.parent
-SHARED = REPO.parent / "shared"
+from tests.fakes.anvil import Anvil
+from tests.fakes.anvil import anvil as run_anvil
+from tests.fakes.devnet import Devnet
+from tests.fakes.devnet import devnet as run_devnet
+from tests.fakes.places import ANVIL, CHAIN_DATA, RPC_TOOLS
+from tests.fakes.replay import Replay, replay
+
+DEVNET_BLOCKS = 200
 
 
 @pytest.fixture(scope="session")
 def chain_data() -> Path:
     """The folder of real chain data beside the checkout."""
-    folder = SHARED / "chain-data"
-    if not folder.is_dir():
+    if not CHAIN_DATA.is_dir():
         pytest.skip("needs the chain data in ../shared/chain-data")
-    return folder
+    return CHAIN_DATA
+
+
+@pytest.fixture
+def replay_server(chain_data: Path) -> Iterator[Callable[..., Replay]]:
+    """Call it with set names (and ``options``) to serve real blocks: ``replay_server("mainnet-forks")``."""
+    if not (RPC_TOOLS / "replay.py").is_file():
+        pytest.skip("needs the replay server in ../shared/tools/rpc")
+    with ExitStack() as running:
+        yield lambda *sets, **settings: running.enter_context(replay(*sets, **settings))
+
+
+@pytest.fixture(scope="module")
+def devnet(request: pytest.FixtureRequest) -> Iterator[Devnet]:
+    """A devnet at block 200, shared by a module: look, don't mine. Another height by indirect parametrisation."""
+    with run_devnet(getattr(request, "param", DEVNET_BLOCKS)) as running:
+        yield running
+
+
+@pytest.fixture
+def devnet_server() -> Iterator[Callable[..., Devnet]]:
+    """Call it for a devnet of one's own: ``devnet_server(50, seed=2, block_time=0.1)``."""
+    with ExitStack() as running:
+        yield lambda *blocks, **settings: running.enter_context(run_devnet(*blocks, **settings))
+
+
+@pytest.fixture
+def anvil() -> Iterator[Callable[..., Anvil]]:
+    """Call it for an anvil: ``anvil(block_time=0.1, slots_in_an_epoch=2)``."""
+    if not ANVIL.is_file():
+        pytest.skip("needs anvil: python tests/install_anvil.py")
+    with ExitStack() as running:
+        yield lambda *block_time, **settings: running.enter_context(run_anvil(*block_time, **settings))

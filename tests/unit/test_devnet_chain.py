@@ -12,9 +12,9 @@ import pytest
 
 from ampd_ray.devnet.blocks import DevBlock
 from ampd_ray.devnet.chain import DevChain
-from tests.conftest import SHARED
+from tests.fakes.places import RPC_TOOLS
 
-VERIFY = SHARED / "tools" / "rpc" / "verify.py"
+VERIFY = RPC_TOOLS / "verify.py"
 
 
 def chain_of(blocks: int, seed: int = 1, txs_per_block: int = 4) -> DevChain:
