@@ -1,19 +1,13 @@
-"""Where a job runs and when it is tried again, as pure functions (``spec/metadata-db.md`` 7.1, 7.4)."""
+"""Where a job runs (``spec/metadata-db.md`` 7.1), as a pure function; when it is tried again is in metadb/statuses."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from ampd_ray.datasets.names import node_id as valid_node_id
 from ampd_ray.errors import SchedulerError, WorkerNotAvailable
-
-MAX_RETRY_SECS = 300.0
-RETRY_JITTER = 0.2
-MAX_DOUBLINGS = 16  # beyond every cap; keeps the power small
-MAX_SCHEDULED_EVENTS = 40  # Amp's own retry query fails at 44 (5.8)
 
 START_HINT = "Start one with: ampd worker --config <file> --node-id <id>"
 
@@ -66,36 +60,3 @@ def _known(candidates: Sequence[Candidate]) -> str:
     dead = sum(not c.alive for c in candidates)
     shown = ", ".join(alive[:5]) + (" …" if len(alive) > 5 else "")
     return f" (alive: {shown or 'none'}; draining: {draining}; dead: {dead})"
-
-
-@dataclass(frozen=True, slots=True)
-class FailedJob:
-    """A job in ERROR. ``failures`` counts consecutive ones; ``next_retry_at`` is None if nobody has set it."""
-
-    job_id: int
-    failures: int
-    failed_at: datetime
-    next_retry_at: datetime | None
-    scheduled_events: int
-
-
-def retry_delay(failures: int, jitter: float, *, max_secs: float = MAX_RETRY_SECS) -> timedelta:
-    """How long to wait after the ``failures``-th failure in a row. ``jitter`` in [0, 1) spreads it by ± 20 %."""
-    base = min(max_secs, 2.0 ** min(failures, MAX_DOUBLINGS))
-    return timedelta(seconds=base * (1 - RETRY_JITTER + 2 * RETRY_JITTER * jitter))
-
-
-def due(
-    rows: Iterable[FailedJob], now: datetime, *, max_attempts: int, max_secs: float = MAX_RETRY_SECS
-) -> list[FailedJob]:
-    """The jobs to schedule again now, longest waiting first.
-
-    Left alone: those with ``max_attempts`` consecutive failures, or with so many SCHEDULED events that one more would
-    stop Amp's retry loop. A job without ``next_retry_at`` (an Amp worker's) counts from its failure.
-    """
-
-    def at(row: FailedJob) -> datetime:
-        return row.next_retry_at or row.failed_at + retry_delay(max(row.failures, 1), 0.5, max_secs=max_secs)
-
-    hopeful = (r for r in rows if r.failures < max_attempts and r.scheduled_events < MAX_SCHEDULED_EVENTS)
-    return sorted((r for r in hopeful if at(r) <= now), key=lambda r: (at(r), r.job_id))

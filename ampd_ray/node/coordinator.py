@@ -19,7 +19,7 @@ from ampd_ray.log import bind
 from ampd_ray.metadb import schema
 from ampd_ray.metadb.connection import Database
 from ampd_ray.node.counters import Counters
-from ampd_ray.node.heartbeat import Heartbeat
+from ampd_ray.node.heartbeat import Heartbeat, Identity
 from ampd_ray.node.job import JobFactory
 from ampd_ray.node.lag import watch_loop_lag
 from ampd_ray.node.runner import JobRunner
@@ -57,18 +57,19 @@ class Coordinator:
         self.incarnation = incarnation or uuid4()
         self.counters = Counters()
         ours = settings.ampd_ray
-        self.db = _database(settings, db_url, f"ampd-ray/{node_id}/{self.incarnation}")
+        said = {**info, "implementation": IMPLEMENTATION, "failover_group": ours.failover_group}
+        identity = Identity(node_id, self.incarnation, said)
+        self.db = _database(settings, db_url, identity.session_name)
         self.heartbeat = Heartbeat(
             self.db,
-            node_id,
-            self.incarnation,
-            {**info, "implementation": IMPLEMENTATION, "failover_group": ours.failover_group},
+            identity,
             self.counters,
             lock_timeout=timedelta(seconds=ours.node_lock_timeout_secs),
             lease_ttl=timedelta(seconds=ours.lease_ttl_secs),
         )
-        settler = Settler(self.db, node_id, self.counters, ours)
-        self.runner = JobRunner(self.db, node_id, make_job, settler, self._end)
+        retry_max = timedelta(seconds=ours.retry_max_secs)
+        settler = Settler(self.db, node_id, max_attempts=ours.retry_max_attempts, retry_max=retry_max)
+        self.runner = JobRunner(self.db, node_id, make_job, settler, self.counters, self._end)
         self.watcher = RowWatcher(self.db, node_id, self.runner, timedelta(seconds=ours.reconcile_interval_secs))
         self._settings = settings
         self._db_url = db_url

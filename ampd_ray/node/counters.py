@@ -12,6 +12,7 @@ class Counters:
     beats: int = 0
     late_beats: int = 0  # beats that failed or took longer than their limit
     registrations: int = 0
+    lock_waits: int = 0  # times that the node id was found in use
     session_reconnects: int = 0  # of the session that holds the node lock
     listen_reconnects: int = 0
     notifications: int = 0

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from uuid import UUID
@@ -28,22 +29,37 @@ BEAT_EVERY: Final = timedelta(seconds=1)
 BEAT_LIMIT: Final = timedelta(seconds=1)
 LOCK_EVERY: Final = timedelta(seconds=1)
 CALL_LIMIT: Final = timedelta(seconds=5)
+NAME_BYTES: Final = 63  # Postgres cuts longer application names
 _PAUSE_SECS: Final = 0.1
 _PAUSE_MAX_SECS: Final = 5.0
 
 
-class Heartbeat:
-    """Holds ``node_id`` for this process. ``start``, then ``run`` until ``release``.
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who we are: the Node ID, this process among those that ever ran it, and what ``workers.info`` says."""
 
-    The lock is asked for each second for ``lock_timeout`` before somebody else's is taken for good.
+    node_id: str
+    incarnation: UUID
+    info: dict[str, str]
+
+    @property
+    def session_name(self) -> str:
+        """The application name of our sessions (1.10), by which a lost one is known; cut as Postgres cuts it."""
+        name = f"ampd-ray/{self.node_id}/{self.incarnation}"
+        return name.encode()[:NAME_BYTES].decode(errors="ignore")
+
+
+class Heartbeat:
+    """Holds a Node ID for this process. ``start``, then ``run`` until ``release``.
+
+    The lock is asked for each second for ``lock_timeout`` before somebody else's is taken for good. The sessions of
+    ``db`` must carry ``identity.session_name``.
     """
 
     def __init__(
         self,
         db: Database,
-        node_id: str,
-        incarnation: UUID,
-        info: dict[str, str],
+        identity: Identity,
         counters: Counters,
         *,
         lock_timeout: timedelta = timedelta(seconds=60),
@@ -52,9 +68,9 @@ class Heartbeat:
         self.counters = counters
         self.retired = False
         self._db = db
-        self._node_id = node_id
-        self._incarnation = incarnation
-        self._info = info
+        self._identity = identity
+        self._node_id = identity.node_id
+        self._incarnation = identity.incarnation
         self._lock_timeout = lock_timeout
         self._lease_ttl = lease_ttl
         self._conn: Connection | None = None
@@ -67,7 +83,7 @@ class Heartbeat:
         Raises :class:`NodeInUse` if another session keeps the lock for ``lock_timeout``.
         """
         self._conn = await self._db.connect_session()
-        await self._lock(self._in_use)
+        await self._lock(regain=False)
         await self._call(CALL_LIMIT, workers.take_node_lease, self._incarnation, self._lease_ttl)
         await self._register()
 
@@ -88,7 +104,8 @@ class Heartbeat:
         """Let no scheduler choose this node any more: draining, last beat in the past. The node lease lives on."""
         async with self._one_call:
             self.retired = True
-            await self._call(CALL_LIMIT, workers.retire)
+            if not await self._call(CALL_LIMIT, workers.retire, self._incarnation):
+                raise self._lost()
 
     async def release(self) -> None:
         """End the node lease, give the lock back, close the session. Never raises: leases and locks also time out."""
@@ -96,7 +113,7 @@ class Heartbeat:
         async with self._one_call:
             try:
                 if self._conn is not None and not self._conn.closed:
-                    await self._call(CALL_LIMIT, workers.release_node, self._incarnation)
+                    await self._call(CALL_LIMIT, workers.release_node_lease, self._incarnation)
             except AmpdError as error:
                 _log.warning("the node lease could not be ended; it will lapse", extra={"error": error})
             finally:
@@ -117,10 +134,10 @@ class Heartbeat:
 
     async def _renew(self) -> None:
         if not await self._call(BEAT_LIMIT, workers.renew_node_lease, self._incarnation, self._lease_ttl):
-            raise Fenced(f"node {self._node_id!r} was taken over by another process: this one stops")
+            raise self._lost()
 
     async def _register(self) -> None:
-        await self._call(CALL_LIMIT, workers.register, self._info)
+        await self._call(CALL_LIMIT, workers.register, self._identity.info)
         self.counters.registrations += 1
 
     async def _call(
@@ -148,7 +165,7 @@ class Heartbeat:
             await self._close()
             try:
                 self._conn = await self._db.connect_session()
-                await self._lock(self._taken)
+                await self._lock(regain=True)
                 await self._renew()
             except DatabaseUnavailable as error:
                 _log.warning("the heartbeat session is lost; connecting again", extra={"error": error})
@@ -158,15 +175,28 @@ class Heartbeat:
             await self._sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, protects nothing
             pause = min(pause * 2, _PAUSE_MAX_SECS)
 
-    async def _lock(self, refused: Callable[[], AmpdError]) -> None:
-        """Take the node lock, asking each second; after ``lock_timeout`` raise what ``refused`` makes."""
+    async def _lock(self, *, regain: bool) -> None:
+        """Take the node lock, asking each second.
+
+        A foreign session may keep it for ``lock_timeout``. Our own lost session may keep it for as long as the server
+        takes to notice; the lease is renewed meanwhile, which also tells whether another process has the node.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._lock_timeout.total_seconds()
         while not await self._call(CALL_LIMIT, workers.try_lock):
-            if loop.time() >= deadline:
-                raise refused()
-            _log.warning("the node id is in use; waiting", extra={"node_id": self._node_id})
-            await self._sleep(min(LOCK_EVERY.total_seconds(), max(0.0, deadline - loop.time())))
+            holder = await self._call(CALL_LIMIT, workers.holder)
+            if regain:
+                await self._renew()
+            if regain and self._is_own(holder):
+                deadline = loop.time() + self._lock_timeout.total_seconds()
+            elif loop.time() >= deadline:
+                raise self._lost() if regain else self._in_use()
+            self.counters.lock_waits += 1
+            _log.warning("the node id is in use; asking again", extra={"holder": holder})
+            await self._sleep(LOCK_EVERY.total_seconds())
+
+    def _is_own(self, holder: workers.Holder | None) -> bool:
+        return holder is not None and holder.same_role and holder.application_name == self._identity.session_name
 
     def _in_use(self) -> AmpdError:
         return NodeInUse(
@@ -174,10 +204,8 @@ class Heartbeat:
             f"(waited {self._lock_timeout.total_seconds():g} s). Stop that worker, or give this one another --node-id."
         )
 
-    def _taken(self) -> AmpdError:
-        return Fenced(
-            f"another process took the lock of node {self._node_id!r} while its session was lost: this one stops"
-        )
+    def _lost(self) -> AmpdError:
+        return Fenced(f"another process runs node {self._node_id!r} now: this one stops")
 
     async def _close(self) -> None:
         if self._conn is not None:

@@ -9,12 +9,11 @@ from typing import Any
 
 from ampd_ray.errors import AmpdError, Handling, JobFailed, chain_of
 from ampd_ray.log import redact
-from ampd_ray.metadb.jobs import JobStatus
+from ampd_ray.metadb.statuses import JobStatus, failure_status
 
 MAX_BYTES = 16 * 1024
 MAX_TEXT_CHARS = 2048  # of the message and of each entry of the stack trace
 MAX_DETAIL_CHARS = 256
-MAX_SCHEDULED_EVENTS = 40  # Amp's retry query fails for all jobs at 44 such events on one job in ERROR
 
 # Facts of an error that people look for, under the names of 5.6.
 CONTEXT_KEYS = ("block_range_start", "block_range_end", "block", "provider", "host", "table", "check")
@@ -35,13 +34,13 @@ class Attempt:
 
 
 def final_status(error: AmpdError, attempt: Attempt, max_attempts: int) -> JobStatus:
-    """ERROR if time may help, else FATAL.
-
-    Also FATAL after ``max_attempts`` consecutive failures, and for a job with so many SCHEDULED events that an ERROR
-    would stop Amp's retries of every job.
-    """
-    exhausted = (attempt.failures or 0) >= max_attempts or (attempt.index or 0) >= MAX_SCHEDULED_EVENTS
-    return JobStatus.ERROR if error.retryable and not exhausted else JobStatus.FATAL
+    """ERROR if time may help and the job is not exhausted (5.8), else FATAL."""
+    return failure_status(
+        retryable=error.retryable,
+        failures=attempt.failures or 0,
+        scheduled=attempt.index or 0,
+        failures_max=max_attempts,
+    )
 
 
 def error_json(error: AmpdError, attempt: Attempt) -> dict[str, Any]:
@@ -56,11 +55,16 @@ def error_json(error: AmpdError, attempt: Attempt) -> dict[str, Any]:
         "implementation": "ampd-ray",
     }
     result = {
-        "error_code": error.step if isinstance(error, JobFailed) else error.code,
+        "error_code": error_code(error),
         "error_message": _text(str(error)),
         "error_context": {key: value for key, value in context.items() if value is not None},
     }
     return _bounded(result)
+
+
+def error_code(error: AmpdError) -> str:
+    """The code of 5.7: the step that failed, where one is known."""
+    return error.step if isinstance(error, JobFailed) else error.code
 
 
 def error_class(error: AmpdError) -> str:

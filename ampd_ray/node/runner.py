@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,7 +15,9 @@ from ampd_ray.log import bind
 from ampd_ray.materialize.types import JobOutcome
 from ampd_ray.metadb import jobs
 from ampd_ray.metadb.connection import Database
-from ampd_ray.metadb.jobs import JobRow, JobStatus
+from ampd_ray.metadb.jobs import JobRow
+from ampd_ray.metadb.statuses import JobStatus
+from ampd_ray.node.counters import Counters
 from ampd_ray.node.events import (
     DropJob,
     Event,
@@ -49,10 +52,16 @@ class JobRunner:
     """The jobs of one node. ``on_exit`` is called with an exit code when the state says that the node may end."""
 
     def __init__(
-        self, db: Database, node_id: str, make_job: JobFactory, settler: Settler, on_exit: Callable[[int], None]
+        self,
+        db: Database,
+        node_id: str,
+        make_job: JobFactory,
+        settler: Settler,
+        counters: Counters,
+        on_exit: Callable[[int], None],
     ) -> None:
         self.state = NodeState()
-        self.counters = settler.counters
+        self.counters = counters
         self._db = db
         self._node_id = node_id
         self._make_job = make_job
@@ -126,7 +135,6 @@ class JobRunner:
     def _start(self, job_id: int, descriptor: JobDescriptor) -> None:
         row = self._rows[job_id]
         self.counters.job_starts += 1
-        self._settler.started(job_id)
         _log.info("job starts", extra={"job_id": job_id, "dataset": descriptor.dataset})
 
         def ended(outcome: JobOutcome) -> None:
@@ -164,15 +172,14 @@ class JobRunner:
     async def _read(self, job_id: int) -> Row | None:
         async with self._db.connection() as conn:
             found = await jobs.get(conn, job_id)
-            if found is None:
-                return None
-            self._rows[job_id] = found
-            try:
-                descriptor: JobDescriptor | AmpdError = await jobs.descriptor(conn, job_id)
-            except DatabaseUnavailable:
-                raise
-            except AmpdError as error:
-                descriptor = error
+        if found is None:
+            return None
+        self._rows[job_id] = found
+        descriptor: JobDescriptor | AmpdError
+        try:
+            descriptor = JobDescriptor.parse(json.dumps(found.descriptor))
+        except AmpdError as error:
+            descriptor = error
         return Row(job_id, found.status, found.node_id == self._node_id, descriptor)
 
     async def _settle(self, order: Settle) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.errors import AmpdError, Fenced
 from ampd_ray.materialize.types import JobOutcome
-from ampd_ray.metadb.jobs import JobStatus
+from ampd_ray.metadb.statuses import JobStatus
 from ampd_ray.node.events import (
     DropJob,
     Event,

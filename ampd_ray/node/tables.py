@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from ampd_ray.materialize.types import JobOutcome, Outcome
-from ampd_ray.metadb.jobs import JobStatus
+from ampd_ray.metadb.statuses import JobStatus
 from ampd_ray.node.events import DropJob, Instruction, LogUnknown, Settle, StopJob
 
 

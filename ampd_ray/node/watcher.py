@@ -16,7 +16,6 @@ from ampd_ray.node.runner import JobRunner
 
 _log: Final = logging.getLogger(__name__)
 
-CHANNEL: Final = "job_actions"
 UNPROVEN_EVERY: Final = timedelta(seconds=5)  # between passes while LISTEN is not known to work
 RETRY_EVERY: Final = timedelta(seconds=1)  # after a pass that failed
 FIRST_LISTEN_WITHIN: Final = timedelta(seconds=5)
@@ -39,8 +38,15 @@ class RowWatcher:
     async def listen(self) -> None:
         """Follow ``job_actions`` for ever. After each (re)connection all rows are read: hints may have been lost."""
         self._listening.clear()
+        if not await notifications.supports_listen(self._db):
+            _log.warning(
+                "notifications do not get through, and node locks may not hold: is there a pooler in transaction mode "
+                "before the metadata database? Connect directly. Until then the jobs are read every %.0f s",
+                UNPROVEN_EVERY.total_seconds(),
+            )
+            await asyncio.Event().wait()
         try:
-            async for heard in notifications.listen(self._db.connect_session, CHANNEL):
+            async for heard in notifications.listen(self._db.connect_session, notifications.JOB_ACTIONS):
                 if isinstance(heard, notifications.Reconnected):
                     self.counters.listen_reconnects += self._listening.is_set()
                     self._listening.set()

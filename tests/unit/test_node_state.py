@@ -7,11 +7,11 @@ import json
 import random
 
 import pytest
-from ampd_ray.datasets.descriptor import JobDescriptor
-from ampd_ray.metadb.jobs import JobStatus
 
+from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.errors import AmpdError, DatabaseUnavailable, InvalidManifest
 from ampd_ray.materialize.types import JobOutcome, Outcome
+from ampd_ray.metadb.statuses import JobStatus
 from ampd_ray.node.events import (
     DropJob,
     Event,
