@@ -11,14 +11,14 @@ import msgspec
 
 from ampd_ray.chain.ranges import Span
 from ampd_ray.datasets.evm.checks import check, needs_receipts
-from ampd_ray.datasets.evm.rpc import BLOCK, HEAD, BlockAndReceipts, RpcBlock, RpcReceipt, full_transactions, quantity
+from ampd_ray.datasets.evm.rpc import BLOCK, HEAD, BlockAndReceipts, RpcBlock, quantity
 from ampd_ray.errors import DataFault, ProviderError, ReorgDuringFetch, WrongChain
 from ampd_ray.providers.endpoint import Endpoint
 from ampd_ray.providers.envelope import Call
 from ampd_ray.providers.http import HttpTransport
 from ampd_ray.providers.ipc import ipc_transport
 from ampd_ray.providers.limits import Limiter, Timing
-from ampd_ray.providers.receipts import ReceiptFetcher
+from ampd_ray.providers.receipts import ReceiptFetcher, Receipts
 from ampd_ray.providers.registry import ProviderConfig
 from ampd_ray.providers.requests import Requester, SourceStats, Transport
 from ampd_ray.providers.ws import ws_transport
@@ -146,23 +146,22 @@ class EvmRpcSource:
         for number, block in zip(numbers, blocks, strict=True):
             if isinstance(block, ProviderError):
                 fetched[number] = block
-            elif (fault := _unusable(block, number)) is not None:
-                fetched[number] = fault
-            elif needs_receipts(block, self._level):
-                with_receipts[number] = block
+            elif _unusable(block, number) or not needs_receipts(block, self._level):
+                fetched[number] = self._checked(number, block, None)
             else:
-                fetched[number] = self._checked(number, block, [])
-        receipts = await self._receipts.fetch(list(with_receipts.values())) if with_receipts else []
+                with_receipts[number] = block
+        receipts = await self._receipts.fetch(list(with_receipts.values()))
         for (number, block), outcome in zip(with_receipts.items(), receipts, strict=True):
             fetched[number] = outcome if isinstance(outcome, ProviderError) else self._checked(number, block, outcome)
         return [fetched[number] for number in numbers]
 
-    def _checked(self, number: int, block: RpcBlock, receipts: list[RpcReceipt]) -> BlockAndReceipts | ProviderError:
+    def _checked(self, number: int, block: RpcBlock, receipts: Receipts | None) -> BlockAndReceipts | ProviderError:
         try:
-            check(block, receipts, number, self._network, self._level)
+            return check(block, receipts, number, self._network, self._level)
         except ProviderError as error:
             return error
-        return BlockAndReceipts(block, receipts)
+        except ValueError as error:
+            return DataFault(f"{self._network} {number}: a value is unreadable: {error}", block=number, check="values")
 
     def _named(self, error: ProviderError, tries: int) -> ProviderError:
         """A check knows the block; here come the provider and what to do."""
@@ -194,20 +193,13 @@ def _decode_block(raw: msgspec.Raw) -> RpcBlock:
     return block
 
 
-def _unusable(block: RpcBlock, number: int) -> DataFault | None:
-    """What must hold before its receipts can be asked for."""
+def _unusable(block: RpcBlock, number: int) -> bool:
+    """True for a block whose receipts cannot be asked for; the check then says why."""
     try:
-        if quantity(block.number) != number:
-            return DataFault(
-                f"block {number}: got block {quantity(block.number)} instead", block=number, check="number"
-            )
-        if block.hash is None or any(tx.hash is None for tx in full_transactions(block)):
-            return DataFault(f"block {number}: a hash is missing", block=number, check="hash")
+        is_it = quantity(block.number) == number
     except ValueError:
-        return DataFault(f"block {number}: its number is unreadable", block=number, check="number")
-    except DataFault as fault:
-        return fault
-    return None
+        is_it = False
+    return not is_it or not block.hash or any(isinstance(tx, str) for tx in block.transactions or ())
 
 
 def _decode_quantity(raw: msgspec.Raw) -> int:

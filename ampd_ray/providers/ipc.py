@@ -17,8 +17,7 @@ from ampd_ray.providers.multiplex import MultiplexedTransport
 
 READ_BYTES = 1024 * 1024
 
-_TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
-_TRUNCATED = "truncated"
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)  # a whole string, or a bracket outside of strings
 
 
 def ipc_transport(endpoint: Endpoint, timeout_secs: float) -> MultiplexedTransport:
@@ -96,18 +95,30 @@ class MessageStream:
 
     def _take(self, end: int, answers: list[Answer]) -> None:
         """Parse what lies before ``end``: mostly one message, else several glued together, or a part of one."""
-        piece, rest = bytes(self._buffer[:end]), b""
-        while piece.strip():
+        piece, rest = bytes(self._buffer[:end]).lstrip(), b""
+        while piece:
             try:
                 answers.append(decode(piece))
-            except msgspec.DecodeError as error:
-                if _TRUNCATED in str(error):
+            except msgspec.DecodeError:
+                message_end = _first_end(piece)
+                if message_end is None:
                     break
-                glued = _TRAILING.search(str(error))
-                if glued is None:
+                if not piece[message_end:].strip():
                     raise Failed(not_json(piece)) from None
-                piece, rest = piece[: int(glued[1])], piece[int(glued[1]) :]
+                piece, rest = piece[:message_end], piece[message_end:].lstrip()
             else:
                 piece, rest = rest, b""
-        self._buffer[:end] = piece.lstrip()
-        self._searched = len(piece.lstrip())
+        self._buffer[:end] = piece
+        self._searched = len(piece)
+
+
+def _first_end(text: bytes) -> int | None:
+    """Where the first message of ``text`` ends; None if it goes on. Raises ``Failed`` if none begins here."""
+    if text[:1] not in (b"{", b"["):
+        raise Failed(not_json(text))
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(token[0], 0)
+        if depth == 0:
+            return token.end()
+    return None

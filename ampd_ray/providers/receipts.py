@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ampd_ray.datasets.evm.rpc import RECEIPT, RECEIPTS, RpcBlock, RpcReceipt, full_transactions, in_order, quantity
+from ampd_ray.datasets.evm.rpc import RECEIPT, RECEIPTS, RpcBlock, RpcReceipt, full_transactions, quantity
 from ampd_ray.errors import MethodMissing, ProviderError
 from ampd_ray.providers.envelope import Call
 from ampd_ray.providers.requests import Requester
 
-Receipts = list[RpcReceipt]
+Receipts = list[RpcReceipt | None]  # as answered: the checks put them in order and miss what is null
 
 
 class ReceiptFetcher:
@@ -26,7 +26,7 @@ class ReceiptFetcher:
         self._by_hash = True
 
     async def fetch(self, blocks: Sequence[RpcBlock]) -> list[Receipts | ProviderError]:
-        """Receipts by transaction index, or the error, of each block."""
+        """The receipts as answered, or the error, of each block."""
         if self._per_transaction:
             return await self._of_transactions(blocks)
         by_hash = self._by_hash
@@ -67,8 +67,7 @@ def _of_transaction(tx_hash: str, block: int) -> Call[RpcReceipt]:
 
 
 def _decode_all(raw: msgspec.Raw) -> Receipts:
-    """A null among them is a missing receipt: the check that counts them says so."""
-    return in_order([receipt for receipt in RECEIPTS.decode(raw) or () if receipt is not None])
+    return RECEIPTS.decode(raw) or []
 
 
 def _decode_one(raw: msgspec.Raw) -> RpcReceipt:

@@ -1,0 +1,142 @@
+"""The limiter keeps to every bound, adapts, and never freezes."""
+
+import asyncio
+from contextlib import suppress
+
+from ampd_ray.providers.limits import MAX_IN_FLIGHT, START_IN_FLIGHT, Limiter
+from tests.fakes.rpc_time import FakeTime
+
+
+async def admitted(limiter: Limiter, times: int) -> None:
+    for _ in range(times):
+        await limiter.acquire()
+        limiter.release()
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_minutes_tokens_may_go_at_once_then_they_refill_evenly() -> None:
+    time = FakeTime()
+    limiter = Limiter(60, 100, time.timing)
+    await admitted(limiter, 60)
+    assert time.now == 1000.0
+    await admitted(limiter, 10)
+    assert abs(time.now - 1010.0) < 1e-6
+
+
+async def test_no_more_are_in_flight_than_allowed_and_the_next_in_line_goes_first() -> None:
+    limiter = Limiter(None, 2, FakeTime().timing)
+    await limiter.acquire()
+    await limiter.acquire()
+    order: list[str] = []
+
+    async def ask(name: str) -> None:
+        await limiter.acquire()
+        order.append(name)
+
+    waiting = [asyncio.create_task(ask(name)) for name in "abc"]
+    await settle()
+    assert order == []
+    limiter.release()
+    await settle()
+    assert order == ["a"]
+    limiter.release()
+    limiter.release()
+    await asyncio.gather(*waiting)
+    assert order == ["a", "b", "c"]
+
+
+async def test_zero_concurrent_requests_means_one() -> None:
+    assert Limiter(None, 0, FakeTime().timing).allowed == 1
+
+
+async def test_answers_let_it_grow_up_to_the_cap() -> None:
+    limiter = Limiter(None, 1024, FakeTime().timing)
+    assert limiter.allowed == START_IN_FLIGHT
+    for _ in range(100):
+        limiter.succeeded()
+    assert limiter.allowed == MAX_IN_FLIGHT
+
+
+async def test_one_wave_of_complaints_halves_once_and_growth_is_slow_afterwards() -> None:
+    time = FakeTime()
+    limiter = Limiter(None, 1024, time.timing)
+    wave = [await limiter.acquire() for _ in range(8)]
+    time.now += 1
+    for at in wave:
+        limiter.release()
+        limiter.slow_down(at)
+    assert limiter.allowed == 4
+    for _ in range(4):
+        limiter.succeeded()
+    assert limiter.allowed == 4
+    limiter.succeeded()
+    assert limiter.allowed == 5
+
+
+async def test_a_pause_that_the_provider_asks_for_holds_everyone_back() -> None:
+    time = FakeTime()
+    limiter = Limiter(None, 8, time.timing)
+    limiter.slow_down(await limiter.acquire(), retry_after=12)
+    await admitted(limiter, 3)
+    assert time.now == 1012.0
+
+
+async def test_at_one_in_flight_complaints_space_requests_out_and_answers_close_the_gap() -> None:
+    time = FakeTime()
+    limiter = Limiter(None, 1, time.timing)
+    for _ in range(10):
+        at = await limiter.acquire()
+        limiter.release()
+        time.now += 0.01
+        limiter.slow_down(at)
+    assert max(time.slept) <= 1.0
+    for _ in range(50):
+        limiter.succeeded()
+    await admitted(limiter, 1)
+    time.slept.clear()
+    await admitted(limiter, 20)
+    assert time.slept == []
+
+
+async def test_it_does_not_freeze_when_its_limit_is_cut_under_load() -> None:
+    time = FakeTime()
+    limiter = Limiter(None, 32, time.timing)
+    done = 0
+
+    async def work(i: int) -> None:
+        nonlocal done
+        at = await limiter.acquire()
+        await asyncio.sleep(0)
+        limiter.release()
+        limiter.slow_down(at, retry_after=0.5 if i % 7 == 0 else None)
+        done += 1
+
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(work(i) for i in range(300)))
+    assert (done, limiter.allowed) == (300, 1)
+
+
+async def test_one_who_stops_waiting_leaves_no_hole() -> None:
+    limiter = Limiter(None, 1, FakeTime().timing)
+    await limiter.acquire()
+    gone = asyncio.create_task(limiter.acquire())
+    await settle()
+    gone.cancel()
+    with suppress(asyncio.CancelledError):
+        await gone
+    limiter.release()
+    async with asyncio.timeout(1):
+        await limiter.acquire()
+
+    late = asyncio.create_task(limiter.acquire())
+    await settle()
+    limiter.release()  # the slot is on its way to ``late`` …
+    late.cancel()  # … who leaves at the same moment
+    with suppress(asyncio.CancelledError):
+        await late
+    async with asyncio.timeout(1):
+        await limiter.acquire()
