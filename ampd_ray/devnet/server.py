@@ -138,16 +138,20 @@ def run(
     on_ready: Callable[[str], None] = announce,
 ) -> None:
     """Serve a chain of blocks 0 to ``blocks`` until SIGINT or SIGTERM; ``on_ready`` gets the URL."""
-    chain = DevChain(seed, txs_per_block)
-    chain.mine(blocks)
-    asyncio.run(_serve(DevnetServer(chain, host=host, port=port, block_time=block_time), on_ready))
+    server = DevnetServer(DevChain(seed, txs_per_block), host=host, port=port, block_time=block_time)
+    asyncio.run(_serve(server, blocks, on_ready))
 
 
-async def _serve(server: DevnetServer, on_ready: Callable[[str], None]) -> None:
+async def _serve(server: DevnetServer, blocks: int, on_ready: Callable[[str], None]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    while server.chain.head.number < blocks and not stop.is_set():
+        server.chain.mine()
+        await asyncio.sleep(0)  # lets a signal in
+    if stop.is_set():
+        return
     async with server:
         on_ready(server.url)
         await stop.wait()

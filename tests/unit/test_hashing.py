@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rlp
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ampd_ray.datasets.evm import hashing
 
@@ -55,6 +58,19 @@ def test_the_empty_root_and_empty_ommers_are_the_known_ones() -> None:
 )
 def test_rlp_of_the_published_vectors(item: hashing.RlpItem, encoded: str) -> None:
     assert hashing.rlp_encode(item).hex() == encoded
+
+
+nested = st.recursive(st.binary(max_size=80), lambda children: st.lists(children, max_size=8), max_leaves=40)
+
+
+@given(nested)
+def test_rlp_equals_the_rlp_package(item: hashing.RlpItem) -> None:
+    assert hashing.rlp_encode(item) == rlp.encode(item)
+
+
+@given(st.integers(min_value=0, max_value=2**300))
+def test_rlp_of_integers_equals_the_rlp_package(number: int) -> None:
+    assert hashing.rlp_encode(number) == rlp.encode(number)
 
 
 def test_rlp_takes_tuples_and_refuses_negative_numbers() -> None:
