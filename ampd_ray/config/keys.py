@@ -14,6 +14,8 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
 
+from ampd_ray.errors import ConfigError
+
 PARQUET_CODECS = ("zstd", "lz4", "gzip", "brotli", "snappy", "uncompressed")
 
 
@@ -96,6 +98,12 @@ class MetadataDb(Table):
     max_lifetime_secs: Positive = 1800
     idle_timeout_secs: Positive = 600
     auto_migrate: bool = True
+
+    def dsn(self) -> str:
+        """The address with its secrets: for a connection, never for a log."""
+        if self.url is None:
+            raise ConfigError("metadata_db.url is not set; set it in [metadata_db] or as AMP_CONFIG_METADATA_DB_URL")
+        return self.url.get_secret_value()
 
 
 class Compactor(Table):

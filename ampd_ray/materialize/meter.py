@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections import deque
-from datetime import UTC, datetime, timedelta
 
 from ampd_ray.errors import AmpdError
 from ampd_ray.materialize.setup import JobSpec
@@ -84,7 +83,7 @@ class Meter:
         """Write the row. Progress is a comfort: a failure is logged and changes nothing."""
         try:
             async with db.connection() as conn:
-                await progress.report(conn, self._row())
+                await progress.report(conn, self._spec.job_id, self._spec.node_id, self._row())
         except AmpdError as error:
             logger.info("progress of job %d was not written: %s", self._spec.job_id, error)
 
@@ -92,10 +91,7 @@ class Meter:
         done = self._done_before + self._appended
         rate = self._rate(done)
         left = None if self._total is None else max(0, self._total - done)
-        eta = datetime.now(UTC) + timedelta(seconds=left / rate) if left and rate else None
         return progress.JobProgress(
-            job_id=self._spec.job_id,
-            node_id=self._spec.node_id,
             phase=self.phase,
             blocks_done=done,
             blocks_total=self._total,
@@ -105,7 +101,7 @@ class Meter:
             retries=self.totals.retries,
             rate=rate,
             limiting_factor=self._limit(),
-            eta=eta,
+            eta_secs=left / rate if left and rate else None,
             rows_by_table=dict(self.totals.rows),
         )
 

@@ -10,13 +10,14 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal, Protocol, TypeVar
 from uuid import UUID
 
 from ampd_ray.chain.segments import Segment
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.manifest import TABLES, Manifest, parse_manifest, table_differences
-from ampd_ray.errors import AmpdError, Handling, InvalidManifest, JobFailed, ObjectMissing
+from ampd_ray.errors import AmpdError, Handling, InvalidManifest, JobFailed, NotFound, ObjectMissing
 from ampd_ray.materialize.types import Location, WriterOptions
 from ampd_ray.metadb import datasets, files, leases, revisions
 from ampd_ray.metadb.connection import Database
@@ -141,24 +142,23 @@ async def open_job(spec: JobSpec, env: Environment) -> Opened:
 
 async def load_manifest(env: Environment, manifest_hash: str) -> Manifest:
     """The manifest that ``manifest_hash`` names; ``InvalidManifest`` if it is absent or not what it says."""
-    async with env.db.connection() as conn:
-        path = await datasets.manifest_path(conn, manifest_hash)
-    if path is None:
-        raise InvalidManifest(
-            f"manifest {manifest_hash} is not registered in this database. Register it: ampd datasets register"
-        )
+    register = "register the dataset again: ampd datasets register"
     try:
-        raw = await asyncio.to_thread(env.manifests.read, path)
+        async with env.db.connection() as conn:
+            row = await datasets.manifest(conn, manifest_hash)
+        raw = await asyncio.to_thread(env.manifests.read, row.path)
+    except NotFound as error:
+        raise InvalidManifest(f"manifest {manifest_hash} is not in this database; {register}") from error
     except ObjectMissing as error:
-        raise InvalidManifest(
-            f"manifest {manifest_hash} is registered, but its object is not in manifests_dir. Restore the object, or "
-            "register the dataset again: ampd datasets register"
-        ) from error
+        raise InvalidManifest(f"manifest {manifest_hash} is not in manifests_dir; restore it, or {register}") from error
     manifest = parse_manifest(raw)
     if manifest.hash != manifest_hash:
-        raise InvalidManifest(f"the object of manifest {manifest_hash} hashes to {manifest.hash}: it was changed")
+        raise InvalidManifest(f"the object of manifest {manifest_hash} was changed: it is {manifest.hash} now")
     for difference in table_differences(manifest):
-        logger.warning("manifest %s: %s; the tables of the kind are used", manifest_hash[:12], difference)
+        logger.warning(
+            "a manifest differs from its kind's tables, which are used",
+            extra={"hash": manifest_hash, "difference": difference},
+        )
     return manifest
 
 
@@ -178,7 +178,7 @@ async def _open_locations(spec: JobSpec, env: Environment) -> tuple[Location, ..
     async with step("LOCK_REVISIONS_FOR_WRITER"):
         async with env.db.transaction() as conn:
             epochs = await leases.acquire(
-                conn, ids, spec.job_id, spec.node_id, spec.incarnation, env.lease_ttl_secs
+                conn, ids, spec.job_id, spec.node_id, spec.incarnation, timedelta(seconds=env.lease_ttl_secs)
             )  # fmt: skip
             await revisions.set_writer(conn, ids, spec.job_id)
         async with env.db.transaction() as conn:

@@ -1,0 +1,67 @@
+# Everything that a fresh machine needs is made here: Python >= 3.11, make and the package registries are enough.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## List these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] < (3, 14)))' \
+		|| { echo "Python 3.11 to 3.13 is needed; name one: make PYTHON=python3.12 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing ampd-ray and what it needs into $(VENV) (about a minute) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[solo,notebook,test]'
+	@touch $(STAMP)
+
+.PHONY: install
+install: $(STAMP)  ## Make .venv with everything in it
+
+.PHONY: demo
+demo: $(STAMP)  ## Run the main job end to end against a local chain
+	@$(BIN)/python -m tests.demo
+
+.PHONY: test
+test: $(STAMP) lint types imports anvil  ## Run all checks and all tests but the long tiers
+	$(PYTEST) tests/unit
+	$(PYTEST) tests/postgres
+	$(PYTEST) tests/ray tests/end_to_end
+	$(PYTEST) tests/chaos tests/benchmarks
+
+.PHONY: unit
+unit: $(STAMP)  ## Run the unit tests: no Ray, no Postgres, seconds
+	$(PYTEST) tests/unit
+
+.PHONY: lint
+lint: $(STAMP)  ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: types
+types: $(STAMP)  ## Check types, strictly
+	$(BIN)/mypy
+
+.PHONY: imports
+imports: $(STAMP)  ## Check who imports whom
+	$(BIN)/lint-imports
+
+.PHONY: anvil
+anvil: $(STAMP)  ## Fetch the Ethereum node that some tests use
+	@$(BIN)/python tests/install_anvil.py
+
+.PHONY: chaos
+chaos: $(STAMP)  ## Long: kill workers again and again, then check every invariant
+	AMPD_CHAOS_ROUNDS=$${ROUNDS:-20} $(PYTEST) tests/chaos
+
+.PHONY: bench
+bench: $(STAMP)  ## Long: blocks/s, CPU seconds and memory on a mainnet-like load
+	@$(BIN)/python -m tests.benchmarks.backfill
+
+.PHONY: clean
+clean:  ## Remove what these targets made
+	rm -rf $(VENV) .amp .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,116 @@
+"""The driver of one worker: a Ray to run on, the coordinator actor on it, signals, the exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ampd_ray.actors.coordinator import CoordinatorActor, Sizes
+from ampd_ray.actors.failures import domain_error
+from ampd_ray.config import Settings
+from ampd_ray.errors import ActorLost, AmpdError, UsageError
+
+logger = logging.getLogger(__name__)
+
+# Fetching waits: a small machine gets more logical CPUs than it has cores.
+MIN_LOCAL_CPUS = 4
+LOCAL_OBJECT_STORE_BYTES = 1 << 30
+SIGNAL_CHECK_SECS = 0.2
+NAMESPACE = "ampd-ray"
+
+
+def run_worker(settings: Settings, node_id: str, info: Mapping[str, str], address: str | None = None) -> int:
+    """Run one Amp node until it is drained (SIGTERM, SIGINT) or ends by itself; the exit code.
+
+    ``address`` names the cluster to join, ``auto`` the one on this machine; None starts a Ray of its own on
+    loopback. Raises an ``AmpdError`` if the node cannot start.
+    """
+    with _signals() as received, _ray(address):
+        coordinator = _start_coordinator(settings, node_id, dict(info))
+        running = coordinator.run.remote()
+        asked = 0
+        while True:
+            done, _ = ray.wait([running], timeout=SIGNAL_CHECK_SECS)
+            if done:
+                return _exit_code(running)
+            while asked < len(received):
+                asked += 1
+                logger.info("asked to end", extra={"signal": received[asked - 1].name, "times": asked})
+                coordinator.ask_drain.remote()
+
+
+def _exit_code(running: Any) -> int:
+    try:
+        code: int = ray.get(running)
+    except Exception as error:
+        ours = domain_error(error, "the coordinator")
+        if isinstance(ours, ActorLost):
+            ours = AmpdError(
+                "the coordinator actor died; nothing is lost. Start the worker again with the same node id to resume."
+            )
+        raise ours from None
+    return code
+
+
+def _start_coordinator(settings: Settings, node_id: str, info: dict[str, str]) -> Any:
+    """The coordinator on this Ray node, so that it lives and dies with its driver."""
+    actor = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0, max_concurrency=100)(CoordinatorActor)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return actor.options(scheduling_strategy=here).remote(settings, node_id, info, _sizes(settings))
+
+
+def _sizes(settings: Settings) -> Sizes:
+    """Upper bounds by the CPUs that the cluster has now; one writer and one extractor always fit."""
+    cpus = float(ray.cluster_resources().get("CPU", 1.0))
+    writers = max(1, int(cpus) // 4)
+    extractors = settings.ampd_ray.extractors or max(1, int(cpus) - writers - (1 if cpus >= MIN_LOCAL_CPUS else 0))
+    return Sizes(extractors=extractors, writers=writers, cpus_each=min(1.0, cpus / 2))
+
+
+@contextmanager
+def _ray(address: str | None) -> Iterator[None]:
+    if address is None:
+        ray.init(
+            address="local",
+            num_cpus=max(MIN_LOCAL_CPUS, os.cpu_count() or 1),
+            include_dashboard=False,
+            object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+            logging_level=logging.WARNING,
+            namespace=NAMESPACE,
+        )
+    else:
+        try:
+            ray.init(address=address, logging_level=logging.WARNING, namespace=NAMESPACE)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UsageError(
+                f"no Ray cluster answers at {address!r} ({type(error).__name__}). Start one with `ray start --head`, "
+                "or leave out --address to let the worker start a Ray of its own."
+            ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _signals() -> Iterator[list[signal.Signals]]:
+    """SIGTERM and SIGINT as a list that grows. Ray installs handlers of its own, so ours go in after it too."""
+    received: list[signal.Signals] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(signal.Signals(number))
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

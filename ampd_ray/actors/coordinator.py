@@ -1,0 +1,86 @@
+"""The coordinator actor: :class:`ampd_ray.node.coordinator.Coordinator` with jobs whose work is done by Ray actors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ampd_ray import log
+from ampd_ray.actors.extractor import open_source
+from ampd_ray.actors.pool import RayExtractors, RayWriters, extractor_pool, writer_pool
+from ampd_ray.config import Settings
+from ampd_ray.datasets.descriptor import JobDescriptor
+from ampd_ray.materialize.job import MaterializeJob
+from ampd_ray.materialize.setup import Environment, JobSpec
+from ampd_ray.materialize.types import WriterOptions
+from ampd_ray.metadb.jobs import JobRow
+from ampd_ray.node.coordinator import Coordinator
+from ampd_ray.providers.registry import choose
+from ampd_ray.store.files import Store, open_store
+
+MAX_ROW_GROUP_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many actors a node may have, and what each asks of Ray."""
+
+    extractors: int
+    writers: int
+    cpus_each: float
+
+
+class CoordinatorActor:
+    """One Amp node on Ray. Nothing in this process decodes or encodes: its loop must turn for the heartbeat."""
+
+    def __init__(self, settings: Settings, node_id: str, info: dict[str, str], sizes: Sizes):
+        log.setup()
+        self._settings = settings
+        self._coordinator = Coordinator(settings, node_id, settings.metadata_db.dsn(), self._make_job, info)
+        name = f"ampd-ray/{node_id}/{self._coordinator.incarnation}"
+        self._extractors = extractor_pool(settings, sizes.extractors, sizes.cpus_each)
+        self._writers = writer_pool(settings, sizes.writers, sizes.cpus_each, name)
+        self._data: Store = open_store(settings.data_dir)
+        self._manifests: Store = open_store(settings.manifests_dir)
+
+    async def run(self) -> int:
+        """Live until drained; the exit code. Raises an ``AmpdError`` if the node cannot start."""
+        try:
+            return await self._coordinator.run()
+        finally:
+            self._extractors.close()
+            self._writers.close()
+
+    async def ask_drain(self) -> None:
+        """End gracefully; asked again, at once."""
+        self._coordinator.ask_drain()
+
+    def _make_job(self, row: JobRow, descriptor: JobDescriptor) -> MaterializeJob:
+        spec = JobSpec(row.job_id, self._coordinator.node_id, self._coordinator.incarnation, descriptor)
+        return MaterializeJob(spec, self._environment(), RayExtractors(self._extractors), RayWriters(self._writers))
+
+    def _environment(self) -> Environment:
+        settings = self._settings
+        return Environment(
+            db=self._coordinator.db,
+            data=self._data,
+            manifests=self._manifests,
+            choose_provider=lambda network: choose(settings.providers_dir, "evm-rpc", network).name,
+            open_source=lambda provider, network: open_source(settings, provider, network),
+            options=writer_options(settings),
+            flush_secs=settings.writer.segment_flush_interval_secs,
+            poll_secs=settings.poll_interval_secs,
+            memory_bytes=settings.ampd_ray.memory_bytes,
+            lease_ttl_secs=settings.ampd_ray.lease_ttl_secs,
+        )
+
+
+def writer_options(settings: Settings) -> WriterOptions:
+    """The Parquet settings; a row group is bounded for memory's sake, whatever Amp's default allows."""
+    writer = settings.writer
+    return WriterOptions(
+        compression=writer.compression.codec,
+        compression_level=writer.compression.level,
+        bloom_filters=writer.bloom_filters,
+        row_group_bytes=min(writer.max_row_group_mb << 20, MAX_ROW_GROUP_BYTES),
+        segment_bytes=writer.bytes or 1 << 62,
+    )

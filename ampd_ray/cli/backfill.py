@@ -1,0 +1,124 @@
+"""``ampd backfill``: from an RPC URL to Parquet, with one bar and a summary."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ampd_ray.cli.display import Display
+from ampd_ray.cli.options import AmpDirOption, ConfigOption, config_path, configured, solo_directory
+from ampd_ray.cli.output import duration, size
+from ampd_ray.errors import UsageError
+
+if TYPE_CHECKING:
+    from ampd_ray.client import Client, Summary
+    from ampd_ray.client.backfill import Backfill
+
+EXAMPLES = """\b
+Examples:
+  ampd backfill --rpc http://127.0.0.1:8545 --blocks 0:1000
+  ampd backfill --rpc https://eth.example.com --blocks 18M:+1000 --tables blocks,logs
+  ampd backfill --rpc https://eth.example.com --blocks -1000: --writers 2
+\b
+Ranges exclude their end: 15M:16M, 15M:+1000 (1,000 blocks), -1000: (the last 1,000), 18_000_000:18_000_100,
+18M:latest. The same command again resumes. Ends with 0 if the range is complete, 1 if it has holes."""
+
+STOP_WITHIN_SECS = 30.0
+
+
+def backfill(
+    ctx: typer.Context,
+    rpc: Annotated[str, typer.Option("--rpc", help="JSON-RPC address: http(s)://, ws(s):// or ipc://.")],
+    blocks: Annotated[str, typer.Option("--blocks", help="Block range, its end excluded.")],
+    network: Annotated[str | None, typer.Option("--network", help="Its name; by default found by chain id.")] = None,
+    tables: Annotated[str | None, typer.Option("--tables", help="Comma list of blocks, transactions, logs.")] = None,
+    writers: Annotated[int, typer.Option("--writers", min=1, max=64, help="Files written at a time.")] = 1,
+    verify: Annotated[bool, typer.Option("--verify", help="Recompute each block's hash and roots first.")] = False,
+    config: ConfigOption = None,
+    amp_dir: AmpDirOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one last line of JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Extract a block range into Parquet, in a solo environment or on the configured database."""
+    from ampd_ray.client.backfill import BackfillRequest, network_of, probe
+
+    wanted = tuple(table.strip() for table in tables.split(",")) if tables else None
+    request = BackfillRequest(rpc=rpc, blocks=blocks, network=network, tables=wanted, writers=writers, verify=verify)
+    request.checked()
+    display = Display(sys.stderr, quiet=quiet)
+    found = probe(request)
+    span = request.resolved(found)
+    display.say(f"{network_of(request, found)} (chain {found.chain_id}), head {found.head.number}, blocks {span}")
+    started = time.monotonic()
+    with _open(ctx, config, amp_dir, display) as client:
+        summary, failure = _run(client, request, found, display, started)
+    _print(summary, as_json, client.settings.data_dir, failure)
+    raise typer.Exit(1 if summary.holes or failure else 0)
+
+
+def _open(ctx: typer.Context, config: Path | None, amp_dir: Path | None, display: Display) -> Client:
+    """The configured database, else a solo environment that is made on first use."""
+    from ampd_ray.client import Client, local
+
+    path = config_path(ctx, config)
+    if path is not None and amp_dir is not None:
+        raise UsageError("give either --config or --amp-dir: the one is a configured database, the other a solo one")
+    if path is not None:
+        return Client(configured(ctx, path))
+    with display.waiting("starting Postgres, Ray and a worker"):
+        return local(solo_directory(amp_dir))
+
+
+def _run(
+    client: Client, request: Any, found: Any, display: Display, started: float
+) -> tuple[Summary, str | None]:  # fmt: skip
+    """Deploy, watch to the end, sum up. Ctrl-C stops the job and still sums up; the second value says what failed."""
+    from ampd_ray.client import backfill as start
+    from ampd_ray.client import summarise
+
+    run: Backfill = start(client, request, found)
+    if run.covered_before:
+        display.say(f"resuming: {100 * run.covered_before / len(run.span):.0f} % covered")
+    failure = None
+    try:
+        with display.bar(run) as update:
+            row = run.job.wait(on_progress=update)
+        if row.status != "COMPLETED":
+            failure = _reason(row)
+    except KeyboardInterrupt:
+        display.say("stopping: complete blocks are committed first")
+        run.job.stop()
+        row = run.job.wait(STOP_WITHIN_SECS)
+        failure = "stopped; the same command again resumes"
+    return summarise(client, run, request.tables, time.monotonic() - started), failure
+
+
+def _reason(row: Any) -> str:
+    detail = row.detail if isinstance(row.detail, dict) else {}
+    message = detail.get("error_message") or "no reason is recorded"
+    return f"job {row.job_id} ended as {row.status}: {message} [{detail.get('error_code', '?')}]"
+
+
+def _print(summary: Summary, as_json: bool, data_dir: str, failure: str | None) -> None:
+    if failure:
+        typer.echo(f"error: {failure}", err=True)
+    if as_json:
+        typer.echo(json.dumps(summary.as_json()))
+        return
+    rows = ", ".join(f"{count:,} {table}" for table, count in summary.rows.items())
+    holes = ", ".join(f"{hole.start}..{hole.end}" for hole in summary.holes[:10]) or "none"
+    more = f" and {len(summary.holes) - 10} more" if len(summary.holes) > 10 else ""
+    typer.echo(f"dataset   {summary.dataset} ({summary.network})")
+    typer.echo(f"blocks    {summary.blocks:,} of {summary.start}..{summary.end}")
+    typer.echo(f"rows      {rows}")
+    typer.echo(f"files     {summary.files}, {size(summary.bytes)}, in {data_dir}")
+    typer.echo(f"retries   {summary.retries}")
+    typer.echo(f"holes     {holes}{more}")
+    typer.echo(f"time      {duration(summary.seconds)}")
+
+

@@ -1,0 +1,224 @@
+"""``ampd deploy``, ``ampd jobs`` and ``ampd workers``: what runs where."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ampd_ray.cli.options import AmpDirOption, ConfigOption, JsonOption, open_client
+from ampd_ray.cli.output import duration, print_object, print_rows, size
+
+if TYPE_CHECKING:
+    from ampd_ray.metadb.jobs import JobRow
+    from ampd_ray.metadb.progress import ReportedProgress
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Jobs: list, watch, stop, remove.")
+workers_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Workers: who is alive.")
+
+DEPLOY_EXAMPLES = """\b
+Examples:
+  ampd deploy _/mainnet                          # follow the head
+  ampd deploy _/mainnet --end-block latest       # up to the head of now
+  ampd deploy acme/eth@1.0.0 --end-block 18000000 --max-writers 4 --worker 'extract-*'"""
+
+JobArgument = Annotated[int, typer.Argument(help="The job's id.")]
+
+
+def _examples(*lines: str) -> str:
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def deploy(
+    ctx: typer.Context,
+    dataset: Annotated[str, typer.Argument(help="NAMESPACE/NAME[@REVISION].")],
+    end_block: Annotated[
+        str | None,
+        typer.Option("--end-block", help="Last block (included), `latest`, or -N: N before the head. None: follow it."),
+    ] = None,
+    max_writers: Annotated[int, typer.Option("--max-writers", min=1, max=65535, help="Files written at a time.")] = 1,
+    verify: Annotated[bool, typer.Option("--verify", help="Recompute each block's hash and roots first.")] = False,
+    worker: Annotated[str | None, typer.Option("--worker", help="Node ID, or PREFIX*.")] = None,
+    config: ConfigOption = None,
+    amp_dir: AmpDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Schedule a job that extracts a dataset; an identical active job is left as it is."""
+    from ampd_ray.datasets.descriptor import JobDescriptor
+    from ampd_ray.datasets.names import DatasetRef
+
+    ref = DatasetRef.parse(dataset)
+    with open_client(ctx, config, amp_dir) as client:
+        descriptor = JobDescriptor(
+            kind="materialize-raw",
+            end_block=end_block,
+            max_writers=max_writers,
+            dataset_namespace=ref.namespace,
+            dataset_name=ref.name,
+            manifest_hash=client.manifest(ref).hash,
+            verify=verify,
+        )
+        row = client.deploy(descriptor, worker).row()
+    fields = {"job_id": row.job_id, "node_id": row.node_id, "status": str(row.status), "dataset": descriptor.dataset}
+    print_object(fields, as_json=as_json)
+
+
+@app.command("list", epilog=_examples("ampd jobs list", "ampd jobs list --active --json"))
+def list_(
+    ctx: typer.Context,
+    active: Annotated[bool, typer.Option("--active", help="Only those that have not ended.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 50,
+    config: ConfigOption = None,
+    amp_dir: AmpDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, the newest first."""
+    with open_client(ctx, config, amp_dir) as client:
+        rows = [_fields(row) for row in client.jobs(active_only=active, limit=limit)]
+    print_rows(
+        rows, ["job_id", "status", "dataset", "end_block", "node_id", "updated_at"], as_json=as_json,
+        empty="no jobs yet; deploy a dataset: ampd deploy NAMESPACE/NAME",
+    )  # fmt: skip
+
+
+@app.command("show", epilog=_examples("ampd jobs show 1", "ampd jobs show 1 --json"))
+def show(
+    ctx: typer.Context,
+    job: JobArgument,
+    config: ConfigOption = None,
+    amp_dir: AmpDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one job with its descriptor, and its error if it has failed."""
+    with open_client(ctx, config, amp_dir) as client:
+        row = client.job_row(job)
+    error = row.detail if row.status in ("ERROR", "FATAL") else None
+    print_object(_fields(row) | {"descriptor": row.descriptor, "error": error}, as_json=as_json)
+
+
+@app.command("progress", epilog=_examples("ampd jobs progress 1", "ampd jobs progress 1 --json"))
+def progress(
+    ctx: typer.Context,
+    job: JobArgument,
+    config: ConfigOption = None,
+    amp_dir: AmpDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how far a job is, how fast it goes and what holds it back."""
+    with open_client(ctx, config, amp_dir) as client:
+        handle = client.job(job)
+        row, reported = handle.row(), handle.progress()
+    print_object({"job_id": job, "status": str(row.status)} | progress_fields(reported, as_json), as_json=as_json)
+
+
+@app.command("events", epilog=_examples("ampd jobs events 1", "ampd jobs events 1 --json"))
+def events(
+    ctx: typer.Context,
+    job: JobArgument,
+    config: ConfigOption = None,
+    amp_dir: AmpDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a job's status changes, oldest first."""
+    with open_client(ctx, config, amp_dir) as client:
+        rows = [
+            {"id": e.id, "created_at": e.created_at, "node_id": e.node_id, "event": e.event_type, "detail": e.detail}
+            for e in client.job(job).events()
+        ]
+    print_rows(rows, ["id", "created_at", "node_id", "event"], as_json=as_json, empty=f"job {job} has no events")
+
+
+@app.command("stop", epilog=_examples("ampd jobs stop 1", "ampd jobs stop 1 --wait 30"))
+def stop(
+    ctx: typer.Context,
+    job: JobArgument,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for its end.")] = 0.0,
+    config: ConfigOption = None,
+    amp_dir: AmpDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a job to stop; complete blocks are committed first. A later deploy resumes it."""
+    with open_client(ctx, config, amp_dir) as client:
+        handle = client.job(job)
+        handle.stop()
+        row = handle.wait(wait) if wait else handle.row()
+    print_object({"job_id": job, "status": str(row.status)}, as_json=as_json)
+
+
+@app.command("rm", epilog=_examples("ampd jobs rm 1"))
+def remove(
+    ctx: typer.Context,
+    job: JobArgument,
+    config: ConfigOption = None,
+    amp_dir: AmpDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete an ended job's row and events; its data stays."""
+    with open_client(ctx, config, amp_dir) as client:
+        client.job(job).remove()
+    print_object({"job_id": job, "removed": True}, as_json=as_json)
+
+
+@workers_app.command("list", epilog=_examples("ampd workers list", "ampd workers list --json"))
+def workers_list(
+    ctx: typer.Context, config: ConfigOption = None, amp_dir: AmpDirOption = None, as_json: JsonOption = False
+) -> None:  # fmt: skip
+    """List all workers that ever registered, with their last heartbeat."""
+    with open_client(ctx, config, amp_dir) as client:
+        rows: list[dict[str, Any]] = [
+            {
+                "node_id": w.node_id,
+                "state": "draining" if w.draining else "alive" if w.alive else "dead",
+                "jobs": w.jobs,
+                "heartbeat_at": w.heartbeat_at,
+                "registered_at": w.registered_at,
+                "implementation": w.info.get("implementation", "amp"),
+                "version": w.info.get("version"),
+            }
+            for w in client.workers()
+        ]
+    print_rows(
+        rows, ["node_id", "state", "jobs", "heartbeat_at", "implementation", "version"], as_json=as_json,
+        empty="no workers yet; start one: ampd worker --config PATH --node-id ID",
+    )  # fmt: skip
+
+
+def progress_fields(reported: ReportedProgress | None, as_json: bool) -> dict[str, Any]:
+    """A progress report as fields, with units where people read it."""
+    if reported is None:
+        return {"phase": None}
+    now = reported.progress
+    share = now.blocks_done / now.blocks_total if now.blocks_total else None
+    fields: dict[str, Any] = {
+        "phase": now.phase,
+        "blocks_done": now.blocks_done,
+        "blocks_total": now.blocks_total,
+        "percent": None if share is None else round(100 * share, 1),
+        "blocks_per_sec": None if now.rate is None else round(now.rate, 1),
+        "rows": dict(now.rows_by_table),
+        "bytes": now.bytes if as_json else size(now.bytes),
+        "rpc_requests": now.rpc_requests,
+        "retries": now.retries,
+        "limiting_factor": now.limiting_factor,
+        "eta_secs": now.eta_secs,
+        "node_id": reported.node_id,
+        "age_secs": round(reported.age_secs, 1),
+    }
+    if not as_json:
+        fields["eta"] = None if now.eta_secs is None else duration(now.eta_secs)
+        del fields["eta_secs"]
+    return fields
+
+
+def _fields(row: JobRow) -> dict[str, Any]:
+    descriptor = row.descriptor if isinstance(row.descriptor, dict) else {}
+    named = "dataset_name" in descriptor
+    return {
+        "job_id": row.job_id,
+        "status": str(row.status),
+        "dataset": f"{descriptor['dataset_namespace']}/{descriptor['dataset_name']}" if named else None,
+        "end_block": descriptor.get("end_block"),
+        "node_id": row.node_id,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+    }

@@ -1,0 +1,76 @@
+"""Options that several commands share, and what they stand for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ampd_ray.errors import UsageError
+
+if TYPE_CHECKING:
+    from ampd_ray.client import Client
+    from ampd_ray.config import Settings
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="Configuration file (TOML); AMP_CONFIG if not given.", show_default=False),
+]
+AmpDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--amp-dir", help="Solo environment to use instead of a configuration; AMP_DIR, or ./.amp if it exists.",
+        show_default=False,
+    ),
+]  # fmt: skip
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def remember_config(ctx: typer.Context, config: Path | None) -> None:
+    """Keep the ``--config`` that stood before the command."""
+    ctx.obj = {"config": config}
+
+
+def config_path(ctx: typer.Context, config: Path | None) -> Path | None:
+    """``--config`` from before or after the command, or ``AMP_CONFIG``."""
+    before: Path | None = ctx.find_root().obj["config"]
+    if before is not None and config is not None and before.absolute() != config.absolute():
+        raise UsageError(f"--config was given twice with different values: {before} and {config}")
+    given = config or before
+    if given is not None:
+        return given
+    variable = os.environ.get("AMP_CONFIG")
+    return Path(variable) if variable else None
+
+
+def configured(ctx: typer.Context, config: Path | None) -> Settings:
+    """The settings of a configuration that must be there."""
+    from ampd_ray.config import load_settings
+
+    path = config_path(ctx, config)
+    if path is None:
+        raise UsageError("this needs a configuration: give --config PATH, or set AMP_CONFIG")
+    return load_settings(path, os.environ)
+
+
+def solo_directory(amp_dir: Path | None) -> Path:
+    """The solo environment's directory: ``--amp-dir``, ``AMP_DIR`` or ``./.amp``."""
+    return (amp_dir or Path(os.environ.get("AMP_DIR") or ".amp")).expanduser().absolute()
+
+
+def open_client(ctx: typer.Context, config: Path | None, amp_dir: Path | None) -> Client:
+    """A session: with the configured database, or with a solo environment, which is started if it does not run."""
+    from ampd_ray.client import Client, local
+
+    path = config_path(ctx, config)
+    if path is not None and amp_dir is None:
+        return Client(configured(ctx, path))
+    directory = solo_directory(amp_dir)
+    if amp_dir is None and not directory.exists():
+        raise UsageError(
+            "which database? Give --config PATH (or AMP_CONFIG) for a configured one, or --amp-dir DIR (or AMP_DIR) for "
+            "a solo environment"
+        )
+    return local(directory)

@@ -1,0 +1,72 @@
+"""How lists and times look: a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import typer
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str) -> None:
+    """Print ``rows``: all of their fields as JSON, or ``columns`` as an aligned table."""
+    if as_json:
+        typer.echo(json.dumps(list(rows), default=_plain))
+        return
+    if not rows:
+        typer.echo(empty)
+        return
+    cells = [[name.upper().replace("_", " ") for name in columns]]
+    cells += [[_text(row.get(name)) for name in columns] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    for line in cells:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def print_object(fields: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print one thing: as JSON, or a line per field."""
+    if as_json:
+        typer.echo(json.dumps(fields, default=_plain))
+        return
+    width = max((len(name) for name in fields), default=0)
+    for name, value in fields.items():
+        typer.echo(f"{name.ljust(width)}  {_text(value)}")
+
+
+def duration(secs: float) -> str:
+    """Seconds as people say them."""
+    if secs < 100:
+        return f"{secs:.1f} s"
+    minutes, rest = divmod(int(secs), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def size(nbytes: float) -> str:
+    """Bytes as people say them, in powers of 1,000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if nbytes < 1000:
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1000
+    return f"{nbytes:.1f} TB"
+
+
+def joined(values: Iterable[Any]) -> str:
+    """Values in one cell."""
+    return ", ".join(map(str, values))
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, Mapping | list):
+        return json.dumps(value, default=_plain)
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,0 +1,89 @@
+"""A handle of one job: watch it, wait for it, stop it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ampd_ray.datasets.descriptor import JobDescriptor
+from ampd_ray.errors import AmpdError
+from ampd_ray.metadb import jobs, progress
+from ampd_ray.metadb.jobs import JobEvent, JobRow, JobStatus
+from ampd_ray.metadb.progress import ReportedProgress
+
+if TYPE_CHECKING:
+    from ampd_ray.client.session import Client
+
+T = TypeVar("T")
+POLL_SECS = 0.2
+
+
+class JobEnded(AmpdError):
+    """The job ended in ERROR, FATAL or STOPPED while somebody waited for its completion."""
+
+    code = "JOB_ENDED"
+
+
+class Job:
+    """One job, by its id; it holds nothing else, so it can be made anew at any time."""
+
+    def __init__(self, client: Client, job_id: int):
+        self.id = job_id
+        self._client = client
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id}>"
+
+    def row(self) -> JobRow:
+        """Its row now."""
+        return self._client.job_row(self.id)
+
+    def status(self) -> JobStatus:
+        """Its status now."""
+        return self.row().status
+
+    def descriptor(self) -> JobDescriptor:
+        """What it was asked to do."""
+        return self._ask(lambda conn: jobs.descriptor(conn, self.id))
+
+    def progress(self) -> ReportedProgress | None:
+        """What its node last reported; None before the first report."""
+        return self._ask(lambda conn: progress.read(conn, self.id))
+
+    def events(self) -> list[JobEvent]:
+        """Its status changes, oldest first."""
+        return self._ask(lambda conn: jobs.events(conn, self.id))
+
+    def stop(self) -> None:
+        """Ask it to stop; what is complete is committed first. A job that has ended stays as it is."""
+        self._client.run(jobs.request_stop(self._client.db, self.id))
+
+    def remove(self) -> None:
+        """Delete its row and events; ``JobConflict`` unless it has ended. Data stays."""
+        self._client.run(jobs.delete(self._client.db, self.id))
+
+    def wait(
+        self, timeout_secs: float | None = None, on_progress: Callable[[ReportedProgress | None], None] | None = None
+    ) -> JobRow:
+        """Wait until it has ended; its last row. ``on_progress`` is called several times a second.
+
+        Raises ``TimeoutError``; never stops the job.
+        """
+        started = time.monotonic()
+        while True:
+            row = self.row()
+            if on_progress is not None:
+                on_progress(self.progress())
+            if row.status.terminal:
+                return row
+            if timeout_secs is not None and time.monotonic() - started > timeout_secs:
+                raise TimeoutError(f"job {self.id} is still {row.status} after {timeout_secs:g} s")
+            time.sleep(POLL_SECS)
+
+    def _ask(self, verb: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+        async def asked() -> T:
+            async with self._client.db.connection() as conn:
+                return await verb(conn)
+
+        return self._client.run(asked())

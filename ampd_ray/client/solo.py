@@ -1,0 +1,120 @@
+"""A solo environment for a session: join the one that runs in a directory, or start it as a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from ampd_ray.client.session import Client
+from ampd_ray.config import Settings, load_settings
+from ampd_ray.errors import AmpdError
+from ampd_ray.metadb.embedded import EmbeddedPostgres
+
+READY_WITHIN_SECS = 120.0
+STOP_WITHIN_SECS = 60.0
+POLL_SECS = 0.1
+LOG_NAME = "solo.log"
+
+
+class SoloFailed(AmpdError):
+    """The solo environment did not come up."""
+
+    code = "SOLO_FAILED"
+
+
+def local(amp_dir: str | Path = ".amp") -> Client:
+    """A session with the solo environment in ``amp_dir``; one that this call had to start ends with the session."""
+    directory = Path(amp_dir).expanduser().absolute()
+    process = None if _live(directory) else SoloProcess(directory)
+    try:
+        return _connect(directory, process)
+    except BaseException:
+        if process is not None:
+            process.stop()
+        raise
+
+
+class SoloProcess:
+    """``ampd solo`` as a child. It ends when told to, and when its parent is gone: its standard input closes then."""
+
+    def __init__(self, directory: Path):
+        directory.mkdir(parents=True, exist_ok=True)
+        self._log = directory / LOG_NAME
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "ampd_ray", "solo", "--amp-dir", str(directory), "--until-stdin-closes"],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the parent, which then ends the job first
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            )
+
+    def check(self) -> None:
+        """Raise ``SoloFailed`` if it has ended."""
+        code = self._process.poll()
+        if code is not None:
+            raise SoloFailed(
+                f"the solo environment ended with exit code {code}: {self._last_line()} (all of it: {self._log})"
+            )
+
+    def stop(self) -> None:
+        """Let it drain and end; by force if it takes too long."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(STOP_WITHIN_SECS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _last_line(self) -> str:
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return lines[-1][-500:] if lines else "it said nothing"
+
+
+def _settings(directory: Path) -> Settings | None:
+    """The settings of a solo environment whose database runs; None if it does not."""
+    settings = load_settings(None, os.environ, solo_dir=directory)
+    if settings.metadata_db.url is not None:
+        return settings
+    dsn = EmbeddedPostgres.running_dsn(directory / "metadb")
+    return None if dsn is None else with_database(settings, dsn)
+
+
+def with_database(settings: Settings, dsn: str) -> Settings:
+    """The settings with the private database's address."""
+    return settings.model_copy(
+        update={"metadata_db": settings.metadata_db.model_copy(update={"url": SecretStr(dsn)})}
+    )  # fmt: skip
+
+
+def _live(directory: Path) -> bool:
+    """True if a worker of this environment beats."""
+    settings = _settings(directory)
+    if settings is None:
+        return False
+    try:
+        with Client(settings) as client:
+            return any(worker.alive for worker in client.workers())
+    except AmpdError:
+        return False
+
+
+def _connect(directory: Path, process: SoloProcess | None) -> Client:
+    """Wait until the environment's worker beats."""
+    deadline = time.monotonic() + READY_WITHIN_SECS
+    while True:
+        if process is not None:
+            process.check()
+        settings = _settings(directory) if _live(directory) else None
+        if settings is not None:
+            return Client(settings, on_close=None if process is None else process.stop)
+        if time.monotonic() > deadline:
+            raise SoloFailed(f"no worker came up in {directory} within {READY_WITHIN_SECS:.0f} s; see {LOG_NAME} there")
+        time.sleep(POLL_SECS)
