@@ -13,7 +13,7 @@ DEFAULT_NAMESPACE = "_"
 _NAMESPACE = re.compile(r"[a-z0-9_]+")
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
 _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}")
-_NODE_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+_NODE_ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,127}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _NUMBER = r"(?:0|[1-9]\d*)"
 _LABEL = r"(?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)"
@@ -57,7 +57,7 @@ def network(text: str) -> str:
 
 def node_id(text: str) -> str:
     """An Amp worker's Node ID. Raises InvalidName."""
-    return _match(_NODE_ID, text, "Node ID", "start with a letter, then letters, digits, _, - and .")
+    return _match(_NODE_ID, text, "Node ID", "start with a letter, then letters, digits, _, - and ., at most 128")
 
 
 def manifest_hash(text: str) -> str:

@@ -203,8 +203,8 @@ def _padded(values: Sequence[Quantity], width: int) -> Bytes:
     lone = len(marks) == len(values) and (rows == np.arange(len(values))).all()
     if not lone or (columns == cell - 1).any() or (columns == 0).any() or (chars[marks - 1] != _ZERO).any():
         raise ValueError("not 0x and digits")
-    if ((columns > 1) & (chars[marks - 2] != _SPACE)).any():
-        raise ValueError("digits before 0x")
+    if ((columns > 1) & (chars[marks - 2] != _SPACE)).any() or (chars == _SPACE).sum() != (columns - 1).sum():
+        raise ValueError("digits before 0x, or blanks after")
     digits = unhexlify(joined.translate(_DIGITS))
     return np.frombuffer(digits, np.uint8).reshape(len(values), width + 1)[:, 1:]
 

@@ -1,0 +1,156 @@
+"""Verification of rows: fresh, and read back from Parquet (data.md 9)."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ampd_ray.datasets.evm.decode import decode
+from ampd_ray.datasets.evm.rpc import BlockAndReceipts
+from ampd_ray.datasets.evm.schemas import SCHEMAS
+from ampd_ray.datasets.evm.verify import Check, Result, verify_blocks
+from tests.reference import read_set
+
+Tables = dict[str, pa.Table]
+
+FROM_ROWS = {
+    "testchain-execution-apis": Result.PASS,
+    "mainnet-forks": Result.PASS,
+    "rpc-mainnet": Result.PASS,
+    "mainnet-era1-00000": Result.PASS,
+    "rpc-polygon": Result.PASS,
+    "polygon-statesync": Result.PASS,
+    "chainstorage-base-goerli": Result.PARTIAL,
+    "chainstorage-native-base-goerli": Result.PARTIAL,
+    "rpc-arbitrum": Result.UNSUPPORTED,
+    "rpc-cronos": Result.FAIL,
+    "rpc-tempo": Result.FAIL,
+}
+
+_decoder = msgspec.json.Decoder(BlockAndReceipts)
+
+
+def load(folder: Path) -> list[BlockAndReceipts]:
+    return [_decoder.decode(json.dumps(answer)) for answer in read_set(folder)]
+
+
+def through_parquet(tables: Tables, folder: Path) -> Tables:
+    read: Tables = {}
+    for name, table in tables.items():
+        path = folder / f"{name}.parquet"
+        pq.write_table(table, path, version="2.6", use_compliant_nested_type=False, row_group_size=1000)
+        read[name] = pq.read_table(path)
+        assert read[name].schema.equals(SCHEMAS[name], check_metadata=True)
+    return read
+
+
+@pytest.mark.parametrize("name", FROM_ROWS)
+def test_the_rows_of_real_blocks(chain_data: Path, tmp_path: Path, name: str) -> None:
+    tables = decode(load(chain_data / name), name)
+    verdicts = verify_blocks(tables)
+    assert {verdict.result for verdict in verdicts} == {FROM_ROWS[name]}
+    assert [verdict.block for verdict in verdicts] == tables["blocks"]["block_num"].to_pylist()
+    assert verify_blocks(through_parquet(tables, tmp_path)) == verdicts
+
+
+@pytest.mark.parametrize(
+    "name", ["chainstorage-base-goerli", "chainstorage-native-base-goerli", "rpc-ropsten-rosetta", "rpc-mainnet"]
+)
+def test_with_the_answers_at_hand_deposits_and_double_outcomes_verify_in_full(chain_data: Path, name: str) -> None:
+    blocks = load(chain_data / name)
+    verdicts = verify_blocks(decode(blocks, name), blocks)
+    assert {verdict.result for verdict in verdicts} == {Result.PASS}
+
+
+def test_rows_alone_cannot_verify_receipts_that_said_status_and_root(chain_data: Path) -> None:
+    """Where both were sent the root is not stored (data.md 1.4.2), but it is what the trie has."""
+    verdicts = verify_blocks(decode(load(chain_data / "rpc-ropsten-rosetta"), "ropsten"))
+    assert Counter((verdict.result, verdict.check) for verdict in verdicts) == {
+        (Result.PASS, None): 2,
+        (Result.FAIL, Check.RECEIPTS_ROOT): 7,
+    }
+
+
+def test_unsupported_and_foreign_blocks_stay_so_with_the_answers_at_hand(chain_data: Path) -> None:
+    for name, result in [("rpc-arbitrum", Result.UNSUPPORTED), ("rpc-cronos", Result.FAIL)]:
+        blocks = load(chain_data / name)
+        assert {verdict.result for verdict in verify_blocks(decode(blocks, name), blocks)} == {result}
+
+
+def replaced(table: pa.Table, column: str, row: int, value: Any) -> pa.Table:
+    values = table[column].to_pylist()
+    values[row] = value
+    index = table.schema.get_field_index(column)
+    return table.set_column(index, table.schema.field(index), pa.array(values, table.schema.field(index).type))
+
+
+FORGERIES = [
+    ("blocks", "gas_used", 1, Check.BLOCK_HASH),
+    ("blocks", "state_root", bytes(32), Check.BLOCK_HASH),
+    ("blocks", "requests_hash", None, Check.BLOCK_HASH),
+    ("blocks", "blob_gas_used", None, Check.BLOCK_HASH),
+    ("blocks", "nonce", 1, Check.BLOCK_HASH),
+    ("transactions", "nonce", 12345, Check.TRANSACTIONS_ROOT),
+    ("transactions", "value", "1", Check.TRANSACTIONS_ROOT),
+    ("transactions", "to", bytes(20), Check.TRANSACTIONS_ROOT),
+    ("transactions", "input", b"forged", Check.TRANSACTIONS_ROOT),
+    ("transactions", "chain_id", None, Check.TRANSACTIONS_ROOT),
+    ("transactions", "v_parity", None, Check.TRANSACTIONS_ROOT),
+    ("transactions", "tx_hash", bytes(32), Check.TRANSACTION_HASH),
+    ("transactions", "gas_used", 1, Check.RECEIPTS_ROOT),
+    ("transactions", "state_root", bytes(32), Check.RECEIPTS_ROOT),
+    ("logs", "data", b"forged", Check.RECEIPTS_ROOT),
+    ("logs", "address", bytes(20), Check.RECEIPTS_ROOT),
+    ("logs", "topic0", None, Check.RECEIPTS_ROOT),
+    ("logs", "tx_index", 9999, Check.RECEIPTS_ROOT),
+]
+
+
+@pytest.fixture(scope="module")
+def prague(chain_data: Path) -> Tables:
+    """The last mainnet block of the set, of the Prague fork."""
+    return decode(load(chain_data / "mainnet-forks")[-1:], "mainnet")
+
+
+@pytest.mark.parametrize(("table", "column", "value", "check"), FORGERIES)
+def test_a_forged_value_is_found(prague: Tables, table: str, column: str, value: Any, check: Check) -> None:
+    row = prague["transactions"]["type"].to_pylist().index(2) if table == "transactions" else 0
+    if column == "v_parity":
+        value = not prague[table][column][row].as_py()
+    forged = prague | {table: replaced(prague[table], column, row, value)}
+    (verdict,) = verify_blocks(forged)
+    assert verdict.failed
+    assert verdict.check is check
+    assert verdict.expected != verdict.computed
+
+
+def test_a_lost_or_doubled_row_is_found(prague: Tables) -> None:
+    for name, check in [("transactions", Check.TRANSACTIONS_ROOT), ("logs", Check.RECEIPTS_ROOT)]:
+        table = prague[name]
+        for changed in (table.slice(0, table.num_rows - 1), pa.concat_tables([table, table.slice(0, 1)])):
+            (verdict,) = verify_blocks(prague | {name: changed})
+            assert (verdict.result, verdict.check) == (Result.FAIL, check)
+
+
+def test_rows_of_no_block_are_an_error(prague: Tables) -> None:
+    with pytest.raises(ValueError, match="not in the table blocks"):
+        verify_blocks(prague | {"blocks": prague["blocks"].slice(0, 0)})
+
+
+def test_a_huge_authorization_chain_id_verifies_only_with_the_answer(chain_data: Path) -> None:
+    """The stored row has 0 in its place, so that the test forges the answer's and asks for another result."""
+    blocks = [b for b in load(chain_data / "testchain-execution-apis") if any(t.type == "0x4" for t in b.transactions)]
+    tables = decode(blocks, "test")
+    assert not any(verdict.failed for verdict in verify_blocks(tables, blocks))
+    for block in blocks:
+        for transaction in block.transactions:
+            for authorization in transaction.authorization_list or ():
+                authorization.chain_id = hex(2**70)
+    assert all(verdict.check is Check.TRANSACTIONS_ROOT for verdict in verify_blocks(tables, blocks))
