@@ -1,0 +1,206 @@
+"""The decisions of a pass, event by event, and as a random walk that never loses or doubles a block."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ampd_ray.chain.ranges import Span, merge
+from ampd_ray.errors import AmpdError, DataFault, ProviderUnreachable, WrongChain
+from ampd_ray.materialize import state
+from ampd_ray.materialize.plan import Unit
+from ampd_ray.materialize.state import JobState, Limits
+
+TABLES = ("blocks",)
+
+
+def unit(start: int, end: int) -> Unit:
+    return Unit(Span(start, end), TABLES)
+
+
+def only(kind: type[Any], instructions: list[state.Instruction]) -> list[Any]:
+    return [i for i in instructions if isinstance(i, kind)]
+
+
+def opened(machine: JobState, partition: int = 0) -> list[state.Instruction]:
+    return machine.on(state.PartitionOpened(partition))
+
+
+def test_nothing_is_extracted_before_the_writer_is_there() -> None:
+    machine = JobState([unit(0, 99)], Limits())
+    assert machine.start() == [state.OpenPartition(0, unit(0, 99))]
+    first = opened(machine)[0]
+    assert first == state.Extract(0, Span(0, state.FIRST_TASK_BLOCKS - 1))
+
+
+def test_an_empty_plan_is_finished_at_once() -> None:
+    assert JobState([], Limits()).start() == [state.Finish()]
+
+
+def test_tasks_are_handed_out_in_ascending_order_up_to_the_limit() -> None:
+    machine = JobState([unit(0, 999)], Limits(max_tasks=3))
+    machine.start()
+    spans = [i.span for i in only(state.Extract, opened(machine))]
+    assert spans[:3] == [Span(0, 15), Span(16, 31), Span(32, 47)]
+    assert len(spans) == 3
+
+
+def test_extracted_rows_go_to_the_writer_and_appending_frees_the_credit() -> None:
+    machine = JobState([unit(0, 999)], Limits(max_tasks=1))
+    machine.start()
+    opened(machine)
+    assert machine.on(state.TaskExtracted(0, Span(0, 15), 1000)) == [state.Append(0, Span(0, 15))]
+    (extract,) = only(state.Extract, machine.on(state.TaskAppended(0, (Span(0, 15),))))
+    assert extract.span.start == 16
+
+
+def test_tasks_grow_with_small_blocks_and_shrink_with_large_ones() -> None:
+    machine = JobState([unit(0, 100_000)], Limits(max_tasks=1))
+    machine.start()
+    opened(machine)
+    machine.on(state.TaskExtracted(0, Span(0, 15), 16 * 100))
+    (grown,) = only(state.Extract, machine.on(state.TaskAppended(0, (Span(0, 15),))))
+    assert len(grown.span) == 64
+    machine.on(state.TaskExtracted(0, grown.span, len(grown.span) * (64 << 20)))
+    (small,) = only(state.Extract, machine.on(state.TaskAppended(0, (grown.span,))))
+    assert len(small.span) == 1
+
+
+def test_the_byte_budget_holds_back_later_spans_but_never_the_lowest() -> None:
+    machine = JobState([unit(0, 99_999)], Limits(max_tasks=8, memory_bytes=100), bytes_per_block=10.0)
+    machine.start()
+    first, *others = only(state.Extract, opened(machine))
+    assert first.span.start == 0
+    assert others == []
+    machine.on(state.TaskExtracted(0, first.span, 10_000))
+    assert only(state.Extract, machine.on(state.Tick(1.0, 8))) == []
+    assert only(state.Extract, machine.on(state.TaskAppended(0, (first.span,))))
+
+
+def test_a_lost_task_is_extracted_again_before_later_ones() -> None:
+    machine = JobState([unit(0, 999)], Limits(max_tasks=2))
+    machine.start()
+    opened(machine)
+    (again,) = only(state.Extract, machine.on(state.TaskLost(0, Span(0, 15))))
+    assert again.span == Span(0, 15)
+
+
+def test_a_task_that_ran_out_of_memory_is_halved() -> None:
+    machine = JobState([unit(0, 999)], Limits(max_tasks=1))
+    machine.start()
+    opened(machine)
+    (half,) = only(state.Extract, machine.on(state.TaskLost(0, Span(0, 15), out_of_memory=True)))
+    assert half.span == Span(0, 7)
+
+
+@pytest.mark.parametrize(("error", "tries"), [(ProviderUnreachable("x"), 5), (DataFault("x"), 2), (WrongChain("x"), 1)])
+def test_a_failure_is_tried_again_as_often_as_its_class_allows(error: AmpdError, tries: int) -> None:
+    machine = JobState([unit(0, 9)], Limits(max_tasks=1))
+    machine.start()
+    opened(machine)
+    for _ in range(tries - 1):
+        (again,) = machine.on(state.TaskFailed(0, Span(0, 9), error))
+        assert isinstance(again, state.Extract)
+        assert again.delay > 0
+    assert machine.on(state.TaskFailed(0, Span(0, 9), error)) == [state.Abandon(0), state.Finish(error)]
+
+
+def test_a_lost_writer_gives_its_partition_up_and_the_pass_goes_on() -> None:
+    machine = JobState([unit(0, 9), unit(10, 19)], Limits())
+    machine.start()
+    opened(machine)
+    assert machine.on(state.WriterLost(0)) == [state.Abandon(0), state.OpenPartition(1, unit(10, 19))]
+    assert machine.on(state.TaskExtracted(0, Span(0, 9), 1)) == []
+
+
+def test_the_open_file_is_flushed_by_age_once() -> None:
+    machine = JobState([unit(0, 999)], Limits(max_tasks=1, flush_secs=10))
+    machine.start()
+    opened(machine)
+    machine.on(state.TaskExtracted(0, Span(0, 15), 1))
+    machine.on(state.TaskAppended(0, (Span(0, 15),)))
+    assert only(state.Flush, machine.on(state.Tick(9.0, 1))) == []
+    assert only(state.Flush, machine.on(state.Tick(10.0, 1))) == [state.Flush(0, "age")]
+    assert only(state.Flush, machine.on(state.Tick(11.0, 1))) == []
+    machine.on(state.SegmentCommitted(0))
+    assert only(state.Flush, machine.on(state.Tick(30.0, 1))) == []
+
+
+def test_stopping_commits_what_is_open_and_hands_out_nothing_more() -> None:
+    machine = JobState([unit(0, 99), unit(100, 199)], Limits(max_tasks=1))
+    machine.start()
+    opened(machine)
+    assert machine.on(state.StopAsked()) == [state.Flush(0, "stop")]
+    assert machine.on(state.TaskLost(0, Span(0, 15))) == []
+    assert machine.on(state.PartitionFinished(0)) == [state.Finish()]
+
+
+class World:
+    """Carries out instructions in memory, with failures at random; remembers what was committed."""
+
+    def __init__(self, machine: JobState, rng: random.Random):
+        self.machine = machine
+        self.rng = rng
+        self.pending: list[state.Event] = []
+        self.open: dict[int, Unit] = {}
+        self.appended: dict[int, set[int]] = {}
+        self.given_up: set[int] = set()
+        self.finished = False
+
+    def carry_out(self, instructions: list[state.Instruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case state.OpenPartition(number, unit):
+                    self.open[number] = unit
+                    self.appended[number] = set()
+                    self.pending.append(state.PartitionOpened(number))
+                case state.Extract(number, span):
+                    self.pending.append(self.extracted(number, span))
+                case state.Append(number, span):
+                    blocks = set(range(span.start, span.end + 1))
+                    assert not blocks & self.appended[number], "a block was appended twice"
+                    self.appended[number] |= blocks
+                    self.pending.append(state.TaskAppended(number, (span,)))
+                    if len(self.appended[number]) == len(self.open[number].span):
+                        self.pending.append(state.PartitionFinished(number))
+                case state.Abandon(number):
+                    self.given_up.add(number)
+                case state.Finish():
+                    self.finished = True
+
+    def extracted(self, number: int, span: Span) -> state.Event:
+        chance = self.rng.random()
+        if chance < 0.1:
+            return state.TaskLost(number, span, out_of_memory=self.rng.random() < 0.5)
+        if chance < 0.12:
+            return state.WriterLost(number)
+        return state.TaskExtracted(number, span, len(span) * self.rng.randint(1, 1 << 20))
+
+    def run(self) -> None:
+        self.carry_out(self.machine.start())
+        for _ in range(100_000):
+            if self.finished:
+                return
+            event = self.pending.pop(self.rng.randrange(len(self.pending)))
+            self.carry_out(self.machine.on(event))
+            self.machine.validate()
+        raise AssertionError("the pass does not end")
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), partitions=st.integers(1, 3), tasks=st.integers(1, 6))
+def test_whatever_is_lost_every_block_is_appended_once_or_its_partition_given_up(
+    seed: int, partitions: int, tasks: int
+) -> None:
+    rng = random.Random(seed)
+    units = [unit(start, start + 399) for start in range(0, 2000, 400)]
+    world = World(JobState(units, Limits(max_partitions=partitions, max_tasks=tasks, memory_bytes=1 << 22)), rng)
+    world.run()
+    for number, done in world.open.items():
+        if number not in world.given_up:
+            assert world.appended[number] == set(range(done.span.start, done.span.end + 1))
+    assert merge([u.span for u in world.open.values()]) == [Span(0, 1999)]
