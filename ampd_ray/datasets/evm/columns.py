@@ -11,6 +11,7 @@ import re
 from binascii import unhexlify
 from collections.abc import Callable, Hashable, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -199,14 +200,20 @@ def _padded(values: Sequence[Quantity], width: int) -> Bytes:
         raise ValueError("a value is too long")
     chars = np.frombuffer(joined, np.uint8)
     marks = np.flatnonzero(chars == _X)
-    rows, columns = np.divmod(marks, cell)
-    lone = len(marks) == len(values) and (rows == np.arange(len(values))).all()
-    if not lone or (columns == cell - 1).any() or (columns == 0).any() or (chars[marks - 1] != _ZERO).any():
+    if len(marks) != len(values):
+        raise ValueError("not one x each")
+    columns = marks - _starts(len(values), cell)
+    if len(values) and (columns.min() < 1 or columns.max() > cell - 2 or (chars[marks - 1] != _ZERO).any()):
         raise ValueError("not 0x and digits")
-    if ((columns > 1) & (chars[marks - 2] != _SPACE)).any() or (chars == _SPACE).sum() != (columns - 1).sum():
+    if np.count_nonzero(chars == _SPACE) != columns.sum() - len(values):
         raise ValueError("digits before 0x, or blanks after")
     digits = unhexlify(joined.translate(_DIGITS))
     return np.frombuffer(digits, np.uint8).reshape(len(values), width + 1)[:, 1:]
+
+
+@lru_cache(maxsize=256)
+def _starts(rows: int, cell: int) -> npt.NDArray[np.int64]:
+    return np.arange(0, rows * cell, cell)
 
 
 def _numbers(values: Sequence[Quantity], highest: int, kind: str) -> list[int]:

@@ -19,7 +19,7 @@ _DECODERS: dict[str, Callable[[Headers], pa.Table]] = {
     "transactions": decode_transactions,
     "logs": decode_logs,
 }
-_GROUP_ROWS = 1024  # transactions and logs decoded together: enough to amortise calls, few enough to stay in cache
+_GROUP_ROWS = 2048  # transactions and logs decoded together: enough to amortise calls, few enough to stay in cache
 
 
 def decode(blocks: Sequence[BlockAndReceipts], network: str, tables: Sequence[str] = TABLES) -> dict[str, pa.Table]:
