@@ -55,6 +55,7 @@ class Failure:
     timed_out: bool = False
     bad_params: bool = False  # it does not accept a parameter of this form
     final: bool = False
+    took: float = 0.0  # seconds from sending to failing
 
     @property
     def tries(self) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -100,7 +100,7 @@ class Requester:
         todo = list(range(len(calls)))
         if not todo:
             return []
-        give_up_at = self._timing.clock() + GIVE_UP_SECS
+        spent = 0.0  # waiting for the limiter is not the provider's fault, and does not count
         for tries in itertools.count(1):
             results = await self._send_all([calls[i] for i in todo])
             failed: dict[int, Failure] = {}
@@ -110,8 +110,8 @@ class Requester:
                 else:
                     outcomes[i] = result
             delay = self._delay(tries, failed.values())
-            in_time = self._timing.clock() + delay < give_up_at
-            todo = [i for i, failure in failed.items() if tries < failure.tries and in_time]
+            spent += delay + max((failure.took for failure in failed.values()), default=0.0)
+            todo = [i for i, failure in failed.items() if tries < failure.tries and spent < GIVE_UP_SECS]
             for i in failed.keys() - set(todo):
                 outcomes[i] = self.error(calls[i], failed[i], tries)
             if not todo:
@@ -164,8 +164,9 @@ class Requester:
             self.counters.calls += len(calls)
             answer = await self._transport.exchange(request)
         except Failed as error:
-            self._pace([error.failure] * len(calls), admitted_at)
-            raise
+            failure = replace(error.failure, took=self._timing.clock() - admitted_at)
+            self._pace([failure] * len(calls), admitted_at)
+            raise Failed(failure) from None
         finally:
             self._limiter.release()
         self.counters.bytes_received += answer.size

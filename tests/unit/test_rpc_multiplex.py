@@ -14,11 +14,13 @@ from ampd_ray.providers.multiplex import MultiplexedTransport
 class FakeChannel:
     def __init__(self) -> None:
         self.sent: list[bytes] = []
+        self.was_sent = asyncio.Semaphore(0)
         self.incoming: asyncio.Queue[Sequence[Answer]] = asyncio.Queue()
         self.closed = False
 
     async def send(self, payload: bytes) -> None:
         self.sent.append(payload)
+        self.was_sent.release()
 
     async def receive(self) -> Sequence[Answer]:
         return await self.incoming.get()
@@ -33,9 +35,18 @@ class FakeChannel:
 class Connector:
     def __init__(self) -> None:
         self.channels: list[FakeChannel] = []
+        self._connected = asyncio.Semaphore(0)
 
     async def __call__(self) -> FakeChannel:
         self.channels.append(FakeChannel())
+        self._connected.release()
+        return self.channels[-1]
+
+    async def next_channel(self, requests: int) -> FakeChannel:
+        """The channel of the next connection, once so many requests were sent on it."""
+        await self._connected.acquire()
+        for _ in range(requests):
+            await self.channels[-1].was_sent.acquire()
         return self.channels[-1]
 
 
@@ -43,17 +54,11 @@ def request(*ids: int) -> Request:
     return Request(b"", ids, len(ids) > 1)
 
 
-async def sent(connector: Connector, count: int) -> FakeChannel:
-    while not connector.channels or len(connector.channels[-1].sent) < count:
-        await asyncio.sleep(0)
-    return connector.channels[-1]
-
-
 async def test_answers_in_any_order_reach_their_requests() -> None:
     connector = Connector()
     transport = MultiplexedTransport(connector, 5)
     asked = [asyncio.create_task(transport.exchange(request(*ids))) for ids in ((1,), (2, 3), (4,))]
-    channel = await sent(connector, 3)
+    channel = await connector.next_channel(3)
     channel.answer(b'{"jsonrpc":"2.0","method":"eth_subscription","params":{}}')
     channel.answer(b'{"id":99,"result":"late"}')
     channel.answer(b'{"id":4,"result":4}')
@@ -69,14 +74,12 @@ async def test_a_lost_connection_fails_what_is_under_way_and_the_next_exchange_c
     connector = Connector()
     transport = MultiplexedTransport(connector, 5)
     asked = [asyncio.create_task(transport.exchange(request(i))) for i in (1, 2)]
-    (await sent(connector, 2)).incoming.put_nowait([])
+    (await connector.next_channel(2)).incoming.put_nowait([])
     failures = await asyncio.gather(*asked, return_exceptions=True)
     assert [isinstance(f, Failed) and f.failure.error is ProviderUnreachable for f in failures] == [True, True]
 
     again = asyncio.create_task(transport.exchange(request(3)))
-    while len(connector.channels) < 2:
-        await asyncio.sleep(0)
-    (await sent(connector, 1)).answer(b'{"id":3,"result":3}')
+    (await connector.next_channel(1)).answer(b'{"id":3,"result":3}')
     assert (await again).replies[0].id == 3
     await transport.close()
 
@@ -98,6 +101,6 @@ async def test_an_error_without_an_id_answers_the_only_request() -> None:
     connector = Connector()
     transport = MultiplexedTransport(connector, 5)
     asked = asyncio.create_task(transport.exchange(request(1, 2)))
-    (await sent(connector, 1)).answer(b'{"id":null,"error":{"code":-32600,"message":"batch too large"}}')
+    (await connector.next_channel(1)).answer(b'{"id":null,"error":{"code":-32600,"message":"batch too large"}}')
     assert not (await asked).batch
     await transport.close()
