@@ -124,7 +124,7 @@ class RpcBlock(RpcHead, gc=False, rename="camel"):
     gas_used: Quantity = None
     extra_data: str | None = None
     mix_hash: str | None = None
-    nonce: str | None = None
+    nonce: Quantity = None
     base_fee_per_gas: Quantity = None
     withdrawals_root: str | None = None
     blob_gas_used: Quantity = None
