@@ -24,6 +24,7 @@ Postgres is the only truth: nothing in Ray is worth saving, and every plan is co
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,6 +39,4 @@ def __getattr__(name: str) -> Any:
     """The public names, imported when first used: ``ampd --help`` needs none of them."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ampd_ray import client
-
-    return getattr(client, name)
+    return getattr(import_module("ampd_ray.client"), name)

@@ -25,6 +25,7 @@ MIN_LOCAL_CPUS = 4
 LOCAL_OBJECT_STORE_BYTES = 1 << 30
 SIGNAL_CHECK_SECS = 0.2
 NAMESPACE = "ampd-ray"
+CALLS = 100
 
 
 def run_worker(settings: Settings, node_id: str, info: Mapping[str, str], address: str | None = None) -> int:
@@ -33,7 +34,7 @@ def run_worker(settings: Settings, node_id: str, info: Mapping[str, str], addres
     ``address`` names the cluster to join, ``auto`` the one on this machine; None starts a Ray of its own on
     loopback. Raises an ``AmpdError`` if the node cannot start.
     """
-    with _signals() as received, _ray(address):
+    with _ray(address), _signals() as received:
         coordinator = _start_coordinator(settings, node_id, dict(info))
         running = coordinator.run.remote()
         asked = 0
@@ -62,14 +63,16 @@ def _exit_code(running: Any) -> int:
 
 def _start_coordinator(settings: Settings, node_id: str, info: dict[str, str]) -> Any:
     """The coordinator on this Ray node, so that it lives and dies with its driver."""
-    actor = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0, max_concurrency=100)(CoordinatorActor)
+    as_actor: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return actor.options(scheduling_strategy=here).remote(settings, node_id, info, _sizes(settings))
+    actor = as_actor(CoordinatorActor).options(scheduling_strategy=here, max_concurrency=CALLS)
+    return actor.remote(settings, node_id, info, _sizes(settings))
 
 
 def _sizes(settings: Settings) -> Sizes:
     """Upper bounds by the CPUs that the cluster has now; one writer and one extractor always fit."""
-    cpus = float(ray.cluster_resources().get("CPU", 1.0))
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    cpus = resources.get("CPU", 1.0)
     writers = max(1, int(cpus) // 4)
     extractors = settings.ampd_ray.extractors or max(1, int(cpus) - writers - (1 if cpus >= MIN_LOCAL_CPUS else 0))
     return Sizes(extractors=extractors, writers=writers, cpus_each=min(1.0, cpus / 2))
@@ -102,7 +105,7 @@ def _ray(address: str | None) -> Iterator[None]:
 
 @contextmanager
 def _signals() -> Iterator[list[signal.Signals]]:
-    """SIGTERM and SIGINT as a list that grows. Ray installs handlers of its own, so ours go in after it too."""
+    """SIGTERM and SIGINT as a list that grows. Ray installs handlers of its own, so ours come after its start."""
     received: list[signal.Signals] = []
 
     def note(number: int, frame: FrameType | None) -> None:

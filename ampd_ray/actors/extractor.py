@@ -8,13 +8,13 @@ import ray
 
 from ampd_ray import log
 from ampd_ray.config import Settings
-from ampd_ray.materialize.extract import BlockSource, Extractor
+from ampd_ray.materialize.extract import Extractor
 from ampd_ray.materialize.types import Extract, ExtractSummary, RangeTask
 from ampd_ray.providers.evm_rpc import EvmRpcSource
 from ampd_ray.providers.registry import find_by_name
 
 
-def open_source(settings: Settings, provider: str, network: str) -> BlockSource:
+def open_source(settings: Settings, provider: str, network: str) -> EvmRpcSource:
     """The source that the provider file ``provider`` describes, read anew for each source."""
     config = find_by_name(settings.providers_dir, provider).resolved(os.environ)
     return EvmRpcSource(config, expected_chain_id=settings.ampd_ray.networks.get(network))

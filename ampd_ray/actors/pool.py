@@ -217,5 +217,5 @@ def writer_pool(settings: Settings, size: int, num_cpus: float, application_name
 
 def _actor_class(plain: type, num_cpus: float) -> Any:
     """Nothing restarts by itself: what is lost is planned again, by us, from Postgres."""
-    options = {"num_cpus": num_cpus, "max_restarts": 0, "max_task_retries": 0, "max_concurrency": CALLS_PER_ACTOR}
-    return ray.remote(**options)(plain)
+    as_actor: Any = ray.remote(num_cpus=num_cpus, max_restarts=0, max_task_retries=0)
+    return as_actor(plain).options(max_concurrency=CALLS_PER_ACTOR)

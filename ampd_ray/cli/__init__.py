@@ -1,4 +1,4 @@
-"""The command line: parse, call, print, exit code. Whatever is slow to import is imported by the command that needs it."""
+"""The command line: parse, call, print, exit code. What is slow to import, the command that needs it imports."""
 
 from ampd_ray.cli.app import main
 

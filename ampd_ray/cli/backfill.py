@@ -17,7 +17,7 @@ from ampd_ray.errors import UsageError
 
 if TYPE_CHECKING:
     from ampd_ray.client import Client, Summary
-    from ampd_ray.client.backfill import Backfill
+    from ampd_ray.client.backfills import Backfill
 
 EXAMPLES = """\b
 Examples:
@@ -45,7 +45,7 @@ def backfill(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Extract a block range into Parquet, in a solo environment or on the configured database."""
-    from ampd_ray.client.backfill import BackfillRequest, network_of, probe
+    from ampd_ray.client.backfills import BackfillRequest, network_of, probe
 
     wanted = tuple(table.strip() for table in tables.split(",")) if tables else None
     request = BackfillRequest(rpc=rpc, blocks=blocks, network=network, tables=wanted, writers=writers, verify=verify)
@@ -120,5 +120,3 @@ def _print(summary: Summary, as_json: bool, data_dir: str, failure: str | None) 
     typer.echo(f"retries   {summary.retries}")
     typer.echo(f"holes     {holes}{more}")
     typer.echo(f"time      {duration(summary.seconds)}")
-
-

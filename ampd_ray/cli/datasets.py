@@ -34,7 +34,9 @@ Examples:
 def register(
     ctx: typer.Context,
     dataset: Annotated[str, typer.Argument(help="NAMESPACE/NAME; _ is the default namespace.")],
-    network: Annotated[str | None, typer.Option("--network", help="Make the complete manifest for this network.")] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", help="Make the complete manifest for this network.")
+    ] = None,
     start_block: Annotated[int, typer.Option("--start-block", min=0, help="First block, with --network.")] = 0,
     finalized: Annotated[
         bool, typer.Option("--finalized-blocks-only", help="Never extract a block that may be reorganised.")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from ampd_ray.client.backfill import Backfill
+    from ampd_ray.client.backfills import Backfill
     from ampd_ray.metadb.progress import JobProgress, ReportedProgress
 
 PLAIN_EVERY_SECS = 5.0
@@ -51,7 +51,12 @@ class Display:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-        columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rest]}")]
+        columns = [
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rest]}"),
+        ]
         with Progress(*columns, console=Console(file=self._stream)) as progress:
             name = f"{run.dataset.namespace}/{run.dataset.name}"
             task = progress.add_task(name, total=len(run.span), completed=run.covered_before, rest="")

@@ -49,14 +49,8 @@ def deploy(
 
     ref = DatasetRef.parse(dataset)
     with open_client(ctx, config, amp_dir) as client:
-        descriptor = JobDescriptor(
-            kind="materialize-raw",
-            end_block=end_block,
-            max_writers=max_writers,
-            dataset_namespace=ref.namespace,
-            dataset_name=ref.name,
-            manifest_hash=client.manifest(ref).hash,
-            verify=verify,
+        descriptor = JobDescriptor.of(
+            ref, client.manifest(ref).hash, end_block=end_block, max_writers=max_writers, verify=verify
         )
         row = client.deploy(descriptor, worker).row()
     fields = {"job_id": row.job_id, "node_id": row.node_id, "status": str(row.status), "dataset": descriptor.dataset}
@@ -169,7 +163,7 @@ def workers_list(
             {
                 "node_id": w.node_id,
                 "state": "draining" if w.draining else "alive" if w.alive else "dead",
-                "jobs": w.jobs,
+                "jobs": w.active_jobs,
                 "heartbeat_at": w.heartbeat_at,
                 "registered_at": w.registered_at,
                 "implementation": w.info.get("implementation", "amp"),

@@ -70,7 +70,7 @@ def open_client(ctx: typer.Context, config: Path | None, amp_dir: Path | None) -
     directory = solo_directory(amp_dir)
     if amp_dir is None and not directory.exists():
         raise UsageError(
-            "which database? Give --config PATH (or AMP_CONFIG) for a configured one, or --amp-dir DIR (or AMP_DIR) for "
-            "a solo environment"
+            "which database? Give --config PATH (or AMP_CONFIG) for a configured one, or --amp-dir DIR (or AMP_DIR) "
+            "for a solo environment"
         )
     return local(directory)

@@ -24,7 +24,7 @@ Examples:
   ampd worker --config amp.toml --node-id worker-1 --address auto      # on the Ray of this machine
   AMP_CONFIG=amp.toml AMP_NODE_ID=worker-1 ampd worker
 \b
-Ends with 0 after SIGTERM or SIGINT and a complete drain, 1 on an error, 2 on wrong usage, 3 if the node id is in use."""
+Exit code: 0 after SIGTERM or SIGINT and a complete drain, 1 on an error, 2 on wrong usage, 3 if the id is in use."""
 
 SOLO_EXAMPLES = """\b
 Examples:
@@ -87,7 +87,15 @@ def migrate(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption
 
     settings = configured(ctx, config)
     report = asyncio.run(schema.migrate(settings.metadata_db.dsn()))
-    print_object(report.describe(), as_json=as_json)
+    for warning in report.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    fields = {
+        "database": str(report.kind),
+        "version": report.version,
+        "created": list(report.created),
+        "overlaps_refused_by": "the database" if report.exclusion else "queries under the lease lock",
+    }
+    print_object(fields, as_json=as_json)
 
 
 def solo(
@@ -134,5 +142,3 @@ def _reach_database(settings: Settings) -> None:
     from ampd_ray.metadb import schema
 
     asyncio.run(schema.ensure(settings.metadata_db.dsn(), settings.metadata_db.auto_migrate))
-
-

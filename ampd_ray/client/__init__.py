@@ -6,7 +6,7 @@
 ...     job.wait()
 """
 
-from ampd_ray.client.backfill import BackfillRequest, Summary, backfill, summarise
+from ampd_ray.client.backfills import BackfillRequest, Summary, backfill, summarise
 from ampd_ray.client.job import Job
 from ampd_ray.client.session import Client, connect
 from ampd_ray.client.solo import local

@@ -20,6 +20,7 @@ from ampd_ray.errors import NotFound
 from ampd_ray.metadb import datasets, jobs, workers
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.jobs import JobRow
+from ampd_ray.metadb.statuses import ACTIVE
 from ampd_ray.metadb.workers import WorkerRow
 from ampd_ray.providers.registry import ListedProvider, list_providers, write_provider
 from ampd_ray.store.files import open_store
@@ -121,7 +122,9 @@ class Client:
 
     def jobs(self, *, active_only: bool = False, limit: int = 1000) -> list[JobRow]:
         """The newest jobs first."""
-        return self.run(self._with(lambda conn: jobs.list_jobs(conn, active_only=active_only, limit=limit)))
+        statuses = ACTIVE if active_only else None
+        rows = self.run(self._with(lambda conn: jobs.list_jobs(conn, statuses=statuses)))
+        return rows[::-1][:limit]
 
     def workers(self) -> list[WorkerRow]:
         """All workers that ever registered, newest first."""

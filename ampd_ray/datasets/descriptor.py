@@ -48,6 +48,15 @@ class JobDescriptor(BaseModel):
         return value or 1
 
     @classmethod
+    def of(cls, dataset: DatasetRef, manifest_hash: str, **fields: Any) -> Self:
+        """The descriptor of a raw job for ``dataset``. Raises InvalidDescriptor that names the bad field."""
+        named = {"dataset_namespace": dataset.namespace, "dataset_name": dataset.name, "manifest_hash": manifest_hash}
+        try:
+            return cls.model_validate({**named, **fields})
+        except ValidationError as error:
+            raise InvalidDescriptor(f"the job's descriptor is invalid: {_problems(error)}") from None
+
+    @classmethod
     def parse(cls, text: str | bytes) -> Self:
         """Read a descriptor's JSON. Raises InvalidDescriptor, and UnsupportedJobKind for another kind of job."""
         try:

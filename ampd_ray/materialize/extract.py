@@ -19,9 +19,17 @@ from ampd_ray.materialize.types import Extract, ExtractSummary, RangeTask
 class SourceStats(Protocol):
     """Counters of a source since it was opened."""
 
-    requests: int
-    retries: int
-    bytes_received: int
+    @property
+    def requests(self) -> int:
+        """HTTP requests, or messages, sent."""
+
+    @property
+    def retries(self) -> int:
+        """Those that repeated another one."""
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes of their answers."""
 
 
 class BlockSource(Protocol):
@@ -115,7 +123,7 @@ def _decode(blocks: Sequence[BlockAndReceipts], task: RangeTask) -> Extract:
     """Rows and links; verification needs all tables, whatever the task asked for."""
     tables = decode(blocks, task.network, TABLES if task.verify else task.tables)
     if task.verify:
-        _demand_verified(verify_blocks(tables), task)
+        _demand_verified(verify_blocks(tables, blocks), task)
     return Extract(task.span, links(blocks, task.network), {name: tables[name] for name in task.tables})
 
 

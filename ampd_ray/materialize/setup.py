@@ -32,12 +32,15 @@ PATIENCE = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class Head(Protocol):
-    """The newest block, or the newest final one. Hashes are 32 raw bytes, ``timestamp`` is in Unix seconds."""
+    """The newest block, or the newest final one."""
 
-    number: int
-    hash: bytes
-    parent_hash: bytes
-    timestamp: int
+    @property
+    def number(self) -> int:
+        """Its number."""
+
+    @property
+    def hash(self) -> bytes:
+        """Its hash, 32 bytes."""
 
 
 class HeadSource(Protocol):
@@ -46,7 +49,7 @@ class HeadSource(Protocol):
     async def start(self) -> None:
         """Open it and compare its chain id."""
 
-    async def head(self, tag: Literal["latest", "finalized"]) -> Head:
+    async def head(self, tag: Literal["latest", "finalized"]) -> Head | None:
         """The block behind ``tag``; raises ``ProviderError``."""
 
     async def close(self) -> None:

@@ -38,6 +38,7 @@ __all__ = [
     "TableSummary",
     "announce",
     "commit",
+    "file_names",
     "find_committed",
     "segments",
     "summary",
@@ -165,6 +166,12 @@ async def find_committed(db: Database, request: CommitRequest) -> list[Committed
     return [_committed(file, present) for file in request.files]
 
 
+async def file_names(conn: Connection, location_id: int) -> list[str]:
+    """The registered files of a revision."""
+    rows = await (await conn.execute(_SQL["file_names"], {"location_id": location_id})).fetchall()
+    return [row.file_name for row in rows]
+
+
 async def summary(conn: Connection, location_ids: Collection[int], span: Span) -> dict[str, TableSummary]:
     """Per table name, what is committed within ``span``."""
     values = {"location_ids": list(location_ids), "start": span.start, "end": span.end}
@@ -194,7 +201,6 @@ async def _look(db: Database, request: CommitRequest, unknown: CommitUnknown) ->
 async def _commit(db: Database, request: CommitRequest) -> list[CommittedFile]:
     epochs = {file.location_id: file.epoch for file in request.files}
     async with db.transaction(_LIMITS) as conn:
-        await conn.execute(_SQL["commit_durably"])
         await leases.lock_for_commit(conn, epochs, request.incarnation)
         await _check_job(conn, request)
         ids = await _present(conn, request.files)

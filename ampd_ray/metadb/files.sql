@@ -23,10 +23,6 @@ from unnest(%(location_ids)s::bigint[], %(file_names)s::text[], %(epochs)s::bigi
 on conflict (location_id, file_name) do update set epoch = excluded.epoch
 returning (extract(epoch from created_at) * 1000000000)::bigint as created_ns
 
--- name: commit_durably
--- A commit that was acknowledged survives a crash of the server, whatever the session's default is.
-set local synchronous_commit = on
-
 -- name: lock_job
 -- Keep the job's status as it is until the commit ends.
 select node_id, upper(status) as status
@@ -73,3 +69,10 @@ left join (
 where r.id = any(%(location_ids)s)
 group by r.id
 order by r.id
+
+-- name: file_names
+-- The registered files of a revision.
+select file_name
+from file_metadata
+where location_id = %(location_id)s
+order by id

@@ -74,7 +74,7 @@ def verify_blocks(tables: dict[str, pa.Table], raw: Sequence[BlockAndReceipts] |
     return [_Verification(block, answer).verdict() for block, answer in zip(blocks, answers, strict=True)]
 
 
-class _Mismatch(Exception):  # noqa: N818 - never leaves this module
+class _Mismatch(Exception):
     def __init__(self, check: Check, expected: bytes, computed: bytes) -> None:
         self.check = check
         self.expected = "0x" + expected.hex()

@@ -7,6 +7,7 @@ files: running a backfill again resumes it, and a longer range extends it.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from ampd_ray.client.session import Client
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.manifest import TABLES, evm_rpc_manifest
 from ampd_ray.datasets.names import DatasetRef
-from ampd_ray.errors import InvalidName, InvalidRange, NotFound
+from ampd_ray.errors import AmpdError, InvalidName, InvalidRange, NotFound
 from ampd_ray.metadb import files, revisions
 from ampd_ray.metadb.jobs import JobRow
 from ampd_ray.providers.evm_rpc import EvmRpcSource, Head
@@ -168,13 +169,11 @@ def backfill(client: Client, request: BackfillRequest, found: Probe | None = Non
     manifest_hash = client.register_dataset(ref, evm_rpc_manifest(network, span.start))
     covered = _coverage(client, ref, manifest_hash, span, request.tables)
     job = client.deploy(
-        JobDescriptor(
-            kind="materialize-raw",
+        JobDescriptor.of(
+            ref,
+            manifest_hash,
             end_block=str(span.end),
             max_writers=request.writers,
-            dataset_namespace=ref.namespace,
-            dataset_name=ref.name,
-            manifest_hash=manifest_hash,
             verify=request.verify,
             tables=request.tables,
             requested=request.blocks,
@@ -230,8 +229,11 @@ def _unfinished(client: Client, ref: DatasetRef, request: BackfillRequest) -> Sp
 
 
 def _same_request(client: Client, row: JobRow, ref: DatasetRef, request: BackfillRequest) -> Span | None:
-    descriptor = row.descriptor_or_none()
-    if descriptor is None or descriptor.requested != request.blocks or descriptor.end_block is None:
+    try:
+        descriptor = JobDescriptor.parse(json.dumps(row.descriptor))
+    except AmpdError:  # somebody else's job
+        return None
+    if descriptor.requested != request.blocks or descriptor.end_block is None:
         return None
     if (descriptor.dataset_namespace, descriptor.dataset_name) != (ref.namespace, ref.name):
         return None
