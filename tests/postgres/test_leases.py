@@ -1,0 +1,136 @@
+"""Leases: epochs only rise, and only the holder of the newest one commits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from ampd_ray.errors import DatabaseUnavailable, Fenced
+from ampd_ray.metadb import leases
+from ampd_ray.metadb.connection import Connection, Database
+
+ONE, TWO = uuid4(), uuid4()
+
+
+@pytest.fixture
+async def conn(db: Database) -> AsyncIterator[Connection]:
+    """A session on a database where job 1 is on node one."""
+    async with db.session() as conn:
+        await conn.execute(
+            """
+            insert into workers (node_id, heartbeat_at) values ('one', now());
+            insert into jobs (node_id, idempotency_key) values ('one', 'key');
+            insert into jobs_status (job_id, node_id, status) values (1, 'one', 'RUNNING');
+            """
+        )
+        yield conn
+
+
+async def rows(conn: Connection) -> list[Any]:
+    query = "select location_id, epoch, expires_at > now() as held from ampd_ray.location_lease order by 1"
+    return [tuple(row) for row in await (await conn.execute(query)).fetchall()]
+
+
+async def test_each_acquisition_has_a_higher_epoch(conn: Connection) -> None:
+    assert await leases.acquire(conn, [3, 1, 2], 1, "one", ONE) == {1: 1, 2: 1, 3: 1}
+    assert await leases.acquire(conn, [2], 1, "one", TWO) == {2: 2}
+    assert await rows(conn) == [(1, 1, True), (2, 2, True), (3, 1, True)]
+
+
+@pytest.mark.parametrize(("job_id", "node_id"), [(1, "two"), (2, "one")])
+async def test_nothing_is_taken_for_a_job_that_is_not_ours(conn: Connection, job_id: int, node_id: str) -> None:
+    with pytest.raises(Fenced, match=f"job {job_id} is not on node {node_id}"):
+        await leases.acquire(conn, [1, 2], job_id, node_id, ONE)
+    assert await rows(conn) == []
+
+
+async def test_two_that_acquire_at_once_never_share_an_epoch(db: Database, conn: Connection) -> None:
+    async def take() -> dict[int, int]:
+        async with db.transaction() as own:
+            return await leases.acquire(own, [2, 1, 3], 1, "one", uuid4())
+
+    taken = await asyncio.gather(*(take() for _ in range(8)))
+    assert sorted(epochs[1] for epochs in taken) == list(range(1, 9))
+    assert all(len(set(epochs.values())) == 1 for epochs in taken)
+
+
+async def test_renewing_keeps_what_is_still_ours(conn: Connection) -> None:
+    await leases.acquire(conn, [1, 2], 1, "one", ONE)
+    await leases.acquire(conn, [2], 1, "one", TWO)
+    assert await leases.renew(conn, [1, 2, 9], ONE) == {1}
+
+
+async def test_renewing_does_not_wait_long_for_a_commit(db: Database, conn: Connection) -> None:
+    epochs = await leases.acquire(conn, [1], 1, "one", ONE)
+    async with db.transaction() as commit:
+        await leases.lock_for_commit(commit, epochs, ONE)
+        with pytest.raises(DatabaseUnavailable), db.translated():
+            await asyncio.wait_for(leases.renew(conn, [1], ONE), timeout=2)
+    assert await leases.renew(conn, [1], ONE) == {1}
+
+
+async def test_releasing_keeps_the_row_and_the_epoch(conn: Connection) -> None:
+    await leases.acquire(conn, [1, 2], 1, "one", ONE)
+    await leases.acquire(conn, [2], 1, "one", TWO)
+    await leases.release(conn, [1, 2], ONE)
+    assert await rows(conn) == [(1, 1, False), (2, 2, True)]
+    assert await leases.acquire(conn, [1], 1, "one", ONE, timedelta(seconds=1)) == {1: 2}
+
+
+async def test_only_the_newest_epoch_of_this_incarnation_commits(db: Database, conn: Connection) -> None:
+    old = await leases.acquire(conn, [1, 2], 1, "one", ONE)
+    new = old | await leases.acquire(conn, [2], 1, "one", ONE)
+    async with db.transaction() as commit:
+        await leases.lock_for_commit(commit, new, ONE)
+    with pytest.raises(Fenced) as raised:
+        await _commit(db, old)
+    assert raised.value.details["locations"] == [2]
+    with pytest.raises(Fenced):
+        await leases.lock_for_commit(conn, new, TWO)
+    with pytest.raises(Fenced):
+        await leases.lock_for_commit(conn, {7: 1}, ONE)
+
+
+async def test_an_expired_lease_still_commits_while_nobody_took_it(db: Database, conn: Connection) -> None:
+    epochs = await leases.acquire(conn, [1], 1, "one", ONE, timedelta(0))
+    await _commit(db, epochs)
+
+
+async def test_a_take_over_waits_for_a_commit_and_fences_the_next(db: Database, conn: Connection) -> None:
+    epochs = await leases.acquire(conn, [1, 2], 1, "one", ONE)
+    async with db.session() as taker:
+        async with db.transaction() as commit:
+            await leases.lock_for_commit(commit, epochs, ONE)
+            taking = asyncio.create_task(leases.acquire(taker, [1, 2], 1, "one", TWO))
+            await _until_blocked(conn, taker.info.backend_pid)
+            assert not taking.done()
+        assert await taking == {1: 2, 2: 2}
+    with pytest.raises(Fenced):
+        await _commit(db, epochs)
+
+
+async def test_a_commit_that_waited_for_a_take_over_is_fenced(db: Database, conn: Connection) -> None:
+    epochs = await leases.acquire(conn, [1, 2], 1, "one", ONE)
+    async with db.session() as committer:
+        async with db.transaction() as take:
+            await leases.acquire(take, [1], 1, "one", TWO)
+            committing = asyncio.create_task(leases.lock_for_commit(committer, epochs, ONE))
+            await _until_blocked(conn, committer.info.backend_pid)
+        with pytest.raises(Fenced):
+            await committing
+
+
+async def _commit(db: Database, epochs: dict[int, int]) -> None:
+    async with db.transaction() as commit:
+        await leases.lock_for_commit(commit, epochs, ONE)
+
+
+async def _until_blocked(watch: Connection, pid: int) -> None:
+    query = f"select cardinality(pg_blocking_pids({pid})) > 0".encode()
+    while not (await (await watch.execute(query)).fetchone())[0]:  # type: ignore[index]
+        pass
