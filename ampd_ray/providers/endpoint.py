@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from ampd_ray.errors import ConfigError
 from ampd_ray.log import redact
-from ampd_ray.providers.registry import ProviderConfig
+from ampd_ray.providers.provider import ProviderConfig
 
 SCHEMES = ("http", "https", "ws", "wss", "ipc")
 LOOPBACK = re.compile(r"localhost$|127\.|::1$")
@@ -30,25 +30,27 @@ class Endpoint:
     @classmethod
     def of(cls, config: ProviderConfig) -> Endpoint:
         """Parse the provider's url. Raises ConfigError."""
-        url = config.url.get_secret_value()
-        parts = urlsplit(url)
-        name = f"provider {config.name}"
+        url, name = config.url.get_secret_value(), f"provider {config.name}"
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise ConfigError(f"{name}: url has a malformed host or port") from None
         if parts.scheme not in SCHEMES:
             raise ConfigError(f"{name}: url must begin with one of {', '.join(s + '://' for s in SCHEMES)}")
-        token = config.auth_token.get_secret_value() if config.auth_token else None
         if parts.scheme == "ipc":
             path = unquote(parts.netloc + parts.path)
             if not path.strip("/"):
                 raise ConfigError(f"{name}: url must name the node's socket, as in ipc:///var/lib/geth/geth.ipc")
             return cls(config.name, "ipc", path.rpartition("/")[2], url, {}, path, is_loopback=True)
-        if not parts.hostname:
+        if not parts.hostname or port == 0:
             raise ConfigError(f"{name}: url has no host")
+        token = config.auth_token.get_secret_value() if config.auth_token else None
         if token and parts.username:
             raise ConfigError(f"{name}: both auth_token and a user in the url; keep one of them")
-        host = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
         loopback = bool(LOOPBACK.match(parts.hostname))
         headers = _headers(token, config.auth_header)
-        return cls(config.name, parts.scheme, host, url, headers, "", _secrets(url, token), loopback)
+        return cls(config.name, parts.scheme, config.host, url, headers, "", _secrets(url, token), loopback)
 
     def scrub(self, text: str) -> str:
         """``text``, which may quote the provider, without this provider's secrets and without any URL's path."""

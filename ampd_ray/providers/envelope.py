@@ -15,12 +15,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One JSON-RPC call. ``decode`` makes the value of the result's bytes; ``block`` is for messages."""
+    """One JSON-RPC call. ``decode`` makes the value of the result's bytes; ``block`` is for messages.
+
+    A null result is tried again, unless ``null_is_final``.
+    """
 
     method: str
     params: list[Any]
     decode: Callable[[msgspec.Raw], T]
     block: int | None = None
+    null_is_final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

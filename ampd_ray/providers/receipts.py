@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 
 from ampd_ray.datasets.evm.rpc import RECEIPT, RECEIPTS, RpcBlock, RpcReceipt, full_transactions, quantity
-from ampd_ray.errors import MethodMissing, ProviderError
+from ampd_ray.errors import BlockUnavailable, MethodMissing, ProviderError
 from ampd_ray.providers.envelope import Call
 from ampd_ray.providers.requests import Requester
+
+T = TypeVar("T")
 
 Receipts = list[RpcReceipt | None]  # as answered: the checks put them in order and miss what is null
 
 
 class ReceiptFetcher:
-    """Asks by block hash; by number where the provider takes no hash; per transaction where it must. It remembers.
+    """Asks by block hash; by number where the provider knows no hash; per transaction where it must. It remembers.
 
     By number, a block and its receipts may come from two branches; the check of every receipt's block hash finds that.
     """
@@ -24,28 +27,32 @@ class ReceiptFetcher:
         self._requester = requester
         self._per_transaction = per_transaction
         self._by_hash = True
+        self._hash_worked = False
 
     async def fetch(self, blocks: Sequence[RpcBlock]) -> list[Receipts | ProviderError]:
         """The receipts as answered, or the error, of each block."""
         if self._per_transaction:
             return await self._of_transactions(blocks)
-        by_hash = self._by_hash
-        outcomes = await self._requester.many([_of_block(block, by_hash) for block in blocks])
-        again = [i for i, outcome in enumerate(outcomes) if self._learn(outcome, by_hash)]
-        if again:
-            for i, outcome in zip(again, await self.fetch([blocks[i] for i in again]), strict=True):
-                outcomes[i] = outcome
+        outcomes = await self._of_blocks(blocks)
+        missing = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, MethodMissing)]
+        if missing:
+            self._per_transaction = True
+            _replace(outcomes, missing, await self._of_transactions([blocks[i] for i in missing]))
         return outcomes
 
-    def _learn(self, outcome: Receipts | ProviderError, by_hash: bool) -> bool:
-        """True if another way may work, which is then used from now on."""
-        if isinstance(outcome, MethodMissing):
-            self._per_transaction = True
-            return True
-        if by_hash and isinstance(outcome, ProviderError) and outcome.details.get("bad_params"):
-            self._by_hash = False
-            return True
-        return False
+    async def _of_blocks(self, blocks: Sequence[RpcBlock]) -> list[Receipts | ProviderError]:
+        """By hash, and at once by number where that finds nothing: a node may be unable to find by hash, or lag."""
+        if not self._by_hash:
+            return await self._requester.many([_of_block(block, by_hash=False) for block in blocks])
+        outcomes = await self._requester.many([_of_block(block, by_hash=True) for block in blocks])
+        refused = [i for i, outcome in enumerate(outcomes) if _knows_no_hash(outcome)]
+        self._hash_worked |= any(isinstance(outcome, list) for outcome in outcomes)
+        if refused:
+            by_number = await self._requester.many([_of_block(blocks[i], by_hash=False) for i in refused])
+            _replace(outcomes, refused, by_number)
+            if not self._hash_worked and any(isinstance(outcome, list) for outcome in by_number):
+                self._by_hash = False
+        return outcomes
 
     async def _of_transactions(self, blocks: Sequence[RpcBlock]) -> list[Receipts | ProviderError]:
         """One call per transaction of all blocks together, so that they share batches."""
@@ -57,9 +64,10 @@ class ReceiptFetcher:
         return [_gather([next(results) for _ in of_block]) for of_block in hashes]
 
 
-def _of_block(block: RpcBlock, by_hash: bool) -> Call[Receipts]:
+def _of_block(block: RpcBlock, *, by_hash: bool) -> Call[Receipts]:
     number = quantity(block.number)
-    return Call("eth_getBlockReceipts", [block.hash if by_hash else hex(number)], _decode_all, number)
+    key = block.hash if by_hash else hex(number)
+    return Call("eth_getBlockReceipts", [key], _decode_all, number, null_is_final=by_hash)
 
 
 def _of_transaction(tx_hash: str, block: int) -> Call[RpcReceipt]:
@@ -75,6 +83,17 @@ def _decode_one(raw: msgspec.Raw) -> RpcReceipt:
     if receipt is None:
         raise ValueError("null")
     return receipt
+
+
+def _knows_no_hash(outcome: Receipts | ProviderError) -> bool:
+    if isinstance(outcome, BlockUnavailable):
+        return True
+    return isinstance(outcome, ProviderError) and outcome.details.get("bad_params", False)
+
+
+def _replace(outcomes: list[T], places: Sequence[int], by: Sequence[T]) -> None:
+    for place, outcome in zip(places, by, strict=True):
+        outcomes[place] = outcome
 
 
 def _gather(results: Sequence[RpcReceipt | ProviderError]) -> Receipts | ProviderError:

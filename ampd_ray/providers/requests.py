@@ -237,7 +237,7 @@ def _result(call: Call[T], reply: Reply | None, retry_after: float | None) -> T 
     if envelope.is_absent(reply.result):
         return Failure(MalformedResponse, "answered neither a result nor an error")
     if envelope.is_null(reply.result):
-        return Failure(BlockUnavailable, f"has nothing (null) for {call.method}")
+        return Failure(BlockUnavailable, f"has nothing (null) for {call.method}", final=call.null_is_final)
     try:
         return call.decode(reply.result)
     except (msgspec.DecodeError, ValueError) as error:

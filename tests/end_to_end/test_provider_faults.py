@@ -205,6 +205,17 @@ async def test_receipts_are_asked_by_number_where_hashes_are_refused_and_that_is
     await source.close()
 
 
+async def test_a_node_that_finds_nothing_by_hash_is_asked_by_number(node: FaultyRpc, chain: DevChain) -> None:
+    expected = await fetch(node.url)
+    node.alter(RECEIPTS, lambda _: None, times=1)
+    time = FakeTime()
+    source = EvmRpcSource(provider(node.url, concurrent_request_limit=1), timing=time.timing)
+    assert await source.fetch(SPAN) == expected
+    assert source.stats().retries == 0
+    assert time.slept == []
+    await source.close()
+
+
 async def test_a_request_without_an_answer_times_out_and_is_sent_again(node: FaultyRpc) -> None:
     node.inject(Fault.HANG)
     assert len(await fetch(node.url, Span(1, 3), timeout_secs=1)) == 3
@@ -289,7 +300,7 @@ async def test_a_body_without_end_is_cut(node: FaultyRpc, monkeypatch: pytest.Mo
         await fetch(node.url, Span(1, 1))
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "https://", "ipc://", "localhost:8545"])
+@pytest.mark.parametrize("url", ["ftp://x", "https://", "ipc://", "localhost:8545", "http://x:99999", "http://[::1"])
 def test_an_address_that_cannot_be_used_is_a_configuration_error(url: str) -> None:
     with pytest.raises(ConfigError, match="provider test_1"):
         EvmRpcSource(provider(url))
