@@ -1,0 +1,1 @@
+"""Where files live: ``layout`` names them (pure), ``files`` keeps them. Local directories; object stores come later."""

@@ -1,0 +1,240 @@
+"""Files in a directory: written once, complete or not there at all (``spec/data.md`` 5.1, ``spec/commit.md`` 4).
+
+All calls block; coroutines use ``asyncio.to_thread``. Paths are relative to the store, with ``/``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from ampd_ray.config import local_path
+from ampd_ray.errors import ConfigError, ObjectExists, ObjectMissing, StoreError, StoreFull
+from ampd_ray.log import redact
+from ampd_ray.store.layout import STAGING, staging_path
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectMeta:
+    """What the store holds: bytes, tag and version as Amp's readers see them, SHA-256 where it was computed."""
+
+    size: int
+    e_tag: str | None
+    version: str | None
+    sha256: bytes
+
+
+class Store(Protocol):
+    """A data, manifest or provider directory. Calls raise ``StoreError``, ``StoreFull`` or what they name."""
+
+    def url_of(self, path: str) -> str:
+        """The object's URL, as Amp registers it; for a directory, without a trailing slash."""
+
+    def read(self, path: str) -> bytes:
+        """The whole object; ``ObjectMissing`` if there is none."""
+
+    def write(self, path: str, data: bytes) -> None:
+        """Put a small object in place at once, whatever was there."""
+
+    def exists(self, path: str) -> bool:
+        """True if the object is there."""
+
+    def head(self, path: str) -> ObjectMeta:
+        """Size, tag and checksum of what is there now, read back; ``ObjectMissing`` if it is not."""
+
+    def delete(self, path: str) -> None:
+        """Remove an object; one that is gone is as good."""
+
+    def stage(self, location_id: int, epoch: int, name: str) -> Path:
+        """A local path outside the revisions to write an unfinished file to; ``name`` must be new."""
+
+    def publish(self, staged: Path, path: str) -> ObjectMeta:
+        """Make a finished file appear under its name, durably, and remove the staged one.
+
+        If the same bytes are there already, that is success. ``ObjectExists`` if others are: nothing is changed then.
+        """
+
+    def clear_staging(self, location_id: int, below_epoch: int) -> None:
+        """Remove the unfinished files of epochs that cannot commit any more."""
+
+    def probe(self) -> None:
+        """Write, read and delete a small file outside the revisions; raises if that does not work."""
+
+    def free_bytes(self) -> int | None:
+        """Room that is left for this user, None where there is no such figure."""
+
+
+def open_store(location: str) -> Store:
+    """The store at a path or URL of the settings. Raises ``ConfigError`` for a kind that we do not have."""
+    path = local_path(location)
+    if path is None:
+        raise ConfigError(f"{redact(location)}: object stores are not supported yet; use a local directory")
+    return LocalStore(path)
+
+
+class LocalStore:
+    """A :class:`Store` in a directory that exists; the file system must know hard links."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+
+    def __repr__(self) -> str:
+        return f"LocalStore({str(self._root)!r})"
+
+    def url_of(self, path: str) -> str:
+        """See :class:`Store`."""
+        return self._path(path).as_uri()
+
+    def read(self, path: str) -> bytes:
+        """See :class:`Store`."""
+        with _errors("read", self._path(path)):
+            return self._path(path).read_bytes()
+
+    def write(self, path: str, data: bytes) -> None:
+        """See :class:`Store`."""
+        target, temporary = self._path(path), self._root / STAGING / f"write-{secrets.token_hex(8)}"
+        with _errors("write", target):
+            self._make_directory(temporary.parent)
+            self._make_directory(target.parent)
+            try:
+                _write_durably(temporary, data)
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync_directory(target.parent)
+
+    def exists(self, path: str) -> bool:
+        """See :class:`Store`."""
+        with _errors("look for", self._path(path)):
+            return self._path(path).is_file()
+
+    def head(self, path: str) -> ObjectMeta:
+        """See :class:`Store`."""
+        with _errors("read", self._path(path)):
+            return _describe(self._path(path))
+
+    def delete(self, path: str) -> None:
+        """See :class:`Store`."""
+        target = self._path(path)
+        with _errors("delete", target), contextlib.suppress(FileNotFoundError):
+            target.unlink()
+            _sync_directory(target.parent)
+
+    def stage(self, location_id: int, epoch: int, name: str) -> Path:
+        """See :class:`Store`."""
+        staged = self._path(f"{staging_path(location_id, epoch)}/{name}")
+        with _errors("write", staged):
+            self._make_directory(staged.parent)
+        return staged
+
+    def publish(self, staged: Path, path: str) -> ObjectMeta:
+        """See :class:`Store`."""
+        target = self._path(path)
+        with _errors("write", target):
+            meta = _describe(staged, sync=True)
+            self._make_directory(target.parent)
+            try:
+                os.link(staged, target)  # unlike a rename, never replaces
+            except FileExistsError:
+                meta = self._same_object(target, meta)
+            _sync_directory(target.parent)
+            staged.unlink()
+        return meta
+
+    def clear_staging(self, location_id: int, below_epoch: int) -> None:
+        """See :class:`Store`."""
+        directory = self._path(staging_path(location_id))
+        with _errors("clear", directory), contextlib.suppress(FileNotFoundError):
+            for epoch in directory.iterdir():
+                if epoch.name.isdecimal() and int(epoch.name) < below_epoch:
+                    shutil.rmtree(epoch)
+
+    def probe(self) -> None:
+        """See :class:`Store`."""
+        path, data = f"{STAGING}/probe-{secrets.token_hex(8)}", secrets.token_bytes(64)
+        self.write(path, data)
+        if self.read(path) != data:
+            raise StoreError(f"{self._root} does not give back what was written to it; check its file system")
+        self.delete(path)
+
+    def free_bytes(self) -> int | None:
+        """See :class:`Store`."""
+        with _errors("measure", self._root):
+            return shutil.disk_usage(self._root).free
+
+    def _path(self, path: str) -> Path:
+        pure = PurePosixPath(path)
+        if pure.is_absolute() or ".." in pure.parts or not pure.parts:
+            raise StoreError(f"{path!r} is not a path inside {self._root}")
+        return self._root / pure
+
+    def _make_directory(self, directory: Path) -> None:
+        """Create ``directory`` below the root, each new level durably; the root itself is never created."""
+        lacking = [each for each in (directory, *directory.parents) if each != self._root and not each.exists()]
+        for each in reversed(lacking):
+            with contextlib.suppress(FileExistsError):
+                each.mkdir()
+            _sync_directory(each.parent)
+
+    def _same_object(self, target: Path, ours: ObjectMeta) -> ObjectMeta:
+        """What ``target`` holds, if it is what we meant to put there."""
+        found = _describe(target)
+        if (found.size, found.sha256) != (ours.size, ours.sha256):
+            raise ObjectExists(
+                f"{target} is there already with other content ({found.size} bytes, ours has {ours.size})",
+                path=str(target),
+            )
+        return found
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _describe(path: Path, *, sync: bool = False) -> ObjectMeta:
+    """Read the file through; with ``sync``, after it has reached the disk."""
+    with path.open("rb") as file:
+        if sync:
+            os.fsync(file.fileno())
+        sha256 = hashlib.file_digest(file, "sha256").digest()
+        status = os.fstat(file.fileno())
+    # The tag that Amp's object store library gives to a local file: inode, microseconds, size.
+    e_tag = f"{status.st_ino:x}-{status.st_mtime_ns // 1000:x}-{status.st_size:x}"
+    return ObjectMeta(status.st_size, e_tag, None, sha256)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _errors(verb: str, path: Path) -> Iterator[None]:
+    """Turn the operating system's errors into ours, which name the path and the way out."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if verb == "read":
+            raise ObjectMissing(f"{path} does not exist", path=str(path)) from error
+        raise StoreError(f"cannot {verb} {path}: the directory is missing; restore it", path=str(path)) from error
+    except OSError as error:
+        facts = {"path": str(path), "errno": error.errno}
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message = f"cannot {verb} {path}: {error.strerror}; free some space or raise the quota"
+            raise StoreFull(message, **facts) from error
+        hint = "; check the directory's owner and permissions" if isinstance(error, PermissionError) else ""
+        raise StoreError(f"cannot {verb} {path}: {error.strerror or error}{hint}", **facts) from error
