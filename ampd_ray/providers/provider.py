@@ -52,7 +52,10 @@ class ProviderConfig(BaseModel):
     @property
     def host(self) -> str:
         """Where it is, fit for logs: ``host:port``, or the file name of the node's socket."""
-        parts = urlsplit(self.url.get_secret_value())
+        try:
+            parts = urlsplit(self.url.get_secret_value())
+        except ValueError:
+            return "(malformed address)"
         if parts.scheme == "ipc":
             return (parts.netloc + parts.path).rpartition("/")[2]
         return parts.netloc.rpartition("@")[2] or "(from the environment)"

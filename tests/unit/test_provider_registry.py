@@ -1,0 +1,253 @@
+"""Provider files: keys, variables, what is skipped and why (spec/data.md 2.1)."""
+
+from __future__ import annotations
+
+import pickle
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from ampd_ray.errors import AmpdError, ConfigError, InvalidName, NotFound, ProviderMissing, StoreError
+from ampd_ray.providers import registry
+from ampd_ray.providers.registry import (
+    ProviderConfig,
+    choose,
+    find,
+    find_by_name,
+    list_providers,
+    load_providers,
+    write_provider,
+)
+
+GOOD = 'kind = "evm-rpc"\nnetwork = "mainnet"\nurl = "https://user:hunter2@eth.example.org:8545/v3/hunter2?k=hunter2"\n'
+WITHOUT_USER = GOOD.replace("user:hunter2@", "")  # a token and a user in the url exclude each other
+
+
+@pytest.fixture(autouse=True)
+def _forget_warnings() -> Iterator[None]:
+    yield
+    registry._warn_once.cache_clear()
+
+
+def put(folder: Path, name: str, text: str = GOOD) -> None:
+    (folder / f"{name}.toml").write_text(text)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def error_of(folder: Path, text: str) -> str:
+    put(folder, "bad", text)
+    (listed,) = list_providers(str(folder))
+    assert listed.config is None
+    assert listed.error
+    assert "hunter2" not in listed.error
+    return listed.error
+
+
+def test_a_file_with_all_keys(tmp_path: Path) -> None:
+    text = WITHOUT_USER + 'auth_token = "t"\nauth_header = "X-Api-Key"\nrate_limit_per_minute = 600\ntimeout_secs = 5\n'
+    text += "concurrent_request_limit = 0\nrpc_batch_size = 50\nfetch_receipts_per_tx = true\n"
+    put(tmp_path, "alchemy_1", text + '[ampd_ray]\nintegrity = "basic"\n')
+    (config,) = load_providers(f"file://{tmp_path}")
+    assert (config.name, config.kind, config.network) == ("alchemy_1", "evm-rpc", "mainnet")
+    assert (config.rate_limit_per_minute, config.concurrent_request_limit, config.rpc_batch_size) == (600, 1, 50)
+    assert config.auth_token
+    assert (config.auth_token.get_secret_value(), config.auth_header) == ("t", "X-Api-Key")
+    assert config.fetch_receipts_per_tx
+    assert config.timeout_secs == 5
+    assert config.ampd_ray.integrity == "basic"
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_defaults(tmp_path: Path) -> None:
+    put(tmp_path, "a")
+    config = find_by_name(str(tmp_path), "a")
+    assert (config.concurrent_request_limit, config.rpc_batch_size, config.timeout_secs) == (1024, 0, 30)
+    assert (config.rate_limit_per_minute, config.auth_token, config.fetch_receipts_per_tx) == (None, None, False)
+    assert config.ampd_ray.integrity == "strict"
+
+
+def test_only_hosts_are_shown(tmp_path: Path) -> None:
+    put(tmp_path, "a", WITHOUT_USER + 'auth_token = "hunter2"\n')
+    put(tmp_path, "b", GOOD.replace("https://user:hunter2@eth.example.org:8545", "${RPC_URL}"))
+    put(tmp_path, "c", 'kind = "evm-rpc"\nnetwork = "n"\nurl = "ipc:///run/geth.ipc"')
+    listed = list_providers(str(tmp_path))
+    assert [one.describe()["host"] for one in listed] == ["eth.example.org:8545", "(from the environment)", "geth.ipc"]
+    malformed = ProviderConfig(name="d", network="n", url=SecretStr("https://[hunter2"))
+    assert repr(malformed) == "ProviderConfig(d: evm-rpc, n, (malformed address))"
+    for one in listed:
+        assert "hunter2" not in f"{one!r}{one.config}{one.describe()}"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "the file is empty"),
+        ("kind = ", "not valid TOML"),
+        ("kind = 'evm-rpc'\nurl = 'http://h'", "network: Field required"),
+        ("network = 'n'\nurl = 'http://h'", "kind is missing"),
+        (GOOD.replace("evm-rpc", "firehose"), "kind: expected 'evm-rpc'"),
+        (GOOD.replace('"mainnet"', '""'), "network: String should have at least 1 character"),
+        (GOOD.replace('"mainnet"', '"${NETWORK}"'), "network: must not hold a variable"),
+        (GOOD.replace('"evm-rpc"', '"${KIND}"'), "kind: expected 'evm-rpc'"),
+        (GOOD.replace("https", "ftp"), "url must begin with one of http://, https://, ws://, wss://, ipc://"),
+        (GOOD.replace(":8545", ":x8545"), "url has a malformed host or port"),
+        (GOOD + "auth_token = 't'", "both auth_token and a user in the url"),
+        (GOOD + "rate_limit_per_minute = 0", "rate_limit_per_minute: expected greater than or equal to 1"),
+        (GOOD + "concurrent_request_limit = 65536", "concurrent_request_limit: expected less than 65536"),
+        (GOOD + "timeout_secs = '5'\nrpc_batch_size = -1", "rpc_batch_size: expected greater than or equal to 0; "),
+        (GOOD + "auth_header = 'X Key'", "auth_header: String should match"),
+        (GOOD + "auth_token = ['hunter2']", "auth_token: expected a valid string"),
+        (GOOD + "[ampd_ray]\nintegrity = 'lax'", "ampd_ray.integrity: expected 'strict' or 'basic'"),
+    ],
+)
+def test_a_file_that_cannot_be_used_has_a_reason(tmp_path: Path, text: str, reason: str) -> None:
+    assert reason in error_of(tmp_path, text)
+
+
+def test_bad_files_are_skipped_with_one_line_each(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    put(tmp_path, "Ill-Named")
+    put(tmp_path, "empty", "")
+    (tmp_path / "binary.toml").write_bytes(b"\xff")
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "folder.toml").mkdir()
+    put(tmp_path, "good")
+    for _ in range(3):
+        assert [config.name for config in load_providers(str(tmp_path))] == ["good"]
+    assert sorted(record.message.split(" is skipped: ")[0] for record in caplog.records) == [
+        "provider file Ill-Named.toml",
+        "provider file binary.toml",
+        "provider file empty.toml",
+        "provider file notes.txt",
+    ]
+
+
+def test_unknown_keys_are_accepted_and_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    put(tmp_path, "a", GOOD + "timeout = 5\nsecret = '${UNSET}'\n[ampd_ray]\nintegrty = 'basic'\n")
+    for _ in range(2):
+        choose(str(tmp_path), "evm-rpc", "mainnet", {})
+    assert [record.message for record in caplog.records] == [
+        "provider a: the key ampd_ray.integrty has no effect; is it a typo?",
+        "provider a: the key secret has no effect; is it a typo?",
+        "provider a: the key timeout has no effect; is it a typo?",
+    ]
+
+
+def test_an_edit_holds_at_once(tmp_path: Path) -> None:
+    put(tmp_path, "a")
+    assert find(str(tmp_path), "evm-rpc", "mainnet")
+    put(tmp_path, "a", GOOD.replace("mainnet", "sepolia"))
+    assert not find(str(tmp_path), "evm-rpc", "mainnet")
+    assert find(str(tmp_path), "evm-rpc", "sepolia")
+
+
+def test_variables_are_replaced_when_used(tmp_path: Path) -> None:
+    text = WITHOUT_USER.replace("eth.example.org:8545/v3", "${HOST}/${PATH_1}") + 'auth_token = "a${T}b${T}"\n'
+    put(tmp_path, "a", text)
+    config = find_by_name(str(tmp_path), "a")
+    assert "${HOST}" in config.url.get_secret_value()
+    resolved = config.resolved({"HOST": "h:1", "PATH_1": "${T}", "T": "x"})
+    assert resolved.url.get_secret_value() == "https://h:1/${T}/hunter2?k=hunter2"
+    assert resolved.auth_token
+    assert resolved.auth_token.get_secret_value() == "axbx"
+    assert resolved.name == "a"
+    assert config.resolved({"HOST": "h", "PATH_1": "", "T": "x"}).network == "mainnet"
+
+
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [
+        ("${UNSET}", "the environment variable UNSET is not set"),
+        ("hunter2${}", "its name or its closing brace is missing"),
+        ("${UNSET", "its name or its closing brace is missing"),
+    ],
+)
+def test_a_variable_that_cannot_be_replaced_is_named(tmp_path: Path, token: str, reason: str) -> None:
+    put(tmp_path, "a", WITHOUT_USER + f'auth_token = "{token}"\n')
+    with pytest.raises(ConfigError, match=f"provider a: .*{reason}") as caught:
+        find_by_name(str(tmp_path), "a").resolved({})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_first_usable_provider_is_chosen(tmp_path: Path) -> None:
+    put(tmp_path, "a", WITHOUT_USER + 'auth_token = "${UNSET}"\n')
+    put(tmp_path, "b", GOOD.replace("https://user:hunter2@", "${SCHEME}://"))
+    put(tmp_path, "c")
+    put(tmp_path, "d", GOOD.replace("mainnet", "sepolia"))
+    assert choose(str(tmp_path), "evm-rpc", "mainnet", {"SCHEME": "ftp"}).name == "c"
+    assert choose(str(tmp_path), "evm-rpc", "mainnet", {"SCHEME": "wss"}).name == "b"
+    (tmp_path / "c.toml").unlink()
+    with pytest.raises(ProviderMissing) as caught:
+        choose(str(tmp_path), "evm-rpc", "mainnet", {"SCHEME": "ftp"})
+    assert "provider a: the environment variable UNSET is not set" in str(caught.value)
+    assert "provider b: url must begin with" in str(caught.value)
+    with pytest.raises(ProviderMissing, match="network holesky: add one: ampd providers add"):
+        choose(str(tmp_path), "evm-rpc", "holesky", {})
+
+
+def test_written_files_are_read_back_equal(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {
+        "kind": "evm-rpc",
+        "network": 'net "ü" \\ \x7f\n',
+        "url": "https://h/${KEY}",
+        "auth_token": "${TOKEN}",
+        "rpc_batch_size": 50,
+        "fetch_receipts_per_tx": True,
+        "ampd_ray": {"integrity": "basic"},
+    }
+    written = write_provider(str(tmp_path), "a", keys)
+    assert find_by_name(str(tmp_path), "a") == written == ProviderConfig(name="a", **keys)
+    assert "timeout_secs" not in (tmp_path / "a.toml").read_text()
+    assert stat.S_IMODE((tmp_path / "a.toml").stat().st_mode) == 0o600
+    assert names(tmp_path) == ["a.toml"]
+
+
+def test_a_file_with_other_settings_is_replaced_on_demand_only(tmp_path: Path) -> None:
+    directory, keys = str(tmp_path), {"kind": "evm-rpc", "network": "n", "url": "http://h"}
+    write_provider(directory, "a", keys)
+    before = (tmp_path / "a.toml").stat().st_mtime_ns
+    write_provider(directory, "a", keys | {"timeout_secs": 30})
+    assert (tmp_path / "a.toml").stat().st_mtime_ns == before
+    with pytest.raises(ConfigError, match="provider a exists with other settings"):
+        write_provider(directory, "a", keys | {"url": "http://i"})
+    assert find_by_name(directory, "a").host == "h"
+    write_provider(directory, "a", keys | {"url": "http://i"}, replace=True)
+    assert find_by_name(directory, "a").host == "i"
+    assert names(tmp_path) == ["a.toml"]
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "error"),
+    [
+        ("A b", {}, InvalidName),
+        ("../a", {}, InvalidName),
+        ("a", {"url": "ftp://h"}, ConfigError),
+        ("a", {"network": ""}, ConfigError),
+        ("a", {"timeout_secs": "x"}, ConfigError),
+    ],
+)
+def test_nothing_unusable_is_written(tmp_path: Path, name: str, keys: dict[str, Any], error: type[AmpdError]) -> None:
+    with pytest.raises(error):
+        write_provider(str(tmp_path), name, {"network": "n", "url": "http://h"} | keys)
+    assert not names(tmp_path)
+
+
+def test_missing_files_and_directories(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="there is no provider a"):
+        find_by_name(str(tmp_path), "a")
+    put(tmp_path, "b", "kind = ")
+    with pytest.raises(ConfigError, match=r"b\.toml: not valid TOML"):
+        find_by_name(str(tmp_path), "b")
+    gone = str(tmp_path / "gone")
+    with pytest.raises(StoreError, match="cannot read providers_dir"):
+        list_providers(gone)
+    with pytest.raises(StoreError, match="cannot write"):
+        write_provider(gone, "a", {"network": "n", "url": "http://h"})
+    with pytest.raises(ConfigError, match="object stores are not supported yet"):
+        list_providers("s3://bucket/providers/")

@@ -1,0 +1,202 @@
+"""The local store: written once, complete or not at all (spec/data.md 5.1)."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ampd_ray.errors import AmpdError, ConfigError, ObjectExists, ObjectMissing, StoreError, StoreFull
+from ampd_ray.store.files import LocalStore, ObjectMeta, open_store
+
+REVISION = "_/eth/blocks/0190"
+TARGET = f"{REVISION}/000000000-00.parquet"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path / "my data"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def store(root: Path) -> LocalStore:
+    return LocalStore(root)
+
+
+def staged(store: LocalStore, data: bytes, name: str = "a", epoch: int = 1) -> Path:
+    path = store.stage(7, epoch, name)
+    path.write_bytes(data)
+    return path
+
+
+def failing(code: int) -> Any:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+def test_a_published_file_is_there_with_its_facts(store: LocalStore, root: Path) -> None:
+    source = staged(store, b"rows")
+    assert source.parent == root / ".ampd-ray-staging/7/1"
+    meta = store.publish(source, TARGET)
+    status = (root / TARGET).stat()
+    tag = f"{status.st_ino:x}-{status.st_mtime_ns // 1000:x}-4"
+    assert meta == ObjectMeta(4, tag, None, hashlib.sha256(b"rows").digest())
+    assert meta == store.head(TARGET)
+    assert store.read(TARGET) == b"rows"
+    assert store.exists(TARGET)
+    assert not source.exists()
+    assert [path.name for path in (root / REVISION).iterdir()] == ["000000000-00.parquet"]
+
+
+def test_publishing_the_same_bytes_again_is_success(store: LocalStore) -> None:
+    first = store.publish(staged(store, b"rows"), TARGET)
+    source = staged(store, b"rows", "b")
+    assert store.publish(source, TARGET) == first
+    assert not source.exists()
+
+
+@pytest.mark.parametrize("data", [b"other", b"ROWS"])
+def test_other_bytes_are_never_replaced(store: LocalStore, data: bytes) -> None:
+    store.publish(staged(store, b"rows"), TARGET)
+    source = staged(store, data, "b")
+    with pytest.raises(ObjectExists, match="other content"):
+        store.publish(source, TARGET)
+    assert store.read(TARGET) == b"rows"
+    assert source.exists()
+
+
+def test_of_many_publishers_one_wins(store: LocalStore) -> None:
+    results: list[bytes | AmpdError] = []
+    start = threading.Barrier(8)
+
+    def publish(number: int) -> None:
+        data = b"%d" % number
+        source = staged(store, data, str(number))
+        start.wait()
+        try:
+            store.publish(source, TARGET)
+            results.append(data)
+        except AmpdError as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=publish, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    winners = [result for result in results if isinstance(result, bytes)]
+    assert winners == [store.read(TARGET)]
+    assert all(isinstance(result, bytes | ObjectExists) for result in results)
+
+
+def test_a_file_reaches_the_disk_before_its_name_appears(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    link, fsync = os.link, os.fsync
+
+    def note_link(source: Path, target: Path) -> None:
+        events.append("name")
+        link(source, target)
+
+    def note_fsync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").resolve()
+        events.append(f"sync {path.name}")
+        fsync(descriptor)
+
+    source = staged(store, b"rows")
+    monkeypatch.setattr(os, "link", note_link)
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    store.publish(source, TARGET)
+    # the file, then each new directory in its parent, then the name, then the directory that holds it
+    assert events == ["sync a", "sync my data", "sync _", "sync eth", "sync blocks", "name", "sync 0190"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_apart(store: LocalStore, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    source = staged(store, b"rows")
+    monkeypatch.setattr(os, "fsync", failing(code))
+    with pytest.raises(StoreFull, match="free some space"):
+        store.publish(source, TARGET)
+    assert not store.exists(TARGET)
+    with pytest.raises(StoreFull):
+        store.write("manifest", b"x")
+    assert not store.exists("manifest")
+
+
+def test_a_failure_names_path_and_reason(store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = staged(store, b"rows")
+    monkeypatch.setattr(os, "link", failing(errno.EROFS))
+    with pytest.raises(StoreError, match="Read-only file system") as caught:
+        store.publish(source, TARGET)
+    assert str(root / TARGET) in caught.value.message
+    monkeypatch.setattr(os, "link", failing(errno.EACCES))
+    with pytest.raises(StoreError, match="check the directory's owner and permissions"):
+        store.publish(source, TARGET)
+
+
+def test_a_missing_root_is_never_created(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "gone")
+    for attempt in (store.probe, lambda: store.stage(7, 1, "a"), lambda: store.write("x", b""), store.free_bytes):
+        with pytest.raises(StoreError, match="the directory is missing"):
+            attempt()
+    assert not (tmp_path / "gone").exists()
+
+
+def test_missing_objects(store: LocalStore) -> None:
+    with pytest.raises(ObjectMissing, match="does not exist"):
+        store.read(TARGET)
+    with pytest.raises(ObjectMissing):
+        store.head(TARGET)
+    assert not store.exists(TARGET)
+    store.delete(TARGET)
+
+
+def test_write_replaces_at_once_and_leaves_nothing_else(store: LocalStore, root: Path) -> None:
+    store.write("sub/manifest", b"one")
+    store.write("sub/manifest", b"two")
+    assert store.read("sub/manifest") == b"two"
+    assert [path.name for path in (root / "sub").iterdir()] == ["manifest"]
+    assert not list((root / ".ampd-ray-staging").iterdir())
+    store.delete("sub/manifest")
+    assert not store.exists("sub/manifest")
+
+
+def test_probe_leaves_nothing_behind(store: LocalStore, root: Path) -> None:
+    store.probe()
+    assert [path.relative_to(root) for path in root.rglob("*")] == [Path(".ampd-ray-staging")]
+
+
+def test_only_superseded_epochs_are_cleared(store: LocalStore) -> None:
+    paths = {epoch: staged(store, b"x", epoch=epoch) for epoch in (1, 2, 10)}
+    other = store.stage(8, 1, "a")
+    other.write_bytes(b"x")
+    store.clear_staging(7, below_epoch=10)
+    store.clear_staging(9, below_epoch=10)
+    assert {epoch: path.exists() for epoch, path in paths.items()} == {1: False, 2: False, 10: True}
+    assert other.exists()
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", ""])
+def test_a_path_stays_inside(store: LocalStore, path: str) -> None:
+    with pytest.raises(StoreError, match="is not a path inside"):
+        store.read(path)
+
+
+def test_urls_and_room(store: LocalStore, root: Path) -> None:
+    assert store.url_of(REVISION) == f"file://{root}/{REVISION}".replace(" ", "%20")
+    assert (store.free_bytes() or 0) > 0
+
+
+def test_a_store_is_opened_by_path_or_url(tmp_path: Path) -> None:
+    for location in (str(tmp_path), f"file://{tmp_path}"):
+        assert repr(open_store(location)) == f"LocalStore({str(tmp_path)!r})"
+    with pytest.raises(ConfigError, match="s3://bucket: object stores are not supported yet"):
+        open_store("s3://bucket/data/")
