@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import Final, Protocol
+from typing import Final
 
 from ampd_ray.datasets import names
 from ampd_ray.datasets.descriptor import JobDescriptor
-from ampd_ray.datasets.manifest import KIND, TABLES, Manifest, table_differences
+from ampd_ray.datasets.manifest import KIND, TABLES, Manifest, parse_manifest, table_differences
+from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.errors import InvalidDescriptor, InvalidManifest, InvalidName
 from ampd_ray.metadb import datasets
 from ampd_ray.metadb.connection import Connection, Database
+from ampd_ray.store.files import Store
 
 _log: Final = logging.getLogger(__name__)
 
 UNKNOWN_KIND: Final = "unknown"  # the column's default: rows older than the column
 
 
-class ManifestStore(Protocol):
-    """The manifest directory."""
-
-    async def write(self, path: str, data: bytes) -> object:
-        """Store a whole object at ``path``, or nothing."""
-
-
 async def register_dataset(
     db: Database,
-    manifests: ManifestStore,
+    manifests: Store,
     manifest: Manifest,
     namespace: str,
     name: str,
@@ -42,11 +38,22 @@ async def register_dataset(
         raise InvalidName(f"{version!r} is not a semantic version, such as 1.2.0", name=version)
     for difference in table_differences(manifest):
         _log.warning("the manifest's tables are decorative: %s", difference, extra={"dataset": f"{namespace}/{name}"})
-    await manifests.write(manifest.hash, manifest.canonical_bytes())
+    await asyncio.to_thread(manifests.write, manifest.hash, manifest.canonical_bytes())
     async with db.connection() as conn:
         await datasets.register_manifest(conn, manifest.hash, manifest.kind)
     await datasets.link(db, namespace, name, manifest.hash, version)
     return manifest.hash
+
+
+async def load_manifest(db: Database, manifests: Store, ref: DatasetRef) -> Manifest:
+    """The manifest that ``ref`` means. Raises NotFound, ObjectMissing, or InvalidManifest for a changed object."""
+    async with db.connection() as conn:
+        manifest_hash = await datasets.resolve(conn, ref)
+        row = await datasets.manifest(conn, manifest_hash)
+    manifest = parse_manifest(await asyncio.to_thread(manifests.read, row.path))
+    if manifest.hash != manifest_hash:
+        raise InvalidManifest(f"the object of manifest {manifest_hash} was changed: it is {manifest.hash} now")
+    return manifest
 
 
 async def check_deployable(conn: Connection, descriptor: JobDescriptor) -> None:

@@ -102,7 +102,7 @@ class Coordinator:
         await schema.ensure(self._db_url, self._settings.metadata_db.auto_migrate, within=CONNECT_WITHIN)
         await self.db.open(CONNECT_WITHIN)
         await asyncio.to_thread(check_directories, self._settings)
-        await open_store(self._settings.data_dir).probe()
+        await asyncio.to_thread(open_store(self._settings.data_dir).probe)
         await self.heartbeat.start()
 
     async def _unless_asked(self, work: Awaitable[None]) -> bool:

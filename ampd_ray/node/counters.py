@@ -14,7 +14,7 @@ class Counters:
     registrations: int = 0
     lock_waits: int = 0  # times that the node id was found in use
     session_reconnects: int = 0  # of the session that holds the node lock
-    listen_reconnects: int = 0
+    listens: int = 0  # sessions that LISTEN; above 1, hints were lost and all rows were read
     notifications: int = 0
     malformed_notifications: int = 0
     reconciles: int = 0

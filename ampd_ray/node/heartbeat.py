@@ -73,6 +73,7 @@ class Heartbeat:
         self._incarnation = identity.incarnation
         self._lock_timeout = lock_timeout
         self._lease_ttl = lease_ttl
+        self._holds = False
         self._conn: Connection | None = None
         self._one_call = asyncio.Lock()  # a beat that is under way must not overtake ``retire``
         self._released = asyncio.Event()
@@ -85,6 +86,7 @@ class Heartbeat:
         self._conn = await self._db.connect_session()
         await self._lock(regain=False)
         await self._call(CALL_LIMIT, workers.take_node_lease, self._incarnation, self._lease_ttl)
+        self._holds = True
         await self._register()
 
     async def run(self) -> None:
@@ -108,16 +110,26 @@ class Heartbeat:
                 raise self._lost()
 
     async def release(self) -> None:
-        """End the node lease, give the lock back, close the session. Never raises: leases and locks also time out."""
+        """Retire, end the node lease, give the lock back, close the session.
+
+        Never raises, and touches no row that another process has taken: what is left also times out.
+        """
         self._released.set()
         async with self._one_call:
             try:
-                if self._conn is not None and not self._conn.closed:
-                    await self._call(CALL_LIMIT, workers.release_node_lease, self._incarnation)
+                if self._holds:
+                    # The usual session may have broken off in the middle of a beat.
+                    async with self._db.session() as conn:
+                        await bounded(conn, self._give_up(conn), CALL_LIMIT)
             except AmpdError as error:
                 _log.warning("the node lease could not be ended; it will lapse", extra={"error": error})
             finally:
                 await self._close()
+
+    async def _give_up(self, conn: Connection) -> None:
+        self._holds = False
+        await workers.retire(conn, self._node_id, self._incarnation)
+        await workers.release_node_lease(conn, self._node_id, self._incarnation)
 
     # -- one beat ---------------------------------------------------------------------------------------------------
 

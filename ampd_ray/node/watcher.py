@@ -48,7 +48,7 @@ class RowWatcher:
         try:
             async for heard in notifications.listen(self._db.connect_session, notifications.JOB_ACTIONS):
                 if isinstance(heard, notifications.Reconnected):
-                    self.counters.listen_reconnects += self._listening.is_set()
+                    self.counters.listens += 1
                     self._listening.set()
                     self._look_now.set()
                 else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -17,22 +17,10 @@ from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.workers import WorkerRow
 from ampd_ray.node.counters import Counters
 from ampd_ray.node.heartbeat import Heartbeat, Identity
+from tests.postgres.nodes import NODE, cut_sessions, execute, until
 
-NODE = "worker-1"
 INFO = {"implementation": "ampd-ray", "failover_group": "here", "version": "0"}
 SHORT = timedelta(seconds=0.5)
-
-
-async def until(holds: Callable[[], Any], within: float = 20.0) -> None:
-    """Wait until ``holds`` (plain or async) is true."""
-    async with asyncio.timeout(within):
-        while True:
-            result = holds()
-            if asyncio.iscoroutine(result):
-                result = await result
-            if result:
-                return
-            await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
@@ -50,22 +38,6 @@ async def row(db: Database) -> WorkerRow:
     async with db.connection() as conn:
         (found,) = await workers.list_workers(conn)
     return found
-
-
-async def execute(db: Database, statement: str, *args: Any) -> list[Any]:
-    async with db.connection() as conn:
-        cursor = await conn.execute(statement.encode(), args)
-        return await cursor.fetchall() if cursor.description else []
-
-
-async def cut_sessions(db: Database, pattern: str = "ampd-ray/worker-1/%") -> int:
-    """Terminate the server's side of the node's sessions, as an operator or a failing server would."""
-    rows = await execute(
-        db,
-        "select pg_terminate_backend(pid) from pg_stat_activity where application_name like %s",
-        pattern,
-    )
-    return len(rows)
 
 
 async def test_a_node_is_registered_and_beats(pg_url: str, db: Database) -> None:
