@@ -35,13 +35,13 @@ _LEVELS = {
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _bound: ContextVar[dict[str, Any] | None] = ContextVar("ampd_ray_log_context", default=None)
 
-_URL = re.compile(r"\b([a-zA-Z][a-zA-Z0-9+.\-]*)://([^\s\"'<>`]*)")
+_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.\-]{0,31})://([^\s\"'<>`]*)")
 _HOST = re.compile(r"([\w.\-]+|\[[0-9a-fA-F:.]+\])(:\d+)?")
 _SECRETS = (
     (re.compile(r"\b(Bearer|Basic)\s+[^\s\"',;]+", re.IGNORECASE), r"\1 ***"),
     (
         re.compile(
-            r"(\w*(?:password|passwd|secret|token|api_?key)[\"']?\s*[=:]\s*)(?:\"[^\"]*\"|'[^']*'|[^\s,;&]+)",
+            r"((?:password|passwd|secret|token|api_?key)[\"']?\s*[=:]\s*)(?:\"[^\"]*\"|'[^']*'|[^\s,;&]+)",
             re.IGNORECASE,
         ),
         r"\1***",
