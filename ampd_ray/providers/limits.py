@@ -17,6 +17,7 @@ from dataclasses import dataclass
 START_IN_FLIGHT = 8
 MAX_IN_FLIGHT = 32  # enough for 300 requests/s at 100 ms; more only queues inside the provider
 MAX_PACE = 1.0  # seconds between two requests
+MAX_PAUSE = 60.0  # seconds; who asks for more is asked once a minute, so that the reason for waiting stays visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class Limiter:
         """The provider complained about a request admitted then; one wave of complaints counts once."""
         now = self._timing.clock()
         if retry_after:
-            self._paused_until = max(self._paused_until, now + retry_after)
+            self._paused_until = max(self._paused_until, now + min(retry_after, MAX_PAUSE))
         if admitted_at < self._slowed_at:
             return
         self._slowed_at = now

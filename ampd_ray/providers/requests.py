@@ -163,14 +163,14 @@ class Requester:
             self.counters.requests += 1
             self.counters.calls += len(calls)
             answer = await self._transport.exchange(request)
+            self.counters.bytes_received += answer.size
+            results = self._results(calls, request, answer)
         except Failed as error:
             failure = replace(error.failure, took=self._timing.clock() - admitted_at)
-            self._pace([failure] * len(calls), admitted_at)
+            self._pace([failure] * len(calls), admitted_at, len(calls))
             raise Failed(failure) from None
         finally:
             self._limiter.release()
-        self.counters.bytes_received += answer.size
-        results = self._results(calls, request, answer)
         self._pace([result for result in results if isinstance(result, Failure)], admitted_at, len(calls))
         return results
 
@@ -187,7 +187,7 @@ class Requester:
             results.append(result)
         return results
 
-    def _pace(self, failures: Sequence[Failure], admitted_at: float, of: int = 1) -> None:
+    def _pace(self, failures: Sequence[Failure], admitted_at: float, of: int) -> None:
         """Tell the limiter. A few refused entries of a batch are not yet a reason to slow down."""
         slow = [f for f in failures if f.error is RateLimited or f.timed_out or f.retry_after]
         self.counters.throttled += sum(f.error is RateLimited for f in failures)

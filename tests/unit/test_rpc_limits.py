@@ -85,6 +85,14 @@ async def test_a_pause_that_the_provider_asks_for_holds_everyone_back() -> None:
     assert time.now == 1012.0
 
 
+async def test_an_hours_pause_is_a_minute() -> None:
+    time = FakeTime()
+    limiter = Limiter(None, 8, time.timing)
+    limiter.slow_down(await limiter.acquire(), retry_after=3600)
+    await admitted(limiter, 1)
+    assert time.now == 1060.0
+
+
 async def test_at_one_in_flight_complaints_space_requests_out_and_answers_close_the_gap() -> None:
     time = FakeTime()
     limiter = Limiter(None, 1, time.timing)

@@ -19,7 +19,7 @@ from ampd_ray.errors import (
 from ampd_ray.providers.endpoint import Endpoint
 from ampd_ray.providers.envelope import Answer, Call, Request, decode
 from ampd_ray.providers.failures import Failed, Failure
-from ampd_ray.providers.limits import Limiter
+from ampd_ray.providers.limits import START_IN_FLIGHT, Limiter
 from ampd_ray.providers.requests import Requester
 from tests.fakes.rpc_time import FakeTime
 
@@ -70,8 +70,8 @@ class Setup:
         endpoint = Endpoint(
             "alchemy_1", "https", "node.example", "https://node.example/s3cr3tkey", {}, "", ("s3cr3tkey",)
         )
-        limiter = Limiter(per_minute, 16, self.time.timing)
-        self.requester = Requester(endpoint, self.node, limiter, batch_size=batch_size, timing=self.time.timing)
+        self.limiter = Limiter(per_minute, 16, self.time.timing)
+        self.requester = Requester(endpoint, self.node, self.limiter, batch_size=batch_size, timing=self.time.timing)
 
     def hang(self, seconds: float) -> Failure:
         self.time.now += seconds
@@ -244,6 +244,19 @@ async def test_retry_after_is_honoured_also_inside_a_200() -> None:
     assert await setup.ask(9) == [9]
     assert setup.time.now - 1000 >= 7
     assert setup.requester.counters.snapshot().throttled == 1
+
+
+async def test_a_batch_refused_as_a_whole_for_its_rate_slows_down_and_stays_whole() -> None:
+    refusals = iter([{"jsonrpc": "2.0", "id": None, "error": {"code": 429, "message": "slow down"}}])
+
+    def busy_once(calls: list[dict[str, Any]]) -> Any:
+        return next(refusals, None) or echo(calls)
+
+    setup = Setup(busy_once, 4)
+    assert await setup.ask(1, 2, 3, 4) == [1, 2, 3, 4]
+    assert setup.node.sizes == [4, 4]
+    assert setup.limiter.allowed == START_IN_FLIGHT // 2
+    assert setup.requester.counters.snapshot().throttled == 4
 
 
 async def test_null_is_never_a_value() -> None:
