@@ -28,11 +28,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ampd_ray.client import BackfillRequest, Client, Job, Summary, backfill, connect, local, summarise
+    from ampd_ray.client import BackfillRequest, Client, Job, Summary, backfill, connect, inspect, local, summarise
 
 __version__ = "0.1.0"
 
-__all__ = ["BackfillRequest", "Client", "Job", "Summary", "__version__", "backfill", "connect", "local", "summarise"]
+__all__ = ["BackfillRequest", "Client", "Job", "Summary", "__version__", "backfill", "connect", "inspect", "local", "summarise"]
 
 
 def __getattr__(name: str) -> Any:

@@ -61,8 +61,8 @@ def solo_directory(amp_dir: Path | None) -> Path:
 
 
 def open_client(ctx: typer.Context, config: Path | None, amp_dir: Path | None) -> Client:
-    """A session: with the configured database, or with a solo environment, which is started if it does not run."""
-    from ampd_ray.client import Client, local
+    """A session with the configured database, or with that of a solo environment; starts no worker."""
+    from ampd_ray.client import Client, inspect
 
     path = config_path(ctx, config)
     if path is not None and amp_dir is None:
@@ -73,4 +73,4 @@ def open_client(ctx: typer.Context, config: Path | None, amp_dir: Path | None) -
             "which database? Give --config PATH (or AMP_CONFIG) for a configured one, or --amp-dir DIR (or AMP_DIR) "
             "for a solo environment"
         )
-    return local(directory)
+    return inspect(directory)

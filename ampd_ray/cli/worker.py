@@ -121,6 +121,7 @@ def solo(
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
         typer.echo(f"solo environment in {directory}; stop it with Ctrl-C", err=True)
+        _reach_database(settings)
         with RetryThread(settings):
             code = run(settings, SOLO_NODE_ID, settings.ampd_ray.address)
     finally:

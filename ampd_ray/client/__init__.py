@@ -9,6 +9,6 @@
 from ampd_ray.client.backfills import BackfillRequest, Summary, backfill, summarise
 from ampd_ray.client.job import Job
 from ampd_ray.client.session import Client, connect
-from ampd_ray.client.solo import local
+from ampd_ray.client.solo import inspect, local
 
-__all__ = ["BackfillRequest", "Client", "Job", "Summary", "backfill", "connect", "local", "summarise"]
+__all__ = ["BackfillRequest", "Client", "Job", "Summary", "backfill", "connect", "inspect", "local", "summarise"]

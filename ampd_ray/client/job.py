@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ampd_ray.datasets.descriptor import JobDescriptor
-from ampd_ray.errors import AmpdError
 from ampd_ray.metadb import jobs, progress
 from ampd_ray.metadb.jobs import JobEvent, JobRow, JobStatus
 from ampd_ray.metadb.progress import ReportedProgress
@@ -17,12 +16,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 POLL_SECS = 0.2
-
-
-class JobEnded(AmpdError):
-    """The job ended in ERROR, FATAL or STOPPED while somebody waited for its completion."""
-
-    code = "JOB_ENDED"
 
 
 class Job:
@@ -71,10 +64,13 @@ class Job:
         Raises ``TimeoutError``; never stops the job.
         """
         started = time.monotonic()
+        stale = self.progress() if on_progress is not None else None  # it may be of an earlier run
         while True:
             row = self.row()
             if on_progress is not None:
-                on_progress(self.progress())
+                now = self.progress()
+                fresh = now is not None and (stale is None or now.updated_at > stale.updated_at)
+                on_progress(now if fresh else None)
             if row.status.terminal:
                 return row
             if timeout_secs is not None and time.monotonic() - started > timeout_secs:

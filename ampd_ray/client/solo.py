@@ -12,13 +12,14 @@ from pydantic import SecretStr
 
 from ampd_ray.client.session import Client
 from ampd_ray.config import Settings, load_settings
-from ampd_ray.errors import AmpdError
+from ampd_ray.errors import AmpdError, NotFound
 from ampd_ray.metadb.embedded import EmbeddedPostgres
 
 READY_WITHIN_SECS = 120.0
 STOP_WITHIN_SECS = 60.0
 POLL_SECS = 0.1
 LOG_NAME = "solo.log"
+DATABASE = "metadb"
 
 
 class SoloFailed(AmpdError):
@@ -36,6 +37,26 @@ def local(amp_dir: str | Path = ".amp") -> Client:
     except BaseException:
         if process is not None:
             process.stop()
+        raise
+
+
+def inspect(amp_dir: str | Path = ".amp") -> Client:
+    """A session with the database of the solo environment in ``amp_dir``, without a worker.
+
+    Joins the Postgres that runs, or runs it for as long as the session lasts. Raises ``NotFound`` without one.
+    """
+    directory = Path(amp_dir).expanduser().absolute()
+    settings = load_settings(None, os.environ, solo_dir=directory)
+    if settings.metadata_db.url is not None:
+        return Client(settings)
+    if not (directory / DATABASE).is_dir():
+        raise NotFound(f"there is no solo environment in {directory}; `ampd solo` or `ampd backfill` makes one")
+    postgres = EmbeddedPostgres(directory / DATABASE)
+    settings = with_database(settings, postgres.start())
+    try:
+        return Client(settings, on_close=postgres.stop)
+    except BaseException:
+        postgres.stop()
         raise
 
 
@@ -83,7 +104,7 @@ def _settings(directory: Path) -> Settings | None:
     settings = load_settings(None, os.environ, solo_dir=directory)
     if settings.metadata_db.url is not None:
         return settings
-    dsn = EmbeddedPostgres.running_dsn(directory / "metadb")
+    dsn = EmbeddedPostgres.running_dsn(directory / DATABASE)
     return None if dsn is None else with_database(settings, dsn)
 
 
