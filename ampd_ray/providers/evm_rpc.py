@@ -4,36 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
-
-import msgspec
 
 from ampd_ray.chain.ranges import Span
 from ampd_ray.datasets.evm.checks import check, needs_receipts
-from ampd_ray.datasets.evm.rpc import BLOCK, HEAD, BlockAndReceipts, RpcBlock, quantity
+from ampd_ray.datasets.evm.rpc import BlockAndReceipts, RpcBlock, quantity
 from ampd_ray.errors import DataFault, ProviderError, ReorgDuringFetch, WrongChain
+from ampd_ray.providers.calls import CHAIN_ID, Head, block_call, head_call
 from ampd_ray.providers.endpoint import Endpoint
-from ampd_ray.providers.envelope import Call
 from ampd_ray.providers.http import HttpTransport
 from ampd_ray.providers.ipc import ipc_transport
 from ampd_ray.providers.limits import Limiter, Timing
 from ampd_ray.providers.receipts import ReceiptFetcher, Receipts
 from ampd_ray.providers.registry import ProviderConfig
-from ampd_ray.providers.requests import Requester, SourceStats, Transport
+from ampd_ray.providers.requests import Requester, Transport
+from ampd_ray.providers.stats import SourceStats
 from ampd_ray.providers.ws import ws_transport
 
+__all__ = ["EvmRpcSource", "Head", "SourceStats", "Timing"]
+
 Integrity = Literal["strict", "basic"]
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The block at a tag; hashes are 32 raw bytes, ``timestamp`` Unix seconds."""
-
-    number: int
-    hash: bytes
-    parent_hash: bytes
-    timestamp: int
 
 
 class EvmRpcSource:
@@ -77,11 +67,11 @@ class EvmRpcSource:
 
     async def chain_id(self) -> int:
         """What the provider says now. Raises ``ProviderError``."""
-        return await self._requester.one(Call("eth_chainId", [], _decode_quantity))
+        return await self._requester.one(CHAIN_ID)
 
     async def head(self, tag: Literal["latest", "finalized"]) -> Head:
         """The block that the provider serves under ``tag``. Raises ``ProviderError``."""
-        return await self._requester.one(Call("eth_getBlockByNumber", [tag, False], _decode_head))
+        return await self._requester.one(head_call(tag))
 
     async def fetch(self, span: Span) -> list[BlockAndReceipts]:
         """All blocks of ``span`` in order, checked. Raises the ``ProviderError`` of the lowest block that has one."""
@@ -142,7 +132,7 @@ class EvmRpcSource:
         """The checked block or the error of each number."""
         fetched: dict[int, BlockAndReceipts | ProviderError] = {}
         with_receipts: dict[int, RpcBlock] = {}
-        blocks = await self._requester.many([_block_call(number) for number in numbers])
+        blocks = await self._requester.many([block_call(number) for number in numbers])
         for number, block in zip(numbers, blocks, strict=True):
             if isinstance(block, ProviderError):
                 fetched[number] = block
@@ -182,17 +172,6 @@ def open_transport(endpoint: Endpoint, timeout_secs: float) -> Transport:
     return HttpTransport(endpoint, timeout_secs)
 
 
-def _block_call(number: int) -> Call[RpcBlock]:
-    return Call("eth_getBlockByNumber", [hex(number), True], _decode_block, number)
-
-
-def _decode_block(raw: msgspec.Raw) -> RpcBlock:
-    block = BLOCK.decode(raw)
-    if block is None:
-        raise ValueError("null")
-    return block
-
-
 def _unusable(block: RpcBlock, number: int) -> bool:
     """True for a block whose receipts cannot be asked for; the check then says why."""
     try:
@@ -200,23 +179,3 @@ def _unusable(block: RpcBlock, number: int) -> bool:
     except ValueError:
         is_it = False
     return not is_it or not block.hash or any(isinstance(tx, str) for tx in block.transactions or ())
-
-
-def _decode_quantity(raw: msgspec.Raw) -> int:
-    return quantity(msgspec.json.decode(raw, type=str | int))
-
-
-def _decode_head(raw: msgspec.Raw) -> Head:
-    header = HEAD.decode(raw)
-    if header is None or header.hash is None or header.parent_hash is None:
-        raise ValueError("a hash is missing")
-    return Head(
-        quantity(header.number), _bytes32(header.hash), _bytes32(header.parent_hash), quantity(header.timestamp)
-    )
-
-
-def _bytes32(text: str) -> bytes:
-    value = bytes.fromhex(text.removeprefix("0x"))
-    if len(value) != 32:
-        raise ValueError("a hash has the wrong length")
-    return value

@@ -6,18 +6,18 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
-import msgspec
-
-from ampd_ray.errors import BlockUnavailable, MalformedResponse, ProviderError, RateLimited, ResponseTooLarge
+from ampd_ray.errors import ProviderError, RateLimited
 from ampd_ray.providers import envelope
 from ampd_ray.providers.endpoint import Endpoint
-from ampd_ray.providers.envelope import Answer, Call, Reply, Request
-from ampd_ray.providers.failures import ADVICE, Failed, Failure, of_rpc_error
+from ampd_ray.providers.envelope import Answer, Call, Request
+from ampd_ray.providers.failures import ADVICE, Failed, Failure
 from ampd_ray.providers.limits import Limiter, Timing
 from ampd_ray.providers.repeats import Repeats
+from ampd_ray.providers.replies import pair
+from ampd_ray.providers.stats import Counters
 
 T = TypeVar("T")
 
@@ -37,31 +37,6 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Close all connections."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceStats:
-    """Counters since the source was opened. ``bytes_received`` counts JSON, after decompression."""
-
-    requests: int = 0  # messages sent
-    calls: int = 0  # JSON-RPC calls in them
-    retries: int = 0  # calls sent again after a failure
-    throttled: int = 0  # calls refused for coming too fast
-    splits: int = 0  # batches halved
-    data_faults: int = 0  # blocks fetched again because they failed a check
-    bytes_received: int = 0
-
-
-class Counters:
-    """The same, while counting."""
-
-    def __init__(self) -> None:
-        self.requests = self.calls = self.retries = self.throttled = 0
-        self.splits = self.data_faults = self.bytes_received = 0
-
-    def snapshot(self) -> SourceStats:
-        """The counts now."""
-        return SourceStats(**vars(self))
 
 
 class Requester:
@@ -164,7 +139,7 @@ class Requester:
             self.counters.calls += len(calls)
             answer = await self._transport.exchange(request)
             self.counters.bytes_received += answer.size
-            results = self._results(calls, request, answer)
+            results = pair(calls, request, answer)
         except Failed as error:
             failure = replace(error.failure, took=self._timing.clock() - admitted_at)
             self._pace([failure] * len(calls), admitted_at, len(calls))
@@ -172,19 +147,6 @@ class Requester:
         finally:
             self._limiter.release()
         self._pace([result for result in results if isinstance(result, Failure)], admitted_at, len(calls))
-        return results
-
-    def _results(self, calls: Sequence[Call[T]], request: Request, answer: Answer) -> list[T | Failure]:
-        """Pair by id, never by position: a missing or a second reply is a fault of that entry alone."""
-        if request.batch and not answer.batch:
-            raise Failed(_of_whole_batch(answer))
-        replies: dict[int | str | None, Reply | None] = {}
-        for reply in answer.replies:
-            replies[reply.id] = None if reply.id in replies else reply
-        results: list[T | Failure] = []
-        for number, call in zip(request.ids, calls, strict=True):
-            result = _result(call, _find(replies, number, alone=not request.batch), answer.retry_after)
-            results.append(result)
         return results
 
     def _pace(self, failures: Sequence[Failure], admitted_at: float, of: int) -> None:
@@ -218,38 +180,3 @@ class Requester:
 
     def _warn(self, kind: str, message: str, **facts: Any) -> None:
         self.repeats.warn(kind, message, provider=self._endpoint.provider, host=self._endpoint.host, **facts)
-
-
-def _find(replies: dict[int | str | None, Reply | None], number: int, *, alone: bool) -> Reply | None:
-    """The reply with this id, some servers make a string of it; a lone error may come without."""
-    for key in (number, str(number), *((None,) if alone else ())):
-        reply = replies.get(key)
-        if reply is not None and (key is not None or envelope.is_present(reply.error)):
-            return reply
-    return None
-
-
-def _result(call: Call[T], reply: Reply | None, retry_after: float | None) -> T | Failure:
-    if reply is None:
-        return Failure(MalformedResponse, "left out a reply, or gave two with one id")
-    if envelope.is_present(reply.error):
-        return of_rpc_error(envelope.loosely(reply.error), retry_after)
-    if envelope.is_absent(reply.result):
-        return Failure(MalformedResponse, "answered neither a result nor an error")
-    if envelope.is_null(reply.result):
-        return Failure(BlockUnavailable, f"has nothing (null) for {call.method}", final=call.null_is_final)
-    try:
-        return call.decode(reply.result)
-    except (msgspec.DecodeError, ValueError) as error:
-        return Failure(MalformedResponse, f"answered {call.method} in a form that we cannot read: {error}")
-
-
-def _of_whole_batch(answer: Answer) -> Failure:
-    """One object in answer to a batch: an error about the batch as such, or nonsense."""
-    reply = answer.replies[0]
-    if not envelope.is_present(reply.error):
-        return Failure(MalformedResponse, "answered one object to a batch")
-    failure = of_rpc_error(envelope.loosely(reply.error), answer.retry_after)
-    if failure.error is ProviderError:
-        return Failure(ResponseTooLarge, f"does not take the batch: it {failure.text}")
-    return failure

@@ -1,0 +1,30 @@
+"""What a source has done so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStats:
+    """Counters since the source was opened. ``bytes_received`` counts JSON, after decompression."""
+
+    requests: int = 0  # messages sent
+    calls: int = 0  # JSON-RPC calls in them
+    retries: int = 0  # calls sent again after a failure
+    throttled: int = 0  # calls refused for coming too fast
+    splits: int = 0  # batches halved
+    data_faults: int = 0  # blocks fetched again because they failed a check
+    bytes_received: int = 0
+
+
+class Counters:
+    """The same, while counting."""
+
+    def __init__(self) -> None:
+        self.requests = self.calls = self.retries = self.throttled = 0
+        self.splits = self.data_faults = self.bytes_received = 0
+
+    def snapshot(self) -> SourceStats:
+        """The counts now."""
+        return SourceStats(**vars(self))
