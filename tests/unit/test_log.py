@@ -43,6 +43,12 @@ def test_secrets_are_hidden(text: str, clean: str) -> None:
     assert log.redact(text) == clean
 
 
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("piece", ["x", "a.", "a:", "token", "token ", "http://", "http://a@", "password='", "Bearer "])
+def test_hiding_takes_linear_time(piece: str) -> None:
+    log.redact(piece * (1_000_000 // len(piece)))
+
+
 def test_a_line_holds_message_facts_and_context(capsys: pytest.CaptureFixture[str]) -> None:
     log.setup("info", as_json=False)
     with log.bind(node_id="a"), log.bind(job_id=7):
