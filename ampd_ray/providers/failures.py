@@ -68,7 +68,7 @@ class Failure:
         return self.error is ResponseTooLarge or self.timed_out
 
 
-class Failed(Exception):  # noqa: N818 - carries a Failure
+class Failed(Exception):
     """A whole request failed. Never leaves this package."""
 
     def __init__(self, failure: Failure) -> None:
