@@ -27,7 +27,6 @@ class TcpProxy:
         self.port = 0
         self.connections = 0
         self.refused = 0
-        self.refused = 0
         self.passed = 0
 
     async def __aenter__(self) -> Self:
