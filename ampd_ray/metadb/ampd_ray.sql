@@ -50,6 +50,7 @@ create table ampd_ray.segment (
     row_count    bigint
 );
 create index segment_blocks on ampd_ray.segment (location_id, network, lower(blocks));
+create index segment_aside on ampd_ray.segment (location_id) where (not canonical);
 
 create table ampd_ray.tombstone (
     url         text primary key,

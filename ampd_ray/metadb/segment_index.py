@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from ampd_ray.chain.ranges import BlockRange, Span
 from ampd_ray.chain.segments import Segment, canonical_flags
 from ampd_ray.errors import InvalidFileRow
@@ -17,6 +19,7 @@ from ampd_ray.metadb.connection import Connection
 from ampd_ray.metadb.queries import load
 
 _SQL: Final = load(__file__)
+_PAGE: Final = 5_000  # rows read at a time, so that the event loop breathes in between
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +35,13 @@ class Entry:
 
 async def segments(conn: Connection, location_id: int) -> list[Segment]:
     """All registered files of a revision, oldest row first; InvalidFileRow names one that we cannot read."""
-    rows = await conn.execute(_SQL["file_rows"], {"location_id": location_id})
-    return [segment_of(row.id, row.file_name, row.metadata) for row in await rows.fetchall()]
+    found: list[Segment] = []
+    while True:
+        values = {"location_id": location_id, "after": found[-1].file_id if found else 0, "limit": _PAGE}
+        page = await (await conn.execute(_SQL["file_rows"], values)).fetchall()
+        found += [segment_of(row.id, row.file_name, row.metadata) for row in page]
+        if len(page) < _PAGE:
+            return found
 
 
 async def sync_segments(conn: Connection, location_ids: Iterable[int]) -> None:
@@ -104,26 +112,55 @@ def _values(location_id: int, block_range: BlockRange) -> dict[str, Any]:
     return {"location_id": location_id, "network": block_range.network, **numbers}
 
 
-def segment_of(file_id: int, file_name: str, metadata: Any) -> Segment:
-    """The segment that a file row's JSON describes (8.3); InvalidFileRow if it is not that of a raw file."""
+class _CreatedAt(msgspec.Struct, gc=False):
+    secs: int
+    nanos: int
+
+
+class _Numbers(msgspec.Struct, gc=False):
+    start: int
+    end: int
+
+
+class _Range(msgspec.Struct, gc=False):
+    numbers: _Numbers
+    network: str
+    hash: str
+    prev_hash: str
+    timestamp: int | None = None
+
+
+class _FileMetadata(msgspec.Struct, gc=False):
+    """The JSON of a file row (8.3): what we need of it."""
+
+    created_at: _CreatedAt
+    ranges: list[_Range]
+
+
+_decode: Final = msgspec.json.Decoder(_FileMetadata).decode
+
+
+def segment_of(file_id: int, file_name: str, metadata: str) -> Segment:
+    """The segment that a file row's JSON describes; InvalidFileRow if it is not that of a raw table's file."""
     try:
-        created = metadata["created_at"]
-        (only,) = metadata["ranges"]
+        file = _decode(metadata)
+        (only,) = file.ranges
+        span = Span(only.numbers.start, only.numbers.end)
         block_range = BlockRange(
-            network=only["network"],
-            start=int(only["numbers"]["start"]),
-            end=int(only["numbers"]["end"]),
-            hash=_hash(only["hash"]),
-            prev_hash=_hash(only["prev_hash"]),
-            timestamp=only.get("timestamp"),
+            network=only.network,
+            start=span.start,
+            end=span.end,
+            hash=_hash(only.hash),
+            prev_hash=_hash(only.prev_hash),
+            timestamp=only.timestamp,
         )
-        return Segment(file_id, block_range, int(created["secs"]) * 10**9 + int(created["nanos"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (msgspec.ValidationError, ValueError) as error:
         raise InvalidFileRow(
-            f"file {file_id} ({file_name}): its row in file_metadata is not that of a raw table's file ({error!r})",
+            f"file {file_id} ({file_name}): its row in file_metadata is not that of a raw table's file ({error})",
             file_id=file_id,
             file_name=file_name,
         ) from error
+    return Segment(file_id, block_range, file.created_at.secs * 10**9 + file.created_at.nanos)
 
 
 def _hash(text: str) -> bytes:

@@ -1,9 +1,10 @@
 -- name: file_rows
--- Every registered file of a revision: what the canonical chain is derived from.
-select id, file_name, metadata
+-- The next registered files of a revision: what the canonical chain is derived from.
+select id, file_name, metadata::text as metadata
 from file_metadata
-where location_id = %(location_id)s
+where location_id = %(location_id)s and id > %(after)s
 order by id
+limit %(limit)s
 
 -- name: unindexed
 -- The files of a revision that have no segment yet.

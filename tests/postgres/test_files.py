@@ -18,6 +18,7 @@ from ampd_ray.metadb import files, leases
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.files import CommitRequest, Intent, NewFile, announce, commit
 from ampd_ray.metadb.revisions import open_revision
+from ampd_ray.metadb.schema import migrate
 
 NODE = "one"
 HASH = "a" * 64
@@ -121,6 +122,10 @@ async def counts(db: Database) -> tuple[int, ...]:
 
 @pytest.fixture
 async def job(db: Database) -> Job:
+    return await run_job(db)
+
+
+async def run_job(db: Database) -> Job:
     await execute(db, "insert into workers (node_id, heartbeat_at) values (%s, now())", NODE)
     (row,) = await fetch(db, "insert into jobs (node_id, idempotency_key) values (%s, 'key') returning id", NODE)
     await execute(db, "insert into jobs_status (job_id, node_id, status) values (%s, %s, 'RUNNING')", row.id, NODE)
@@ -263,6 +268,20 @@ async def test_of_two_that_race_for_the_same_blocks_one_wins(job: Job) -> None:
     assert await counts(job.db) == (2, 2, 2, 0)
 
 
+async def test_without_the_exclusion_constraint_an_overlap_is_found_as_well(empty_pg_url: str) -> None:
+    await migrate(empty_pg_url, exclusion=False)
+    db = Database(empty_pg_url)
+    await db.open()
+    try:
+        job = await run_job(db)
+        old = await job.commit(blocks(0, 9), 1)
+        with pytest.raises(Overlap):
+            await job.commit(blocks(9, 9, branch=1), 2)
+        await job.commit(blocks(0, 9, branch=1), 2, known=old.values())
+    finally:
+        await db.close()
+
+
 # -- which segments are canonical ---------------------------------------------------------------------------------
 
 
@@ -319,12 +338,15 @@ async def test_files_of_amp_are_adopted_and_deleted_ones_forgotten(job: Job) -> 
 
 
 async def test_a_row_that_is_not_of_a_raw_file_is_named(job: Job) -> None:
-    for bad in ({}, {"created_at": {"secs": 1, "nanos": 0}, "ranges": []}, {"ranges": 7}):
+    reversed_range = metadata("blocks", "bad", BlockRange("anvil", 9, 0, bytes(32), bytes(32)), 1)
+    for number, bad in enumerate(
+        ({}, reversed_range, {"created_at": {"secs": 1, "nanos": 0}, "ranges": []}, {"ranges": 7})
+    ):
         await execute(
             job.db,
             "insert into file_metadata (location_id, file_name, metadata, url) values (%s, %s, %s::jsonb, 'u')",
             job.locations["blocks"],
-            f"bad{bad}",
+            f"bad{number}",
             json.dumps(bad),
         )
         async with job.db.connection() as conn:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 
 import pytest
 
@@ -65,7 +66,7 @@ async def test_a_job_names_itself_as_the_writer(db: Database) -> None:
 
 def test_uuids_sort_by_age(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(1_700_000_000_000, 1_700_000_000_100))
-    monkeypatch.setattr(revisions.time, "time_ns", lambda: next(clock) * 1_000_000)
+    monkeypatch.setattr(time, "time_ns", lambda: next(clock) * 1_000_000)
     made = [uuid7() for _ in range(100)]
     assert made == sorted(made)
     assert {(value.version, value.variant) for value in made} == {(7, "specified in RFC 4122")}
