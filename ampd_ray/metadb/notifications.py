@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -105,7 +105,7 @@ async def listen(
     *,
     probe_every: timedelta = PROBE_EVERY,
     probe_within: timedelta = PROBE_WITHIN,
-) -> AsyncIterator[Notification | Reconnected]:
+) -> AsyncGenerator[Notification | Reconnected]:
     """Everything sent on ``channel``, for ever, with a ``Reconnected`` after each LISTEN, the first included.
 
     ``connect`` gives a dedicated autocommit session (``Database.connect_session``). Trouble with the database is

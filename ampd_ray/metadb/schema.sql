@@ -13,7 +13,7 @@ select current_database() as name;
 
 -- name: server_version
 -- The server's version as one number, 150004 for 15.4.
-select current_setting('server_version_num')::int as number, current_setting('server_version') as text;
+select current_setting('server_version_num')::int as number, current_setting('server_version') as version;
 
 -- name: tables
 -- The names of the ordinary and partitioned tables of the schemas public and ampd_ray.
