@@ -21,8 +21,6 @@ from ampd_ray.metadb.statuses import ACTIVE
 
 _SQL: Final = load(__file__)
 
-HEARTBEAT_EVERY: Final = timedelta(seconds=1)
-DEAD_AFTER: Final = timedelta(seconds=5)
 NODE_LEASE_LIFE: Final = timedelta(seconds=4)
 
 
