@@ -13,6 +13,8 @@ from tests.fakes.devnet import devnet as run_devnet
 from tests.fakes.places import ANVIL, CHAIN_DATA, RPC_TOOLS
 from tests.fakes.replay import Replay, replay
 
+pytest_plugins = ["tests.servers"]
+
 DEVNET_BLOCKS = 200
 
 
