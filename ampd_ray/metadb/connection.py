@@ -38,6 +38,7 @@ OPEN_WITHIN: Final = timedelta(seconds=60)
 CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 ACQUIRE_TIMEOUT: Final = timedelta(seconds=5)
 STATEMENT_TIMEOUT: Final = timedelta(seconds=30)
+CHECK_TIMEOUT: Final = timedelta(seconds=1)
 CLOSE_TIMEOUT: Final = timedelta(seconds=5)
 _RETRY_PAUSE: Final = timedelta(milliseconds=250)
 _RETRY_PAUSE_MAX: Final = timedelta(seconds=3)
@@ -123,7 +124,7 @@ class Database:
             name="ampd-ray",
             kwargs=_CONNECT,
             configure=self._check_session,
-            check=AsyncConnectionPool.check_connection,
+            check=_check_alive,
             open=False,
             **self._pool_args,
         )
@@ -251,6 +252,11 @@ async def bounded(conn: Connection, work: Coroutine[Any, Any, T], limit: timedel
             await conn.close()
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+async def _check_alive(conn: Connection) -> None:
+    """Give up a pooled session that does not answer soon, so that the pool takes another: it may never answer."""
+    await bounded(conn, AsyncConnectionPool.check_connection(conn), CHECK_TIMEOUT)
 
 
 def _read(url: str) -> dict[str, Any]:

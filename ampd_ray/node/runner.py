@@ -6,8 +6,8 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final, TypeVar
 
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.errors import AmpdError, CommitUnknown, DatabaseUnavailable
@@ -17,6 +17,7 @@ from ampd_ray.metadb import jobs
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.jobs import JobRow
 from ampd_ray.metadb.statuses import JobStatus
+from ampd_ray.node.answers import within
 from ampd_ray.node.counters import Counters
 from ampd_ray.node.events import (
     DropJob,
@@ -186,7 +187,7 @@ class JobRunner:
         """Write, and read again whatever came of it: success, conflict and unknown outcome look the same from here."""
         self._asked.add(order.job_id)
         try:
-            written = await self._settler.write(order)
+            written = await within(self._settler.write(order))
         except DatabaseUnavailable as error:
             self.counters.database_retries += 1
             unknown = isinstance(error, CommitUnknown)
@@ -198,11 +199,11 @@ class JobRunner:
                 _log.info("a job's status changed meanwhile", extra={"wanted": order.statuses})
                 await asyncio.sleep(_jittered(_PAUSE_SECS))
 
-    async def _until_answered(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _until_answered(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         pause = _PAUSE_SECS
         while True:
             try:
-                return await ask()
+                return await within(ask())
             except DatabaseUnavailable as error:
                 self.counters.database_retries += 1
                 _log.warning("a job's row could not be read; trying again", extra={"error": error})

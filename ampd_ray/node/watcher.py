@@ -12,6 +12,8 @@ from typing import Final
 from ampd_ray.errors import AmpdError
 from ampd_ray.metadb import jobs, notifications
 from ampd_ray.metadb.connection import Database
+from ampd_ray.metadb.jobs import JobRow
+from ampd_ray.node.answers import within
 from ampd_ray.node.runner import JobRunner
 
 _log: Final = logging.getLogger(__name__)
@@ -72,8 +74,7 @@ class RowWatcher:
     async def _pass(self) -> timedelta:
         """One pass over this node's rows; returns the pause before the next one."""
         try:
-            async with self._db.connection() as conn:
-                rows = await jobs.mine(conn, self._node_id)
+            rows = await within(self._read())
         except AmpdError as error:
             self.counters.failed_reconciles += 1
             _log.warning("the jobs could not be read; trying again", extra={"error": error})
@@ -81,6 +82,10 @@ class RowWatcher:
         self._runner.reconciled({row.job_id: row.status for row in rows})
         self.counters.reconciles += 1
         return self._interval if self._listening.is_set() else min(self._interval, UNPROVEN_EVERY)
+
+    async def _read(self) -> list[JobRow]:
+        async with self._db.connection() as conn:
+            return await jobs.mine(conn, self._node_id)
 
     def _heard(self, payload: str) -> None:
         action = notifications.parse_job_action(payload)

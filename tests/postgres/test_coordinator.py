@@ -20,6 +20,7 @@ from ampd_ray.errors import (
 from ampd_ray.metadb import jobs, notifications, workers
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.statuses import JobStatus
+from tests.fakes.postgres_proxy import proxied
 from tests.postgres.nodes import (
     NODE,
     cut_sessions,
@@ -356,6 +357,22 @@ async def test_lost_sessions_are_replaced_and_jobs_go_on(pg_url: str, db: Databa
         await until(lambda: len(running.jobs.running()) == 2)
         assert first.running
         assert counters.job_starts == 2
+
+
+async def test_connections_that_fall_silent_are_replaced_and_jobs_go_on(
+    pg_url: str, db: Database, tmp_path: Path
+) -> None:
+    """Half-open sockets: nothing is reset, nothing is answered."""
+    async with proxied(pg_url) as (proxy, through), node(through, tmp_path) as running:
+        counters = running.coordinator.counters
+        await jobs.schedule(db, descriptor("a"), NODE)
+        first = await running.one_job()
+        proxy.go_silent()
+        await until(lambda: counters.session_reconnects and counters.listens > 1, within=60)
+        await jobs.schedule(db, descriptor("b"), NODE)
+        await until(lambda: len(running.jobs.running()) == 2, within=60)
+        assert first.running
+        assert counters.late_beats >= 1
 
 
 async def test_a_job_scheduled_while_nobody_listens_is_found(pg_url: str, db: Database, tmp_path: Path) -> None:

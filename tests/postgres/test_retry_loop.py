@@ -13,7 +13,8 @@ from pydantic import SecretStr
 
 from ampd_ray.config.keys import MetadataDb
 from ampd_ray.controller.datasets import load_manifest, register_dataset
-from ampd_ray.controller.service import RetryLoop, RetryThread, deploy
+from ampd_ray.controller.service import RetryLoop, deploy
+from ampd_ray.controller.thread import RetryThread
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.manifest import Manifest, evm_rpc_manifest
 from ampd_ray.datasets.names import DatasetRef
