@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.fakes.http import fetch
@@ -35,8 +36,15 @@ class Replay:
 @contextmanager
 def replay(*sets: str, options: tuple[str, ...] = ()) -> Iterator[Replay]:
     """Serve the named sets of the chain data, with ``options`` of ``replay.py`` (``"--latency", "20"``)."""
-    folders = [str(CHAIN_DATA / name) for name in sets]
-    with running([sys.executable, str(RPC_TOOLS / "replay.py"), *folders, *options], READY) as ready:
+    with replay_folder(*(CHAIN_DATA / name for name in sets), options=options) as server:
+        yield server
+
+
+@contextmanager
+def replay_folder(*folders: Path, options: tuple[str, ...] = ()) -> Iterator[Replay]:
+    """Serve sets from anywhere."""
+    command = [sys.executable, str(RPC_TOOLS / "replay.py"), *map(str, folders), *options]
+    with running(command, READY) as ready:
         url, *numbers = ready.groups()
         chain_id, _, first, last = map(int, numbers)
         yield Replay(url, chain_id, first, last)
