@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
-from ampd_ray import __version__
-from ampd_ray.cli import backfill, datasets, devnet, jobs, providers, worker
+from ampd_ray import __version__, log
+from ampd_ray.cli import backfill, datasets, devnet, jobs, providers, solo, worker
 from ampd_ray.cli.options import ConfigOption, remember_config
-from ampd_ray.errors import AmpdError, chain_of
+from ampd_ray.cli.output import print_error
+from ampd_ray.errors import AmpdError
+
+logger = logging.getLogger(__name__)
 
 
 class AmpdGroup(TyperGroup):
-    """Turns an ``AmpdError`` into its message, its causes and its exit code; anything else is a bug and shows it."""
+    """Turns errors into a message and an exit code (``spec/metadata-db.md`` 9.4).
+
+    What is no ``AmpdError`` is a bug: people see its kind, the log has the rest.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, TyperException, BrokenPipeError):
+            raise  # typer knows what to do
         except AmpdError as error:
-            message, *causes = chain_of(error)
-            typer.echo(f"error: {message}", err=True)
-            for cause in causes:
-                if cause not in message:
-                    typer.echo(f"  caused by: {cause}", err=True)
-            raise typer.Exit(error.exit_code) from error
+            logger.debug("the command failed", exc_info=error)
+            print_error(error)
+            raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)
+            raise typer.Exit(1) from None
+        except Exception as error:
+            logger.info("a bug", exc_info=error)  # in the log of what runs for long; elsewhere with AMP_LOG=debug
+            typer.echo(
+                f"error: unexpected {type(error).__name__}: this is a bug in ampd-ray. The log on stderr says where it "
+                "happened; with AMP_LOG=debug it always does. Please report it.",
+                err=True,
+            )
             raise typer.Exit(1) from None
 
 
@@ -59,12 +75,13 @@ def root(
     ] = False,
 ) -> None:
     """Extract blockchains into Parquet that an Amp server reads, exactly once."""
+    log.setup(os.environ.get("AMP_LOG") or "warn")
     remember_config(ctx, config)
 
 
 app.command("backfill", epilog=backfill.EXAMPLES)(backfill.backfill)
-app.command("solo", epilog=worker.SOLO_EXAMPLES)(worker.solo)
-app.command("dev", hidden=True)(worker.solo)
+app.command("solo", epilog=solo.SOLO_EXAMPLES)(solo.solo)
+app.command("dev", hidden=True)(solo.solo)
 app.command("worker", epilog=worker.WORKER_EXAMPLES)(worker.worker)
 app.command("migrate", epilog=worker.MIGRATE_EXAMPLES)(worker.migrate)
 app.command("deploy", epilog=jobs.DEPLOY_EXAMPLES)(jobs.deploy)

@@ -1,4 +1,4 @@
-"""How lists and times look: a table for people, JSON for programs."""
+"""How lists, times and errors look: a table for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from datetime import datetime
 from typing import Any
 
 import typer
+
+from ampd_ray.errors import AmpdError, chain_of
+from ampd_ray.log import redact
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str) -> None:
@@ -33,6 +36,18 @@ def print_object(fields: Mapping[str, Any], *, as_json: bool) -> None:
     width = max((len(name) for name in fields), default=0)
     for name, value in fields.items():
         typer.echo(f"{name.ljust(width)}  {_text(value)}")
+
+
+def print_error(error: AmpdError) -> None:
+    """The message, then the causes that it does not tell already, a line each, on stderr."""
+    message, *causes = chain_of(error)
+    typer.echo(f"error: {message}", err=True)
+    told = message
+    for cause in causes:
+        line = redact(cause.strip().splitlines()[0])
+        if line.rpartition(": ")[2].rstrip(".") not in told:
+            typer.echo(f"  caused by: {line}", err=True)
+            told += line
 
 
 def duration(secs: float) -> str:

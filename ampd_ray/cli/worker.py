@@ -1,17 +1,20 @@
-"""``ampd worker``, ``ampd migrate`` and ``ampd solo``: the long-running commands and the schema."""
+"""``ampd worker`` and ``ampd migrate``: one Amp node, and the schema that it needs."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
-import sys
-import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ampd_ray import __version__
-from ampd_ray.cli.options import AmpDirOption, ConfigOption, JsonOption, configured, solo_directory
+from ampd_ray.cli.options import ConfigOption, JsonOption, configured
 from ampd_ray.cli.output import print_object
 from ampd_ray.errors import UsageError
 
@@ -26,17 +29,12 @@ Examples:
 \b
 Exit code: 0 after SIGTERM or SIGINT and a complete drain, 1 on an error, 2 on wrong usage, 3 if the id is in use."""
 
-SOLO_EXAMPLES = """\b
-Examples:
-  ampd solo                       # everything in ./.amp, created on first use
-  ampd solo --amp-dir ~/chains"""
-
 MIGRATE_EXAMPLES = """\b
 Examples:
   ampd migrate --config amp.toml
   AMP_CONFIG_METADATA_DB_URL=postgresql://me@localhost/amp ampd migrate --config amp.toml"""
 
-SOLO_NODE_ID = "worker"
+REACH_WITHIN = timedelta(seconds=5)
 
 
 def worker(
@@ -56,37 +54,55 @@ def worker(
     ] = None,
 ) -> None:
     """Register with the metadata database, take jobs and extract them, until told to stop."""
+    from ampd_ray import log
+
+    log.setup()
     settings = configured(ctx, config)
     if not node_id:
         raise UsageError("a worker needs a name: give --node-id ID, or set AMP_NODE_ID")
-    raise typer.Exit(run(settings, node_id, address or os.environ.get("RAY_ADDRESS") or settings.ampd_ray.address))
+    with ending_early():
+        code = run(settings, node_id, address or os.environ.get("RAY_ADDRESS") or settings.ampd_ray.address)
+    raise typer.Exit(code)
 
 
 def run(settings: Settings, node_id: str, address: str | None) -> int:
     """Check what can be checked before Ray starts, then run the worker; its exit code."""
-    from ampd_ray import log
     from ampd_ray.actors.environment import prepare
-    from ampd_ray.config import check_directories
-    from ampd_ray.datasets import names
+    from ampd_ray.node.preflight import preflight
 
-    log.setup()
-    names.node_id(node_id)
-    check_directories(settings)
-    _reach_database(settings)
+    asyncio.run(preflight(settings, node_id))
     prepare(os.environ, local=address is None)
     from ampd_ray.actors.cluster import run_worker
 
     return run_worker(settings, node_id, {"version": __version__}, address)
 
 
+@contextmanager
+def ending_early() -> Iterator[None]:
+    """SIGTERM or SIGINT before the worker drains by itself: nothing has begun, so what was started ends, with code 0.
+
+    Without this, SIGTERM would end the process and leave its children.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("told to end while starting: nothing was begun", err=True)
+        raise typer.Exit(0) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def migrate(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Create the metadata database's tables, or bring ours up to date; Amp's own tables are only checked."""
-    import asyncio
-
     from ampd_ray.metadb import schema
 
     settings = configured(ctx, config)
-    report = asyncio.run(schema.migrate(settings.metadata_db.dsn()))
+    report = asyncio.run(schema.migrate(settings.metadata_db.dsn(), within=REACH_WITHIN))
     for warning in report.warnings:
         typer.echo(f"warning: {warning}", err=True)
     fields = {
@@ -96,50 +112,3 @@ def migrate(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption
         "overlaps_refused_by": "the database" if report.exclusion else "queries under the lease lock",
     }
     print_object(fields, as_json=as_json)
-
-
-def solo(
-    amp_dir: AmpDirOption = None,
-    until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", hidden=True)] = False,
-) -> None:
-    """Run a private Postgres, a local Ray, a worker and the retry loop in one process tree."""
-    from ampd_ray import log
-    from ampd_ray.client.solo import with_database
-    from ampd_ray.config import create_directories, load_settings
-    from ampd_ray.controller.thread import RetryThread
-    from ampd_ray.metadb.embedded import EmbeddedPostgres
-
-    log.setup()
-    directory = solo_directory(amp_dir)
-    settings = load_settings(None, os.environ, solo_dir=directory)
-    create_directories(settings)
-    postgres = None
-    if settings.metadata_db.url is None:
-        postgres = EmbeddedPostgres(directory / "metadb")
-        settings = with_database(settings, postgres.start())
-    if until_stdin_closes:
-        threading.Thread(target=_end_with_stdin, daemon=True).start()
-    try:
-        typer.echo(f"solo environment in {directory}; stop it with Ctrl-C", err=True)
-        _reach_database(settings)
-        with RetryThread(settings):
-            code = run(settings, SOLO_NODE_ID, settings.ampd_ray.address)
-    finally:
-        if postgres is not None:
-            postgres.stop()
-    raise typer.Exit(code)
-
-
-def _end_with_stdin() -> None:
-    """The parent holds the other end of our standard input: when it is gone, so is the reason to run."""
-    sys.stdin.buffer.read()
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _reach_database(settings: Settings) -> None:
-    """Fail within seconds, not after Ray has started, if the database cannot be used at all."""
-    import asyncio
-
-    from ampd_ray.metadb import schema
-
-    asyncio.run(schema.ensure(settings.metadata_db.dsn(), settings.metadata_db.auto_migrate))

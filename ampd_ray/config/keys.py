@@ -177,6 +177,7 @@ class AmpdRay(Table):
 
     failover_group: Annotated[str, Field(min_length=1)]
     takeover: bool = True
+    connect_timeout_secs: Seconds = 60.0  # for a database that is coming up when a worker starts
     node_lock_timeout_secs: Seconds = 60.0
     drain_timeout_secs: Seconds = 30.0
     reconcile_interval_secs: Period = 60.0

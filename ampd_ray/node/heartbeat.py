@@ -49,6 +49,14 @@ class Identity:
         return name.encode()[:NAME_BYTES].decode(errors="ignore")
 
 
+def in_use(node_id: str, waited: timedelta) -> NodeInUse:
+    """The error for a Node ID whose lock another session has kept all the while."""
+    return NodeInUse(
+        f"node id {node_id!r} is in use: another live process holds its lock (waited {waited.total_seconds():g} s). "
+        "Stop that worker, or give this one another --node-id."
+    )
+
+
 class Heartbeat:
     """Holds a Node ID for this process. ``start``, then ``run`` until ``release``.
 
@@ -202,19 +210,13 @@ class Heartbeat:
             if regain and self._is_own(holder):
                 deadline = loop.time() + self._lock_timeout.total_seconds()
             elif loop.time() >= deadline:
-                raise self._lost() if regain else self._in_use()
+                raise self._lost() if regain else in_use(self._node_id, self._lock_timeout)
             self.counters.lock_waits += 1
             _log.warning("the node id is in use; asking again", extra={"holder": holder})
             await self._sleep(LOCK_EVERY.total_seconds())
 
     def _is_own(self, holder: workers.Holder | None) -> bool:
         return holder is not None and holder.same_role and holder.application_name == self._identity.session_name
-
-    def _in_use(self) -> AmpdError:
-        return NodeInUse(
-            f"node id {self._node_id!r} is in use: another live process holds its lock "
-            f"(waited {self._lock_timeout.total_seconds():g} s). Stop that worker, or give this one another --node-id."
-        )
 
     def _lost(self) -> AmpdError:
         return Fenced(f"another process runs node {self._node_id!r} now: this one stops")

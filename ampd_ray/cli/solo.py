@@ -1,0 +1,99 @@
+"""``ampd solo``: a private Postgres, a local Ray, a worker and the retry loop in one process tree."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ampd_ray.cli.options import AmpDirOption, solo_directory
+from ampd_ray.cli.worker import ending_early, run
+from ampd_ray.errors import ConfigError, NodeInUse
+
+SOLO_EXAMPLES = """\b
+Examples:
+  ampd solo                       # everything in ./.amp, created on first use
+  ampd solo --amp-dir ~/chains
+\b
+Exit code: 0 after Ctrl-C or SIGTERM and a complete drain, 1 on an error, 3 if one runs in this directory already."""
+
+SOLO_NODE_ID = "worker"
+LOCK_NAME = "solo.lock"
+
+
+def solo(
+    amp_dir: AmpDirOption = None,
+    until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", hidden=True)] = False,
+) -> None:
+    """Run a private Postgres, a local Ray, a worker and the retry loop in one process tree."""
+    from ampd_ray import log
+
+    log.setup()
+    directory = solo_directory(amp_dir)
+    with ending_early(), only_one(directory):
+        if until_stdin_closes:
+            threading.Thread(target=_end_with_stdin, daemon=True).start()
+        code = _run(directory)
+    raise typer.Exit(code)
+
+
+def _run(directory: Path) -> int:
+    from ampd_ray.client.solo import with_database
+    from ampd_ray.config import create_directories, load_settings
+    from ampd_ray.controller.thread import RetryThread
+    from ampd_ray.metadb.embedded import EmbeddedPostgres
+    from ampd_ray.node.preflight import reach_database
+
+    settings = load_settings(None, os.environ, solo_dir=directory)
+    create_directories(settings)
+    postgres = EmbeddedPostgres(directory / "metadb") if settings.metadata_db.url is None else None
+    try:
+        if postgres is not None:
+            settings = with_database(settings, postgres.start())
+        typer.echo(f"solo environment in {directory}; stop it with Ctrl-C", err=True)
+        asyncio.run(reach_database(settings))
+        with RetryThread(settings):
+            return run(settings, SOLO_NODE_ID, settings.ampd_ray.address)
+    finally:
+        if postgres is not None:
+            postgres.stop()
+
+
+@contextmanager
+def only_one(directory: Path) -> Iterator[None]:
+    """Refuse a second environment in ``directory``; the kernel frees the place of one that was killed."""
+    path = directory / LOCK_NAME
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise ConfigError(f"a solo environment cannot use {directory}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            runs = os.pread(lock, 20, 0).decode(errors="replace").strip()
+            raise NodeInUse(
+                f"a solo environment runs in {directory} already (process {runs or 'unknown'}). Use that one: `ampd "
+                f"backfill` and the other commands find it with --amp-dir. Or stop it first, or take another directory."
+            ) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _end_with_stdin() -> None:
+    """The parent holds the other end of our standard input: when it is gone, so is the reason to run."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)

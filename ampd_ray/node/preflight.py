@@ -1,0 +1,56 @@
+"""What can be known before a worker starts Ray, so that a wrong set-up ends in seconds and with one clear error.
+
+The coordinator looks at all of it again: a check is no lock, and things change while Ray starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import Final
+
+from ampd_ray.config import Settings, check_directories
+from ampd_ray.datasets import names
+from ampd_ray.metadb import schema, workers
+from ampd_ray.metadb.connection import Connection, Database
+from ampd_ray.node.heartbeat import in_use
+from ampd_ray.store.files import open_store
+
+_log: Final = logging.getLogger(__name__)
+
+ASK_EVERY: Final = timedelta(seconds=1)
+
+
+async def preflight(settings: Settings, node_id: str) -> None:
+    """Check the Node ID, the directories, the database and its schema, and that nobody else runs the node.
+
+    Raises what is wrong: InvalidName, ConfigError, StoreError, DatabaseUnavailable, NotUtc, SchemaMismatch, NodeInUse.
+    """
+    names.node_id(node_id)
+    check_directories(settings)
+    await asyncio.to_thread(open_store(settings.data_dir).probe)
+    await reach_database(settings)
+    async with Database(settings.metadata_db.dsn(), application_name="ampd-ray/check").session() as conn:
+        await _until_free(conn, node_id, timedelta(seconds=settings.ampd_ray.node_lock_timeout_secs))
+
+
+async def reach_database(settings: Settings) -> None:
+    """Wait for a database that is coming up, as long as the settings say, and hold its schema against ours."""
+    database = settings.metadata_db
+    within = timedelta(seconds=settings.ampd_ray.connect_timeout_secs)
+    report = await schema.ensure(database.dsn(), database.auto_migrate, within=within)
+    for warning in report.warnings:
+        _log.warning(warning)
+
+
+async def _until_free(conn: Connection, node_id: str, patience: timedelta) -> None:
+    """Wait for the lock of a process that is just ending; the lock itself is the coordinator's to take."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience.total_seconds()
+    while await workers.holder(conn, node_id) is not None:
+        left = deadline - loop.time()
+        if left <= 0:
+            raise in_use(node_id, patience)
+        _log.warning("the node id is in use; asking again", extra={"node_id": node_id, "for_secs": round(left)})
+        await asyncio.sleep(min(left, ASK_EVERY.total_seconds()))
