@@ -64,7 +64,9 @@ create table ampd_ray.job_state (
     last_error_code      text,
     last_error_class     text,
     next_retry_at        timestamptz,
-    last_progress_at     timestamptz
+    last_progress_at     timestamptz,
+    resolved_end         bigint,
+    resolved_for         bigint -- the id of the SCHEDULED event that asked for it
 );
 
 create table ampd_ray.job_progress (
