@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,8 +59,9 @@ class TableFile:
         schema = SCHEMAS[table]
         with _disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._sink = pa.OSFile(str(path), "wb")
             self._writer = pq.ParquetWriter(
-                str(path),
+                self._sink,
                 schema,
                 version="2.6",
                 data_page_version="1.0",
@@ -88,17 +91,16 @@ class TableFile:
         with _disk_errors(self._path):
             self._writer.add_key_value_metadata(dict(metadata))
             self._writer.close()
+            self._sink.close()
             return ClosedFile(self.table, self._path, self.rows, read_footer(self._path))
 
     def discard(self) -> None:
-        """Remove the unfinished file. Its writer must be closed all the same, so what it holds is released."""
+        """Remove the file, finished or not. Its writer must be closed all the same, so that what it holds is freed."""
         self._pending.clear()
-        try:
-            self._writer.close()
-        except OSError:
-            pass
-        finally:
-            self._path.unlink(missing_ok=True)
+        for each in (self._writer, self._sink):
+            with contextlib.suppress(OSError):
+                each.close()
+        self._path.unlink(missing_ok=True)
 
     def _flush(self) -> None:
         if not self._pending:
@@ -109,21 +111,15 @@ class TableFile:
             self._writer.write_table(table, row_group_size=MAX_ROW_GROUP_ROWS)
 
 
-class _disk_errors:  # noqa: N801 - reads as a verb at its uses
-    """Turn operating system errors on a staging file into store errors."""
-
-    def __init__(self, path: Path):
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            full = error.errno in (28, 122) or "No space left" in str(error)
-            cls = StoreFull if full else StoreError
-            what = "no space left" if full else str(error)
-            raise cls(f"writing {self._path}: {what}. Free space or mend the directory, then retry the job.") from error
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors on a staging file into store errors."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFull(f"cannot write {path}: no space left. Free some, then retry the job.") from error
+        raise StoreError(f"cannot write {path}: {error}. Mend the directory, then retry the job.") from error
 
 
 def footer_metadata(

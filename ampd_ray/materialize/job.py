@@ -1,8 +1,8 @@
 """One job from its start to its end: plan what is missing, run a pass over it, look again.
 
-The job keeps an index of the registered segments, fed by its own commits, and reads it anew from Postgres whenever
-a pass was not carried out as planned. Following the head is the same loop as a backfill: the missing range is
-then one block long.
+The job keeps an index of the registered segments, fed by its own commits, and reads it anew from Postgres, under a
+new epoch, whenever a pass was not carried out as planned. Following the head is the same loop as a backfill: the
+missing range is then one block long.
 """
 
 from __future__ import annotations
@@ -11,23 +11,28 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import Literal, Protocol
+from dataclasses import replace
+from typing import Protocol
 
 from ampd_ray.chain.ranges import Span, merge
-from ampd_ray.chain.segments import Segment, missing
-from ampd_ray.errors import AmpdError, Handling, JobFailed, ProviderError, Unexpected
+from ampd_ray.errors import AmpdError, Handling, JobFailed, Unexpected
 from ampd_ray.materialize import plan, setup
+from ampd_ray.materialize.heads import Head, Heads
+from ampd_ray.materialize.index import SegmentIndex
 from ampd_ray.materialize.meter import Meter
+from ampd_ray.materialize.patience import patiently, step
 from ampd_ray.materialize.perform import Extractors, Pass, WriterHandle
 from ampd_ray.materialize.plan import Unit
-from ampd_ray.materialize.setup import Environment, Head, JobSpec, Opened
+from ampd_ray.materialize.setup import Environment, JobSpec, Opened
 from ampd_ray.materialize.state import JobState, Limits
 from ampd_ray.materialize.types import JobOutcome, Outcome, Partition, RangeTask, WriterReport
+from ampd_ray.metadb import ends
 
 logger = logging.getLogger(__name__)
 
 # Passes in a row that end early without committing anything, before the job is given up for a while.
 MAX_FRUITLESS_PASSES = 5
+FRUITLESS_PAUSE_SECS = 0.2  # after the first of them; doubled with each
 
 
 class Writers(Protocol):
@@ -50,8 +55,9 @@ class MaterializeJob:
         self._stop_secs = 0.0
         self._running: asyncio.Task[JobOutcome] | None = None
         self._pass: Pass | None = None
-        self._segments: dict[str, list[Segment]] = {}
-        self._bytes_per_block: float | None = None
+        self._index = SegmentIndex()
+        self._arrow_density: float | None = None  # bytes a block, in memory
+        self._file_density: float | None = None  # bytes a block, on disk
         self._fruitless = 0
 
     async def stop(self, deadline_secs: float) -> None:
@@ -62,7 +68,7 @@ class MaterializeJob:
             self._pass.stop(deadline_secs)
 
     def cancel(self) -> None:
-        """End at once; what is not committed is dropped."""
+        """End at once, with ``CancelledError`` out of ``run``; what is not committed is dropped."""
         if self._running is not None:
             self._running.cancel()
 
@@ -71,97 +77,119 @@ class MaterializeJob:
         self._running = asyncio.create_task(self._run())
         reporting = asyncio.create_task(self.meter.report_forever(self._env.db))
         try:
-            return await self._running
-        except AmpdError as error:
-            if error.handling is Handling.FENCED:
-                return JobOutcome(Outcome.FENCED, error)
-            return JobOutcome(Outcome.FAILED, error)
-        except Exception as error:
-            logger.exception("unexpected failure of job %d", self.spec.job_id)
-            return JobOutcome(Outcome.FAILED, Unexpected.of(error))
+            outcome = await self._outcome(self._running)
         finally:
-            self._running.cancel()
             reporting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reporting
+            await asyncio.wait({reporting})
+        if outcome.outcome is not Outcome.FENCED:  # the row is another node's now
+            self.meter.ended(outcome.outcome)
             await self.meter.report(self._env.db)
+        return outcome
+
+    async def _outcome(self, running: asyncio.Task[JobOutcome]) -> JobOutcome:
+        try:
+            return await running
+        except AmpdError as error:
+            fenced = error.handling is Handling.FENCED
+            return JobOutcome(Outcome.FENCED if fenced else Outcome.FAILED, error)
+        except Exception as error:
+            logger.exception("unexpected failure of a job", extra={"job_id": self.spec.job_id})
+            return JobOutcome(Outcome.FAILED, Unexpected.of(error))
 
     async def _run(self) -> JobOutcome:
         opened = await setup.open_job(self.spec, self._env)
         try:
-            await self._load_segments(opened)
+            await self._load_index(opened)
             return await self._follow(opened)
         finally:
             await opened.source.close()
 
-    async def _load_segments(self, opened: Opened) -> None:
-        async with setup.step("MISSING_RANGES"):
-            self._segments = await setup.patiently(lambda: setup.load_segments(self._env, opened.locations))
+    async def _load_index(self, opened: Opened) -> None:
+        async with step("MISSING_RANGES"):
+            await patiently(lambda: self._index.load(self._env.db, opened.locations))
 
     # -- the loop of spec/data.md 4.2 -----------------------------------------------------------------------------
 
     async def _follow(self, opened: Opened) -> JobOutcome:
-        start = opened.manifest.start_block
+        start, final_only = opened.manifest.start_block, opened.manifest.finalized_blocks_only
+        heads = Heads(opened.source, "finalized" if final_only else "latest")
         end: int | None = None
-        resolved = False
         while not self._stop.is_set():
-            head = await self._head(opened)
-            if head is not None and not resolved:
-                end = plan.resolve_end(self.spec.descriptor.end_block, start, head.number)
-                resolved = True
-            top = None if head is None else (head.number if end is None else min(end, head.number))
-            if head is None or top is None or top < start:
-                await self._wait("head")
+            async with step("LATEST_BLOCK"):
+                head = await heads.poll()
+            if head is None:
+                await self._wait(heads.waits_for)
                 continue
-            units = self._plan(opened, Span(start, top), None if end is None else end - start + 1)
+            if end is None:
+                end = await self._resolve_end(start, head)
+            top = head.number if end is None else min(end, head.number)
+            beside = heads.is_steady and not final_only and top == head.number
+            units = await self._plan(opened, top, end, head if beside else None)
             if units:
-                await self._run_pass(opened, units, Span(start, top))
+                opened = await self._run_pass(opened, units, heads)
             elif end is not None and end <= head.number:
-                self.meter.phase = "completed"
                 return JobOutcome(Outcome.COMPLETED)
             else:
                 await self._wait("head")
         return JobOutcome(Outcome.STOPPED)
 
-    async def _head(self, opened: Opened) -> Head | None:
-        """The head to follow; None while the chain is empty or has no final block yet."""
-        tag: Literal["latest", "finalized"] = "finalized" if opened.manifest.finalized_blocks_only else "latest"
-        async with setup.step("LATEST_BLOCK"):
-            return await setup.patiently(lambda: opened.source.head(tag))
+    async def _resolve_end(self, start: int, head: Head) -> int | None:
+        """The last block of the job; what depends on the head is resolved once and kept in Postgres."""
+        asked, job_id = self.spec.descriptor.end_block, self.spec.job_id
+        if not plan.is_relative(asked):
+            return plan.resolve_end(asked, start, head.number)
 
-    async def _wait(self, reason: str) -> None:
+        async def once() -> int | None:
+            async with self._env.db.transaction() as conn:
+                end = await ends.kept_end(conn, job_id)
+                if end is None:
+                    end = plan.resolve_end(asked, start, head.number)
+                    assert end is not None
+                    await ends.keep_end(conn, job_id, end)
+                return end
+
+        async with step("RESOLVE_END_BLOCK"):
+            return await patiently(once)
+
+    async def _wait(self, reason: str, secs: float | None = None) -> None:
         self.meter.waiting_for(reason)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), self._env.poll_secs)
+            await asyncio.wait_for(self._stop.wait(), self._env.poll_secs if secs is None else secs)
 
-    def _plan(self, opened: Opened, wanted: Span, total: int | None) -> list[Unit]:
-        lacking = {table: missing(segments, wanted) for table, segments in self._segments.items()}
+    async def _plan(self, opened: Opened, top: int, end: int | None, beside: Head | None) -> list[Unit]:
+        """What is missing up to ``top``; ``beside``: the head, if it may be another block of the height of our tip."""
+        start = opened.manifest.start_block
+        if top < start:
+            return []
+        wanted = Span(start, top)
+        after = None if beside is None else plan.after(beside.number, beside.hash, opened.manifest.network)
+        lacking = await self._index.lacking(wanted, after)
         left = sum(len(span) for span in merge([span for spans in lacking.values() for span in spans]))
-        self.meter.planned(total if total is not None else len(wanted), len(wanted) - left)
-        return plan.plan(lacking, unit_blocks=plan.unit_blocks(self._file_bytes_per_block()))
-
-    def _file_bytes_per_block(self) -> float | None:
-        """What a block takes on disk, from this run's own files."""
-        totals = self.meter.totals
-        return totals.nbytes / totals.blocks if totals.blocks else None
+        self.meter.planned(None if end is None else end - start + 1, len(wanted) - left)
+        writers = self.spec.descriptor.max_writers
+        size = self._env.unit_blocks or plan.unit_blocks(self._file_density, blocks=left, writers=writers)
+        units = plan.plan(lacking, unit_blocks=size)
+        return list(plan.one_pass(units, density_known=self._file_density is not None, writers=writers))
 
     # -- one pass -------------------------------------------------------------------------------------------------
 
-    async def _run_pass(self, opened: Opened, units: list[Unit], wanted: Span) -> None:
-        finalized = await self._finalized(opened, units)
+    async def _run_pass(self, opened: Opened, units: list[Unit], heads: Heads) -> Opened:
+        """Carry ``units`` out; what comes back is what to go on with: new leases, if something was lost."""
+        finalized = await heads.finalized() if sum(len(unit.span) for unit in units) > 1 else None
         machine = JobState(
             units,
             Limits(
-                max_partitions=max(1, self.spec.descriptor.max_writers),
+                max_partitions=self.spec.descriptor.max_writers,
                 max_tasks=self._extractors.wanted_tasks(),
                 memory_bytes=self._env.memory_bytes,
                 flush_secs=self._env.flush_secs,
             ),
-            bytes_per_block=self._bytes_per_block,
+            bytes_per_block=self._arrow_density,
             now=time.monotonic(),
         )
         self.meter.follow(machine)
-        committed_before = self.meter.totals.files
+        totals = self.meter.totals
+        files, nbytes, blocks = totals.files, totals.nbytes, totals.blocks
         self._pass = Pass(
             machine,
             self._extractors,
@@ -172,15 +200,17 @@ class MaterializeJob:
         )
         if self._stop.is_set():
             self._pass.stop(self._stop_secs)
-        async with setup.step("PARTITION_TASK"):
+        async with step("PARTITION_TASK"):
             error = await self._pass.run()
-            self._bytes_per_block = machine.bytes_per_block
             if error is not None:
                 raise error
-            await self._after(opened, replan=self._pass.replan, committed=self.meter.totals.files > committed_before)
+        self._arrow_density = machine.bytes_per_block
+        if totals.blocks > blocks:
+            self._file_density = (totals.nbytes - nbytes) / (totals.blocks - blocks)
+        return await self._after(opened, replan=self._pass.replan, committed=totals.files > files)
 
-    async def _after(self, opened: Opened, *, replan: bool, committed: bool) -> None:
-        """A pass that was not carried out as planned leaves the index in doubt; too many in a row end the job."""
+    async def _after(self, opened: Opened, *, replan: bool, committed: bool) -> Opened:
+        """After a loss nothing is patched up: new leases, so that what was lost commits no more, and the index anew."""
         self._fruitless = 0 if committed or not replan else self._fruitless + 1
         if self._fruitless >= MAX_FRUITLESS_PASSES:
             raise JobFailed(
@@ -188,19 +218,14 @@ class MaterializeJob:
                 step="PARTITION_TASK",
                 retryable=True,
             )
-        if replan:
-            await self._load_segments(opened)
-
-    async def _finalized(self, opened: Opened, units: list[Unit]) -> int | None:
-        """The highest final block, if a file could straddle it; None where the node does not tell."""
-        if sum(len(unit.span) for unit in units) == 1:
-            return None
-        try:
-            head = await opened.source.head("finalized")
-        except ProviderError as error:
-            logger.info("no finalized block: %s", error)
-            return None
-        return None if head is None else head.number
+        if not replan or self._stop.is_set():
+            return opened
+        if self._fruitless:
+            await self._wait("writer", FRUITLESS_PAUSE_SECS * 2 ** (self._fruitless - 1))
+        locations = await setup.take_leases(self.spec, self._env, opened.revisions)
+        opened = replace(opened, locations=locations)
+        await self._load_index(opened)
+        return opened
 
     def _task(self, opened: Opened, number: int, unit: Unit, span: Span) -> RangeTask:
         return RangeTask(
@@ -224,10 +249,8 @@ class MaterializeJob:
             network=opened.manifest.network,
             spans=(unit.span,),
             locations=locations,
-            known={
-                location.location_id: _overlapped(self._segments[location.table], unit.span) for location in locations
-            },
-            newest_ns=max((s.created_ns for found in self._segments.values() for s in found), default=0),
+            known={each.location_id: self._index.overlapped(each.table, unit.span) for each in locations},
+            newest_ns=self._index.newest_ns,
             options=self._env.options,
             finalized=finalized,
             verified="roots" if self.spec.descriptor.verify else "none",
@@ -236,10 +259,5 @@ class MaterializeJob:
     def _on_report(self, report: WriterReport) -> None:
         """Own commits go straight into the index."""
         for file in report.committed:
-            self._segments[file.table].append(Segment(file.file_id, file.range, file.created_ns))
+            self._index.add(file)
         self.meter.reported(report)
-
-
-def _overlapped(segments: list[Segment], span: Span) -> frozenset[int]:
-    """The registered files that writing ``span`` may overlap: those that a repair is about to replace."""
-    return frozenset(s.file_id for s in segments if s.range.start <= span.end and span.start <= s.range.end)

@@ -10,8 +10,8 @@ from collections import deque
 from ampd_ray.errors import AmpdError
 from ampd_ray.materialize.setup import JobSpec
 from ampd_ray.materialize.state import JobState
-from ampd_ray.materialize.types import ExtractSummary, JobTotals, WriterReport
-from ampd_ray.metadb import progress
+from ampd_ray.materialize.types import ExtractSummary, JobTotals, Outcome, WriterReport
+from ampd_ray.metadb import jobs, progress
 from ampd_ray.metadb.connection import Database
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,10 @@ RATE_WINDOW_SECS = 10.0
 
 
 class Meter:
-    """Counts what the passes report, and writes it to ``job_progress`` every second."""
+    """Counts what the passes report, and writes it to ``job_progress`` every second.
+
+    Files committed since the last row also end the job's count of failures in a row (``spec/metadata-db.md`` 5.8).
+    """
 
     def __init__(self, spec: JobSpec):
         self.totals = JobTotals()
@@ -36,6 +39,7 @@ class Meter:
         self._fetch_secs = 0.0
         self._decode_secs = 0.0
         self._history: deque[tuple[float, int]] = deque()
+        self._files_recorded = 0
 
     def follow(self, machine: JobState) -> None:
         """A new pass begins; its machine knows what holds it back."""
@@ -49,8 +53,14 @@ class Meter:
         self._waiting = reason
         self.phase = "waiting"
 
-    def planned(self, total: int, done: int) -> None:
-        """A plan was made: ``done`` of ``total`` blocks are committed."""
+    def ended(self, outcome: Outcome) -> None:
+        """The run is over."""
+        self._machine = None
+        self._waiting = None
+        self.phase = outcome.value
+
+    def planned(self, total: int | None, done: int) -> None:
+        """A plan was made: ``done`` of ``total`` blocks are committed; None if there is no last block."""
         self._total = total
         self._done_before = done
         self._appended = 0
@@ -84,8 +94,11 @@ class Meter:
         try:
             async with db.connection() as conn:
                 await progress.report(conn, self._spec.job_id, self._spec.node_id, self._row())
+                if (files := self.totals.files) > self._files_recorded:
+                    await jobs.record_progress(conn, self._spec.job_id)
+                    self._files_recorded = files
         except AmpdError as error:
-            logger.info("progress of job %d was not written: %s", self._spec.job_id, error)
+            logger.info("progress was not written", extra={"job_id": self._spec.job_id, "error": error})
 
     def _row(self) -> progress.JobProgress:
         done = self._done_before + self._appended

@@ -94,12 +94,12 @@ class Pass:
             instructions = self._machine.start()
             while True:
                 for instruction in instructions:
-                    logger.debug("instruction %s", instruction)
+                    logger.debug("instruction", extra={"instruction": instruction})
                     if isinstance(instruction, state.Finish):
                         return instruction.error
                     self._carry_out(instruction)
                 event = await self._events.get()
-                logger.debug("event %s", event)
+                logger.debug("event", extra={"event": event})
                 if isinstance(event, state.StopAsked):
                     for task in list(self._extracting):
                         task.cancel()
@@ -108,9 +108,10 @@ class Pass:
             await self._clean_up()
 
     async def _clean_up(self) -> None:
-        for task in list(self._running):
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        while self._running:  # a task may have started another one before it was cancelled
+            for task in self._running:
+                task.cancel()
+            await asyncio.wait(self._running)
         await asyncio.gather(*(self._discard(number) for number in list(self._writers)))
         self._rows.clear()
 
@@ -163,10 +164,10 @@ class Pass:
             await asyncio.sleep(delay)
             summary, rows = await self._extractors.extract(self._make_task(number, self._units[number], span))
         except ActorLost as error:
-            logger.warning("span %s: %s; it is extracted again", span, error)
+            logger.warning("an extractor was lost; its blocks go to another", extra={"span": span, "error": error})
             self._events.put_nowait(state.lost(number, span, error))
         except AmpdError as error:
-            logger.warning("span %s: %s", span, error)
+            logger.warning("blocks could not be extracted", extra={"span": span, "error": error})
             self._events.put_nowait(state.TaskFailed(number, span, error))
         else:
             self._rows[number, span] = rows
@@ -175,8 +176,11 @@ class Pass:
 
     async def _append(self, number: int, span: Span) -> None:
         rows = self._rows.pop((number, span))
+        writer = self._writers.get(number)
+        if writer is None:  # its partition was stopped meanwhile
+            return
         try:
-            report = await self._writers[number].append(rows)
+            report = await writer.append(rows)
         except AmpdError as error:
             self._writer_failed(number, error)
         else:
@@ -190,7 +194,8 @@ class Pass:
                 limit = self._stop_secs if reason == "stop" else None
                 report = await asyncio.wait_for(self._writers[number].flush(reason), limit)
         except TimeoutError:
-            logger.warning("partition %d was not committed within %.0f s of the stop", number, self._stop_secs)
+            facts = {"partition": number, "within_secs": self._stop_secs}
+            logger.warning("blocks were not committed before the stop", extra=facts)
         except AmpdError as error:
             self._writer_failed(number, error)
             return
@@ -204,7 +209,7 @@ class Pass:
         self._on_report(report)
         self._events.put_nowait(state.TaskAppended(number, report.appended))
         if report.committed:
-            self._events.put_nowait(state.SegmentCommitted(number))
+            self._events.put_nowait(state.SegmentCommitted(number, report.open))
         if report.finished:
             self._start(self._discard(number), None)
             self._events.put_nowait(state.PartitionFinished(number))
@@ -212,7 +217,9 @@ class Pass:
     def _writer_failed(self, number: int, error: AmpdError) -> None:
         """What time or another plan can mend is planned again; everything else ends the job."""
         if error.handling is Handling.TRANSIENT:
-            logger.warning("partition %d: %s; its blocks are planned again", number, error)
+            logger.warning(
+                "a writer was lost; its blocks are planned again", extra={"partition": number, "error": error}
+            )
             self.replan = True
             self._events.put_nowait(state.WriterLost(number))
         else:

@@ -10,12 +10,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ampd_ray.chain.ranges import Span, merge, split
+from ampd_ray.chain.ranges import BlockRange, Span, merge, split
+from ampd_ray.chain.segments import Segment
 from ampd_ray.errors import JobFailed
 
 UNIT_BYTES = 256 * 2**20  # of Parquet, all tables together
 UNIT_BLOCKS = 2_000  # while the density is unknown; also the least that is worth a second writer
 MAX_UNIT_BLOCKS = 250_000
+UNITS_PER_PASS = 8  # for each writer; at the end of a pass writers wait for the last one
 
 _END_BLOCK = re.compile(r"-?[0-9]{1,18}")
 
@@ -28,22 +30,18 @@ class Unit:
     tables: tuple[str, ...]
 
 
-def plan(missing: Mapping[str, Sequence[Span]], *, unit_blocks: int, finalized: int | None = None) -> list[Unit]:
+def plan(missing: Mapping[str, Sequence[Span]], *, unit_blocks: int) -> list[Unit]:
     """Turn the missing spans of each table into ascending units of at most ``unit_blocks`` blocks.
 
-    A unit ends where the set of lacking tables changes, at gaps, and at the ``finalized`` block, so that no file holds
-    both final and unfinal blocks. Each stretch is cut evenly: no sliver at its end becomes a tiny file.
+    A unit ends where the set of lacking tables changes, and at gaps. Each stretch is cut evenly: no sliver at its end
+    becomes a tiny file.
     """
-    return [
-        Unit(piece, tables)
-        for stretch, tables in _stretches(missing, finalized)
-        for piece in _even(stretch, unit_blocks)
-    ]
+    return [Unit(piece, tables) for stretch, tables in _stretches(missing) for piece in _even(stretch, unit_blocks)]
 
 
-def _stretches(missing: Mapping[str, Sequence[Span]], finalized: int | None) -> Iterator[tuple[Span, tuple[str, ...]]]:
+def _stretches(missing: Mapping[str, Sequence[Span]]) -> Iterator[tuple[Span, tuple[str, ...]]]:
     """The longest spans, ascending, throughout which the same tables lack their blocks."""
-    changes: dict[int, set[str]] = {} if finalized is None else {finalized + 1: set()}
+    changes: dict[int, set[str]] = {}
     for table, spans in missing.items():
         for span in merge(spans):
             changes.setdefault(span.start, set()).add(table)
@@ -74,9 +72,23 @@ def unit_blocks(bytes_per_block: float | None, *, blocks: int | None = None, wri
     return size if blocks is None else min(size, max(-(-blocks // max(writers, 1)), UNIT_BLOCKS))
 
 
-def tasks(unit_span: Span, task_blocks: int) -> list[Span]:
-    """The spans that extractors fetch, ascending."""
-    return split(unit_span, task_blocks)
+def one_pass(units: Sequence[Unit], *, density_known: bool, writers: int) -> Sequence[Unit]:
+    """The first of ``units``, as many as a pass should take: later ones are cut anew, by what has been measured."""
+    return units[: writers * (UNITS_PER_PASS if density_known else 1)]
+
+
+def after(head: int, hash_: bytes, network: str) -> Segment:
+    """The block that will follow the head, as if it were registered.
+
+    Next to the registered segments it shows where our branch is not the head's, even while both are equally high.
+    """
+    number = head + 1
+    return Segment(file_id=0, range=BlockRange(network, number, number, hash=bytes(32), prev_hash=hash_), created_ns=0)
+
+
+def is_relative(end_block: str | None) -> bool:
+    """True if the end depends on the head of when it is asked."""
+    return end_block is not None and (end_block == "latest" or end_block.startswith("-"))
 
 
 def resolve_end(end_block: str | None, start: int, head: int | None) -> int | None:
@@ -90,7 +102,7 @@ def resolve_end(end_block: str | None, start: int, head: int | None) -> int | No
         return None
     if end_block != "latest" and not _END_BLOCK.fullmatch(end_block):
         raise _failed(f'end block {end_block[:40]!r} is not a number, "-N" or "latest"')
-    relative = end_block == "latest" or end_block.startswith("-")
+    relative = is_relative(end_block)
     if relative and head is None:
         raise _failed(f"the chain has no block yet, so end block {end_block!r} means none", retryable=True)
     if end_block == "latest":

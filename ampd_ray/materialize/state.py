@@ -80,9 +80,10 @@ class PartitionFinished:
 
 @dataclass(frozen=True)
 class SegmentCommitted:
-    """The open file of the partition was committed; a new one starts with the next rows."""
+    """The open file of the partition was committed; ``still_open``: a new one holds the rows that came after it."""
 
     partition: int
+    still_open: bool = False
 
 
 @dataclass(frozen=True)
@@ -303,8 +304,8 @@ class JobState:
                     part.tasks.pop(span, None)
                 if spans and part.dirty_since is None:
                     part.dirty_since = self._now
-            case SegmentCommitted():
-                part.dirty_since = None
+            case SegmentCommitted(_, still_open):
+                part.dirty_since = self._now if still_open else None
                 part.flushing = False
             case PartitionFinished(number):
                 del self._open[number]

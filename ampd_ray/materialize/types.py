@@ -114,10 +114,14 @@ class CommittedFile:
 
 @dataclass(frozen=True)
 class WriterReport:
-    """What a call to a writer brought about: spans that are in open or committed files, and files committed."""
+    """What a call to a writer brought about: spans that are in open or committed files, and files committed.
+
+    ``open``: a file with uncommitted blocks is open now. ``finished``: every block of the partition is committed.
+    """
 
     appended: tuple[Span, ...] = ()
     committed: tuple[CommittedFile, ...] = ()
+    open: bool = False
     finished: bool = False
 
 

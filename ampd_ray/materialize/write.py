@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from ampd_ray.chain.ranges import BlockRange, Span
-from ampd_ray.errors import DatabaseUnavailable
+from ampd_ray.errors import ActorLost, DatabaseUnavailable
 from ampd_ray.materialize.assemble import Assembler, CutSegment, Instruction, Limits, WriteRows
 from ampd_ray.materialize.encode import ClosedFile, TableFile, footer_metadata
 from ampd_ray.materialize.types import CommittedFile, Extract, Location, Partition, WriterReport
@@ -31,12 +32,15 @@ FILE_BYTES_PER_ARROW_BYTE = 0.35
 COMMIT_PAUSES_SECS = (0.1, 0.3, 1.0, 2.0, 5.0, 5.0, 5.0)
 
 logger = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class PartitionWriter:
     """Writes one partition. Calls may overlap; they are taken one at a time.
 
-    They raise ``Overlap``, ``Fenced``, ``StoreError`` or a database error; what was not committed is discarded then.
+    They raise ``Overlap``, ``Fenced``, ``StoreError`` or a database error; what was not committed is discarded then,
+    and any further call raises ``ActorLost``: the gap that was left can only be planned again.
     """
 
     def __init__(self, partition: Partition, db: Database, store: Store):
@@ -44,6 +48,7 @@ class PartitionWriter:
         self._db = db
         self._store = store
         self._turn = asyncio.Lock()
+        self._given_up = False
         self._open: dict[str, TableFile] = {}
         self._assembler = Assembler(
             partition.spans, Limits(bytes=partition.options.segment_bytes), finalized=partition.finalized
@@ -52,6 +57,7 @@ class PartitionWriter:
     async def append(self, extract: Extract) -> WriterReport:
         """Write and commit as far as the blocks join up; an extract that comes early waits in memory."""
         async with self._turn:
+            self._check()
             nbytes = sum(table.nbytes for table in extract.tables.values())
             instructions = self._assembler.push(
                 extract.span, extract.links, extract, int(nbytes * FILE_BYTES_PER_ARROW_BYTE)
@@ -61,12 +67,19 @@ class PartitionWriter:
     async def flush(self, reason: str) -> WriterReport:
         """Commit the open file now; blocks that wait for earlier ones stay where they are."""
         async with self._turn:
+            self._check()
             return await self._carry_out(self._assembler.flush(reason))
 
     async def discard(self) -> None:
-        """Remove the unfinished files."""
+        """Give the partition up: remove the unfinished files."""
         async with self._turn:
-            await asyncio.to_thread(self._discard)
+            self._given_up = True
+            await _in_thread(self._discard)
+
+    def _check(self) -> None:
+        if self._given_up:
+            spans = ", ".join(map(str, self._partition.spans))
+            raise ActorLost(f"the writer of blocks {spans} has given them up; they are planned again")
 
     async def _carry_out(self, instructions: Sequence[Instruction]) -> WriterReport:
         appended: list[Span] = []
@@ -74,16 +87,18 @@ class PartitionWriter:
         try:
             for instruction in instructions:
                 if isinstance(instruction, WriteRows):
-                    await asyncio.to_thread(self._write, instruction)
+                    await _in_thread(self._write, instruction)
                     extract: Extract = instruction.payload
                     if instruction.last == extract.span.end:
                         appended.append(extract.span)
                 else:
                     committed += await self._commit(instruction)
         except BaseException:
-            await asyncio.to_thread(self._discard)
+            self._given_up = True
+            await _in_thread(self._discard)
             raise
-        return WriterReport(tuple(appended), tuple(committed), self._assembler.finished)
+        assembler = self._assembler
+        return WriterReport(tuple(appended), tuple(committed), assembler.open_span is not None, assembler.finished)
 
     def _write(self, instruction: WriteRows) -> None:
         extract: Extract = instruction.payload
@@ -115,7 +130,7 @@ class PartitionWriter:
             ],
             newest_ns=self._partition.newest_ns,
         )
-        new_files = await asyncio.to_thread(self._publish_all, range_, names, created_ns)
+        new_files = await _in_thread(self._publish_all, range_, names, created_ns)
         request = files.CommitRequest(
             job_id=self._partition.job_id,
             node_id=self._partition.node_id,
@@ -159,8 +174,9 @@ class PartitionWriter:
         metadata = footer_metadata(
             table=location.table, filename=name, created_ns=created_ns, range_=range_, parents=[], generation=0
         )
-        closed: ClosedFile = self._open.pop(location.table).close(metadata)
+        closed: ClosedFile = self._open[location.table].close(metadata)
         meta = self._store.publish(closed.path, f"{location.path}/{name}")
+        del self._open[location.table]
         return files.NewFile(
             table=location.table,
             location_id=location.location_id,
@@ -190,6 +206,16 @@ async def commit_surely(db: Database, request: files.CommitRequest) -> Sequence[
             logger.warning("a commit is tried again", extra={"error": error, "pause_secs": pause})
             await asyncio.sleep(pause)
     return await files.commit(db, request)
+
+
+async def _in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """As ``asyncio.to_thread``, but when cancelled it waits for the thread, which nobody can cancel."""
+    task = asyncio.ensure_future(asyncio.to_thread(call, *args, **kwargs))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 def _rows_of(table: pa.Table, held: Span, wanted: Span) -> pa.Table:

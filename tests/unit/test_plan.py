@@ -1,4 +1,4 @@
-"""Units, tasks and the end of a job."""
+"""Units and the end of a job."""
 
 from __future__ import annotations
 
@@ -8,9 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ampd_ray.chain.ranges import Span, merge
+from ampd_ray.chain.ranges import BlockRange, Span, merge
+from ampd_ray.chain.segments import Segment, missing
 from ampd_ray.errors import JobFailed
-from ampd_ray.materialize.plan import MAX_UNIT_BLOCKS, UNIT_BYTES, Unit, plan, resolve_end, tasks, unit_blocks
+from ampd_ray.materialize.plan import (
+    MAX_UNIT_BLOCKS,
+    UNIT_BYTES,
+    UNITS_PER_PASS,
+    Unit,
+    after,
+    one_pass,
+    plan,
+    resolve_end,
+    unit_blocks,
+)
 
 ALL = ("blocks", "transactions", "logs")
 
@@ -23,7 +34,7 @@ def lacking(span: Span, tables: tuple[str, ...] = ALL) -> dict[str, list[Span]]:
 
 def test_nothing_missing_is_no_unit() -> None:
     assert plan({}, unit_blocks=10) == []
-    assert plan({table: [] for table in ALL}, unit_blocks=10, finalized=5) == []
+    assert plan({table: [] for table in ALL}, unit_blocks=10) == []
 
 
 def test_a_span_that_all_tables_lack_is_cut_evenly_in_ascending_units() -> None:
@@ -45,35 +56,17 @@ def test_units_end_where_the_set_of_lacking_tables_changes() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("finalized", "expected"),
-    [
-        (None, ["0..9"]),
-        (4, ["0..4", "5..9"]),
-        (8, ["0..8", "9..9"]),
-        (9, ["0..9"]),
-        (50, ["0..9"]),
-    ],
-)
-def test_no_unit_holds_both_final_and_unfinal_blocks(finalized: int | None, expected: list[str]) -> None:
-    units = plan(lacking(Span(0, 9)), unit_blocks=100, finalized=finalized)
-    assert [str(unit.span) for unit in units] == expected
-
-
 def test_a_million_blocks_are_planned_in_few_steps() -> None:
     assert len(plan(lacking(Span(0, 10**9 - 1)), unit_blocks=1_000_000)) == 1000
 
 
-@given(
-    st.fixed_dictionaries({table: st.lists(spans, max_size=5) for table in ALL}), st.integers(1, 30), st.integers(0, 80)
-)
-def test_units_hold_exactly_what_is_missing(missing: dict[str, list[Span]], most: int, finalized: int) -> None:
-    units = plan(missing, unit_blocks=most, finalized=finalized)
+@given(st.fixed_dictionaries({table: st.lists(spans, max_size=5) for table in ALL}), st.integers(1, 30))
+def test_units_hold_exactly_what_is_missing(missing: dict[str, list[Span]], most: int) -> None:
+    units = plan(missing, unit_blocks=most)
     for table in ALL:
         assert merge(unit.span for unit in units if table in unit.tables) == merge(missing[table])
     assert all(a.span.end < b.span.start for a, b in pairwise(units))
     assert all(1 <= len(unit.span) <= most and unit.tables for unit in units)
-    assert not any(unit.span.start <= finalized < unit.span.end for unit in units)
 
 
 @pytest.mark.parametrize(
@@ -92,8 +85,25 @@ def test_each_writer_gets_a_share_unless_shares_get_too_small(blocks: int, write
     assert unit_blocks(1.0, blocks=blocks, writers=writers) == size
 
 
-def test_tasks_cut_a_unit() -> None:
-    assert tasks(Span(5, 11), 3) == [Span(5, 7), Span(8, 10), Span(11, 11)]
+def test_a_pass_is_short_while_nothing_has_been_measured() -> None:
+    units = plan(lacking(Span(0, 999)), unit_blocks=10)
+    assert one_pass(units, density_known=False, writers=3) == units[:3]
+    assert one_pass(units, density_known=True, writers=3) == units[: 3 * UNITS_PER_PASS]
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (b"1", []),  # the head is our tip
+        (b"2", [Span(5, 9)]),  # another block of the same height: the file that ends there is extracted again
+    ],
+)
+def test_a_head_beside_our_tip_makes_the_last_file_stale(head: bytes, expected: list[Span]) -> None:
+    ours = [
+        Segment(1, BlockRange("test", 0, 4, hash=b"0" * 32, prev_hash=bytes(32)), 1),
+        Segment(2, BlockRange("test", 5, 9, hash=b"1" * 32, prev_hash=b"0" * 32), 2),
+    ]
+    assert missing([*ours, after(9, head * 32, "test")], Span(0, 9)) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,88 @@
+"""How a job bears with errors: each step has its code, and what time cures is waited out, never in silence."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ampd_ray.errors import AmpdError, Handling, JobFailed
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+PAUSES_SECS = (0.2, 0.5, 1.0, 2.0, 5.0)
+COMPLAIN_EVERY_SECS = 60.0
+
+
+@asynccontextmanager
+async def step(code: str) -> AsyncIterator[None]:
+    """Name the step in which an error happened (``spec/metadata-db.md`` 5.7)."""
+    try:
+        yield
+    except JobFailed:
+        raise
+    except AmpdError as error:
+        if error.handling is Handling.FENCED:
+            raise
+        facts = {**error.details, "cause": error.code, "error_class": str(error.handling)}
+        raise JobFailed(str(error), step=code, retryable=error.retryable, **facts) from error
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """Wait out transient errors, for some nine seconds in all."""
+    for pause in PAUSES_SECS:
+        try:
+            return await call()
+        except AmpdError as error:
+            if error.handling is not Handling.TRANSIENT:
+                raise
+            logger.warning("trying again", extra={"error": error, "pause_secs": pause})
+            await asyncio.sleep(pause)
+    return await call()
+
+
+@dataclass
+class _Cause:
+    since: float
+    logged_at: float
+    count: int = 0
+
+
+class Complaints:
+    """Log lines about something that goes wrong for as long as it does: the first at once, then one a minute a cause.
+
+    ``clock`` counts seconds; ``counts`` has how often each cause came since all was well.
+    """
+
+    def __init__(self, what: str, clock: Callable[[], float] = time.monotonic):
+        self._what = what
+        self._clock = clock
+        self._causes: dict[str, _Cause] = {}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each cause came since all was well."""
+        return {cause: seen.count for cause, seen in self._causes.items()}
+
+    def add(self, error: AmpdError) -> None:
+        """It failed again."""
+        now = self._clock()
+        seen = self._causes.setdefault(error.code, _Cause(now, float("-inf")))
+        seen.count += 1
+        if now - seen.logged_at >= COMPLAIN_EVERY_SECS:
+            seen.logged_at = now
+            facts = {"cause": error.code, "error": error, "count": seen.count, "for_secs": round(now - seen.since, 1)}
+            logger.warning("%s: no progress; trying on", self._what, extra=facts)
+
+    def settle(self) -> None:
+        """All is well again."""
+        if self._causes:
+            since = min(seen.since for seen in self._causes.values())
+            facts = {"after_secs": round(self._clock() - since, 1), "failures": sum(self.counts.values())}
+            logger.info("%s: going on", self._what, extra=facts)
+            self._causes.clear()
