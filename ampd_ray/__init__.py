@@ -28,11 +28,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ampd_ray.client import BackfillRequest, Client, Job, Summary, backfill, connect, inspect, local, summarise
+    from ampd_ray.client import Backfill, Client, Job, Summary, backfill, connect, inspect, local
 
 __version__ = "0.1.0"
 
-__all__ = ["BackfillRequest", "Client", "Job", "Summary", "__version__", "backfill", "connect", "inspect", "local", "summarise"]
+__all__ = ["Backfill", "Client", "Job", "Summary", "__version__", "backfill", "connect", "inspect", "local"]
 
 
 def __getattr__(name: str) -> Any:

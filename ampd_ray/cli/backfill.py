@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,8 +17,7 @@ from ampd_ray.cli.output import duration, size
 from ampd_ray.errors import UsageError
 
 if TYPE_CHECKING:
-    from ampd_ray.client import Client, Summary
-    from ampd_ray.client.backfills import Backfill
+    from ampd_ray.client import Backfill, Client, Summary
 
 EXAMPLES = """\b
 Examples:
@@ -45,7 +45,8 @@ def backfill(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Extract a block range into Parquet, in a solo environment or on the configured database."""
-    from ampd_ray.client.backfills import BackfillRequest, network_of, probe
+    from ampd_ray.client.backfills import start
+    from ampd_ray.client.request import BackfillRequest, probe
 
     wanted = tuple(table.strip() for table in tables.split(",")) if tables else None
     request = BackfillRequest(rpc=rpc, blocks=blocks, network=network, tables=wanted, writers=writers, verify=verify)
@@ -53,11 +54,16 @@ def backfill(
     display = Display(sys.stderr, quiet=quiet)
     found = probe(request)
     span = request.resolved(found)
-    display.say(f"{network_of(request, found)} (chain {found.chain_id}), head {found.head.number}, blocks {span}")
+    display.say(
+        f"{request.network_of(found)} (chain {found.chain_id}), head {found.head.number:,}, "
+        f"blocks {span.start:,} to {span.end:,}"
+    )
     started = time.monotonic()
     with _open(ctx, config, amp_dir, display) as client:
-        summary, failure = _run(client, request, found, display, started)
-    _print(summary, as_json, client.settings.data_dir, failure)
+        run = start(client, request, found)
+        failure = _watch(run, display)
+        summary = replace(run.summary(), seconds=time.monotonic() - started)
+        _print(summary, as_json, client.settings.data_dir, failure)  # before a solo environment takes its time to end
     raise typer.Exit(1 if summary.holes or failure else 0)
 
 
@@ -74,34 +80,30 @@ def _open(ctx: typer.Context, config: Path | None, amp_dir: Path | None, display
         return local(solo_directory(amp_dir))
 
 
-def _run(
-    client: Client, request: Any, found: Any, display: Display, started: float
-) -> tuple[Summary, str | None]:  # fmt: skip
-    """Deploy, watch to the end, sum up. Ctrl-C stops the job and still sums up; the second value says what failed."""
-    from ampd_ray.client import backfill as start
-    from ampd_ray.client import summarise
-
-    run: Backfill = start(client, request, found)
+def _watch(run: Backfill, display: Display) -> str | None:
+    """Watch the job to its end; what went wrong, if anything. Ctrl-C stops the job."""
     if run.covered_before:
-        display.say(f"resuming: {100 * run.covered_before / len(run.span):.0f} % covered")
-    failure = None
+        display.say(f"resuming: {100 * run.covered_before // len(run.span)} % covered")
     try:
         with display.bar(run) as update:
-            row = run.job.wait(on_progress=update)
-        if row.status != "COMPLETED":
-            failure = _reason(row)
+            run.job.wait(on_progress=update)
     except KeyboardInterrupt:
-        display.say("stopping: complete blocks are committed first")
-        run.job.stop()
+        return _stop(run, display)
+    failure = run.job.failure()
+    return None if failure is None else str(failure)
+
+
+def _stop(run: Backfill, display: Display) -> str | None:
+    """Let the job commit what is complete; pressed again, Ctrl-C does not wait for that."""
+    display.say("stopping: complete blocks are committed first")
+    try:
+        run.stop()
         row = run.job.wait(STOP_WITHIN_SECS)
-        failure = "stopped; the same command again resumes"
-    return summarise(client, run, request.tables, time.monotonic() - started), failure
-
-
-def _reason(row: Any) -> str:
-    detail = row.detail if isinstance(row.detail, dict) else {}
-    message = detail.get("error_message") or "no reason is recorded"
-    return f"job {row.job_id} ended as {row.status}: {message} [{detail.get('error_code', '?')}]"
+    except TimeoutError:
+        return f"job {run.job.id} has not stopped within {STOP_WITHIN_SECS:.0f} s; the same command again resumes"
+    except KeyboardInterrupt:
+        return f"interrupted before job {run.job.id} had stopped; the same command again resumes"
+    return None if row.status == "COMPLETED" else "stopped; the same command again resumes"
 
 
 def _print(summary: Summary, as_json: bool, data_dir: str, failure: str | None) -> None:
@@ -111,10 +113,11 @@ def _print(summary: Summary, as_json: bool, data_dir: str, failure: str | None) 
         typer.echo(json.dumps(summary.as_json()))
         return
     rows = ", ".join(f"{count:,} {table}" for table, count in summary.rows.items())
-    holes = ", ".join(f"{hole.start}..{hole.end}" for hole in summary.holes[:10]) or "none"
+    holes = ", ".join(f"{hole.start:,} to {hole.end:,}" for hole in summary.holes[:10]) or "none"
     more = f" and {len(summary.holes) - 10} more" if len(summary.holes) > 10 else ""
     typer.echo(f"dataset   {summary.dataset} ({summary.network})")
-    typer.echo(f"blocks    {summary.blocks:,} of {summary.start}..{summary.end}")
+    asked = f"{summary.end - summary.start + 1:,} ({summary.start:,} to {summary.end:,})"
+    typer.echo(f"blocks    {summary.blocks:,} of {asked}")
     typer.echo(f"rows      {rows}")
     typer.echo(f"files     {summary.files}, {size(summary.bytes)}, in {data_dir}")
     typer.echo(f"retries   {summary.retries}")

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from ampd_ray.cli.output import duration
+
 if TYPE_CHECKING:
-    from ampd_ray.client.backfills import Backfill
-    from ampd_ray.metadb.progress import JobProgress, ReportedProgress
+    from ampd_ray.client import Backfill
+    from ampd_ray.metadb.progress import ReportedProgress
+
+    Update = Callable[[ReportedProgress | None], None]
 
 PLAIN_EVERY_SECS = 5.0
+# A node reports every second: after so long without a word, say so.
+SILENT_SECS = 10.0
+REQUESTS_WINDOW_SECS = 10.0
+BAR_CELLS = 24  # so that a line with everything fits a terminal of 80
 
 
 class Display:
@@ -36,7 +45,7 @@ class Display:
         self.say(f"ready after {time.monotonic() - started:.1f} s")
 
     @contextmanager
-    def bar(self, run: Backfill) -> Iterator[Callable[[ReportedProgress | None], None]]:
+    def bar(self, run: Backfill) -> Iterator[Update]:
         """A function that takes each progress report."""
         if self._quiet:
             yield lambda reported: None
@@ -47,29 +56,27 @@ class Display:
             yield self._plain(run)
 
     @contextmanager
-    def _rich_bar(self, run: Backfill) -> Iterator[Callable[[ReportedProgress | None], None]]:
+    def _rich_bar(self, run: Backfill) -> Iterator[Update]:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
 
-        columns = [
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[rest]}"),
-        ]
-        with Progress(*columns, console=Console(file=self._stream)) as progress:
-            name = f"{run.dataset.namespace}/{run.dataset.name}"
-            task = progress.add_task(name, total=len(run.span), completed=run.covered_before, rest="")
+        columns = (
+            BarColumn(BAR_CELLS),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[rest]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        )
+        with Progress(*columns, console=Console(file=self._stream, highlight=False)) as progress:
+            task = progress.add_task("", total=len(run.span), completed=run.covered_before, rest="starting")
             speed = _Speed()
 
             def update(reported: ReportedProgress | None) -> None:
                 if reported is not None and reported.progress.blocks_total is not None:
-                    now = reported.progress
-                    progress.update(task, completed=now.blocks_done, rest=speed.describe(now))
+                    progress.update(task, completed=reported.progress.blocks_done, rest=speed.describe(reported))
 
             yield update
 
-    def _plain(self, run: Backfill) -> Callable[[ReportedProgress | None], None]:
+    def _plain(self, run: Backfill) -> Update:
         speed = _Speed()
         said_at = time.monotonic()
         last: int | None = None
@@ -84,28 +91,36 @@ class Display:
                 return
             said_at, last = time.monotonic(), now.blocks_done
             percent = 100 * now.blocks_done / len(run.span)
-            self.say(f"{percent:3.0f} %  {now.blocks_done:,} of {len(run.span):,} blocks  {speed.describe(now)}")
+            self.say(f"{percent:3.0f} %  {now.blocks_done:,} of {len(run.span):,} blocks  {speed.describe(reported)}")
 
         return update
 
 
 class _Speed:
-    """Requests a second, from the counter of two reports."""
+    """Requests a second, from the counter that the reports carry: it jumps with each task, so over a while."""
 
     def __init__(self) -> None:
-        self._at = time.monotonic()
-        self._requests = 0
-        self._rate = 0.0
+        self._history = deque([(time.monotonic(), 0)])
 
-    def describe(self, now: JobProgress) -> str:
-        """Rates, ETA and what limits, in one short text."""
-        elapsed = time.monotonic() - self._at
-        if elapsed >= 1.0:
-            self._rate = max(0, now.rpc_requests - self._requests) / elapsed
-            self._at, self._requests = time.monotonic(), now.rpc_requests
-        parts = [f"{now.rate or 0:,.0f} blocks/s", f"{self._rate:,.0f} requests/s"]
-        if now.eta_secs is not None:
-            parts.append(f"ETA {now.eta_secs:.0f} s")
+    def describe(self, reported: ReportedProgress) -> str:
+        """Rates, the time left and what limits, in one short text."""
+        if reported.age_secs > SILENT_SECS:
+            return f"no word from {reported.node_id} for {duration(reported.age_secs)}"
+        now = reported.progress
+        requests = self._requests_per_sec(now.rpc_requests)
+        if not now.rpc_requests:
+            return "starting"
+        parts = [f"{now.rate or 0:,.0f} blocks/s", f"{requests:,.0f} requests/s"]
+        if now.eta_secs:
+            parts.append(f"ETA {duration(now.eta_secs) if now.eta_secs >= 100 else f'{now.eta_secs:.0f} s'}")
         if now.limiting_factor:
-            parts.append(f"limited by {now.limiting_factor}")
+            parts.append(f"limit: {now.limiting_factor}")
         return "  ".join(parts)
+
+    def _requests_per_sec(self, requests: int) -> float:
+        now = time.monotonic()
+        self._history.append((now, requests))
+        while now - self._history[0][0] > REQUESTS_WINDOW_SECS:
+            self._history.popleft()
+        then, before = self._history[0]
+        return max(0, requests - before) / (now - then) if now > then else 0.0

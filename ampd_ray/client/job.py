@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ampd_ray.datasets.descriptor import JobDescriptor
+from ampd_ray.errors import AmpdError, JobFailed
 from ampd_ray.metadb import jobs, progress
 from ampd_ray.metadb.jobs import JobEvent, JobRow, JobStatus
 from ampd_ray.metadb.progress import ReportedProgress
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from ampd_ray.client.session import Client
 
 T = TypeVar("T")
+OnProgress = Callable[[ReportedProgress | None], None]
 POLL_SECS = 0.2
+PATIENCE_SECS = 60.0
 
 
 class Job:
@@ -56,25 +59,47 @@ class Job:
         """Delete its row and events; ``JobConflict`` unless it has ended. Data stays."""
         self._client.run(jobs.delete(self._client.db, self.id))
 
-    def wait(
-        self, timeout_secs: float | None = None, on_progress: Callable[[ReportedProgress | None], None] | None = None
-    ) -> JobRow:
-        """Wait until it has ended; its last row. ``on_progress`` is called several times a second.
+    def failure(self) -> JobFailed | None:
+        """Why it failed, with its error code as ``step``; None if it runs, is complete or was stopped."""
+        row = self.row()
+        if row.status not in (JobStatus.ERROR, JobStatus.FATAL):
+            return None
+        detail = row.detail if isinstance(row.detail, dict) else {}
+        reason = detail.get("error_message") or "no reason is recorded"
+        code = str(detail.get("error_code") or "UNKNOWN")
+        return JobFailed(
+            f"job {self.id} ended as {row.status}: {reason} [{code}]",
+            step=code,
+            retryable=row.status is JobStatus.ERROR,
+            job_id=self.id,
+        )
 
-        Raises ``TimeoutError``; never stops the job.
+    def wait(self, timeout_secs: float | None = None, on_progress: OnProgress | None = None) -> JobRow:
+        """Wait until it has ended, however that is; its last row. ``on_progress`` is called several times a second.
+
+        Raises ``TimeoutError``, ``NotFound`` if the job is removed meanwhile, and what the database says once it has
+        not answered for a minute. Never stops the job.
         """
-        started = time.monotonic()
-        stale = self.progress() if on_progress is not None else None  # it may be of an earlier run
+        started = answered = time.monotonic()
+        stale: ReportedProgress | None = None  # of an earlier run
+        if on_progress is not None:
+            stale = self.progress()
         while True:
-            row = self.row()
-            if on_progress is not None:
-                now = self.progress()
-                fresh = now is not None and (stale is None or now.updated_at > stale.updated_at)
-                on_progress(now if fresh else None)
-            if row.status.terminal:
-                return row
+            self._client.check()
+            try:
+                row, now = self.row(), self.progress() if on_progress is not None else None
+            except AmpdError as error:
+                if not error.retryable or time.monotonic() - answered > PATIENCE_SECS:
+                    raise
+            else:
+                answered = time.monotonic()
+                if on_progress is not None:
+                    fresh = now is not None and (stale is None or now.updated_at > stale.updated_at)
+                    on_progress(now if fresh else None)
+                if row.status.terminal:
+                    return row
             if timeout_secs is not None and time.monotonic() - started > timeout_secs:
-                raise TimeoutError(f"job {self.id} is still {row.status} after {timeout_secs:g} s")
+                raise TimeoutError(f"job {self.id} has not ended after {timeout_secs:g} s")
             time.sleep(POLL_SECS)
 
     def _ask(self, verb: Callable[[Any], Coroutine[Any, Any, T]]) -> T:

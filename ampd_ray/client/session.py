@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ampd_ray.client.job import Job
 from ampd_ray.client.loop import LoopThread
+from ampd_ray.client.tables import table_files, table_scan
 from ampd_ray.config import Settings, load_settings
 from ampd_ray.controller import datasets as registry
 from ampd_ray.controller import service
@@ -25,6 +26,9 @@ from ampd_ray.metadb.workers import WorkerRow
 from ampd_ray.providers.registry import ListedProvider, list_providers, write_provider
 from ampd_ray.store.files import open_store
 
+if TYPE_CHECKING:
+    from pyarrow.dataset import Dataset
+
 T = TypeVar("T")
 
 
@@ -37,8 +41,16 @@ def connect(config: str | Path | None = None) -> Client:
 class Client:
     """Use it as a context manager, or call ``close``. All calls block; all raise ``AmpdError``."""
 
-    def __init__(self, settings: Settings, on_close: Callable[[], None] | None = None):
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        on_close: Callable[[], None] | None = None,
+        check: Callable[[], None] | None = None,
+    ):
         self.settings = settings
+        self.check = check or _nothing
+        """Raises if what this session started for itself has died: asked by everything that waits."""
         self._on_close = on_close
         self._loop = LoopThread()
         self._db = Database(settings.metadata_db.dsn(), application_name="ampd-ray/client", pool_size=4)
@@ -99,6 +111,17 @@ class Client:
         """The manifest behind a reference; ``NotFound`` if there is none."""
         return self.run(registry.load_manifest(self._db, open_store(self.settings.manifests_dir), ref))
 
+    def files(self, dataset: DatasetRef | str, table: str) -> list[str]:
+        """The paths of a table's committed files in block order; what a reorg or a repair replaced is not among them.
+
+        ``dataset`` is ``"namespace/name[@revision]"``. Raises ``NotFound`` for an unknown dataset or table.
+        """
+        return table_files(self, _ref(dataset), table)
+
+    def scan(self, dataset: DatasetRef | str, table: str) -> Dataset:
+        """The committed rows of a table as a ``pyarrow.dataset``: ``client.scan("_/mainnet", "logs").head(5)``."""
+        return table_scan(self, _ref(dataset), table)
+
     # -- jobs and workers -----------------------------------------------------------------------------------------
 
     def deploy(self, descriptor: JobDescriptor, worker: str | None = None) -> Job:
@@ -133,3 +156,11 @@ class Client:
     async def _with(self, verb: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
         async with self._db.connection() as conn:
             return await verb(conn)
+
+
+def _nothing() -> None:
+    """A session that started nothing has nothing to check."""
+
+
+def _ref(dataset: DatasetRef | str) -> DatasetRef:
+    return DatasetRef.parse(dataset) if isinstance(dataset, str) else dataset

@@ -135,7 +135,9 @@ def _connect(directory: Path, process: SoloProcess | None) -> Client:
             process.check()
         settings = _settings(directory) if _live(directory) else None
         if settings is not None:
-            return Client(settings, on_close=None if process is None else process.stop)
+            if process is None:
+                return Client(settings)
+            return Client(settings, on_close=process.stop, check=process.check)
         if time.monotonic() > deadline:
             raise SoloFailed(f"no worker came up in {directory} within {READY_WITHIN_SECS:.0f} s; see {LOG_NAME} there")
         time.sleep(POLL_SECS)

@@ -37,6 +37,7 @@ __all__ = [
     "NewFile",
     "TableSummary",
     "announce",
+    "canonical_names",
     "commit",
     "file_names",
     "find_committed",
@@ -169,6 +170,12 @@ async def find_committed(db: Database, request: CommitRequest) -> list[Committed
 async def file_names(conn: Connection, location_id: int) -> list[str]:
     """The registered files of a revision."""
     rows = await (await conn.execute(_SQL["file_names"], {"location_id": location_id})).fetchall()
+    return [row.file_name for row in rows]
+
+
+async def canonical_names(conn: Connection, location_id: int) -> list[str]:
+    """The canonical files of a revision in the order of their blocks, those behind a gap included."""
+    rows = await (await conn.execute(_SQL["canonical_names"], {"location_id": location_id})).fetchall()
     return [row.file_name for row in rows]
 
 

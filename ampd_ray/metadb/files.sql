@@ -76,3 +76,10 @@ select file_name
 from file_metadata
 where location_id = %(location_id)s
 order by id
+
+-- name: canonical_names
+-- The canonical files of a revision in the order of their blocks: what a reader reads.
+select f.file_name
+from ampd_ray.segment s join file_metadata f on f.id = s.file_id
+where s.location_id = %(location_id)s and s.canonical
+order by lower(s.blocks)
