@@ -8,6 +8,7 @@ import ray
 
 from ampd_ray import log
 from ampd_ray.config import Settings
+from ampd_ray.datasets.networks import CHAIN_IDS
 from ampd_ray.materialize.extract import Extractor
 from ampd_ray.materialize.types import Extract, ExtractSummary, RangeTask
 from ampd_ray.providers.evm_rpc import EvmRpcSource
@@ -15,9 +16,13 @@ from ampd_ray.providers.registry import find_by_name
 
 
 def open_source(settings: Settings, provider: str, network: str) -> EvmRpcSource:
-    """The source that the provider file ``provider`` describes, read anew for each source."""
+    """The source that the provider file ``provider`` describes, read anew for each source.
+
+    It has to serve the chain that ``[ampd_ray.networks]`` gives for the network, else the one that its name means.
+    """
     config = find_by_name(settings.providers_dir, provider).resolved(os.environ)
-    return EvmRpcSource(config, expected_chain_id=settings.ampd_ray.networks.get(network))
+    expected = settings.ampd_ray.networks.get(network, CHAIN_IDS.get(network))
+    return EvmRpcSource(config, expected_chain_id=expected)
 
 
 class ExtractorActor:

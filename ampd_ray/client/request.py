@@ -9,31 +9,15 @@ from typing import Any
 from ampd_ray.chain.expression import RangeExpr, parse_range
 from ampd_ray.chain.ranges import Span
 from ampd_ray.client.loop import LoopThread
+from ampd_ray.datasets import names
 from ampd_ray.datasets.manifest import TABLES
-from ampd_ray.errors import InvalidName
-from ampd_ray.providers.evm_rpc import EvmRpcSource, Head
+from ampd_ray.datasets.networks import CHAIN_IDS, network_name
+from ampd_ray.errors import InvalidName, WrongChain
+from ampd_ray.providers.evm_rpc import EvmRpcSource, Head, Timing
 from ampd_ray.providers.registry import ProviderConfig
 
-# The networks that people run backfills on, by chain id; any other one is called chain_<id>.
-NETWORKS = {
-    1: "mainnet",
-    10: "optimism",
-    56: "bsc",
-    100: "gnosis",
-    130: "unichain",
-    137: "polygon",
-    324: "zksync",
-    480: "worldchain",
-    1337: "devnet",
-    8453: "base",
-    31337: "anvil",
-    42161: "arbitrum_one",
-    43114: "avalanche",
-    59144: "linea",
-    84532: "base_sepolia",
-    534352: "scroll",
-    11155111: "sepolia",
-}
+# Of one call of the probe, retries and all: a person waits for it.
+PROBE_SECS = 5
 
 
 @dataclass(frozen=True)
@@ -50,6 +34,8 @@ class BackfillRequest:
 
     def checked(self) -> RangeExpr:
         """The parsed range; raises ``InvalidRange`` or ``InvalidName`` before anything is started."""
+        if self.network is not None:
+            names.network(self.network)
         unknown = sorted(set(self.tables or ()) - set(TABLES))
         if unknown:
             raise InvalidName(f"there is no table {unknown[0]!r}; the tables are {', '.join(TABLES)}")
@@ -61,7 +47,7 @@ class BackfillRequest:
 
     def network_of(self, found: Probe) -> str:
         """The network's name: as asked, or by the chain id."""
-        return self.network or NETWORKS.get(found.chain_id, f"chain_{found.chain_id}")
+        return self.network or network_name(found.chain_id)
 
     def provider_keys(self) -> dict[str, Any]:
         """The keys of the provider's file that the request decides."""
@@ -80,20 +66,31 @@ class Probe:
 
 
 def probe(request: BackfillRequest) -> Probe:
-    """Ask the provider for its chain and head; raises a ``ProviderError`` within seconds."""
-    config = ProviderConfig(name="backfill", network=request.network or "unknown", **request.provider_keys())
-    resolved = config.resolved(os.environ)
+    """Ask the provider for its chain and head; within seconds, or it raises a ``ProviderError``.
+
+    Raises ``ConfigError`` for an address that cannot be used, ``WrongChain`` for a network of another chain.
+    """
+    given = ProviderConfig(
+        name="backfill", network=request.network or "unknown", timeout_secs=PROBE_SECS, **request.provider_keys()
+    )
+    config = given.resolved(os.environ)
 
     async def ask() -> Probe:
-        source = EvmRpcSource(resolved)
+        source = EvmRpcSource(config, timing=Timing(give_up_secs=PROBE_SECS))
         try:
-            await source.start()
             return Probe(await source.chain_id(), await source.head("latest"))
         finally:
             await source.close()
 
     loop = LoopThread()
     try:
-        return loop.run(ask())
+        found = loop.run(ask())
     finally:
         loop.close()
+    expected = CHAIN_IDS.get(request.network or "", found.chain_id)
+    if found.chain_id != expected:
+        raise WrongChain(
+            f"the provider at {config.host} serves chain {found.chain_id} ({network_name(found.chain_id)}), but "
+            f"{request.network} is chain {expected}. Correct the address, or leave --network out."
+        )
+    return found

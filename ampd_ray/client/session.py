@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pyarrow.dataset import Dataset
 
 T = TypeVar("T")
+REACH_WITHIN = timedelta(seconds=5)  # a person waits for it
 
 
 def connect(config: str | Path | None = None) -> Client:
@@ -56,7 +58,7 @@ class Client:
         self._db = Database(settings.metadata_db.dsn(), application_name="ampd-ray/client", pool_size=4)
         self._closed = False
         try:
-            self.run(self._db.open())
+            self.run(self._db.open(REACH_WITHIN))
         except BaseException:
             self._loop.close()
             raise

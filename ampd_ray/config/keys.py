@@ -63,8 +63,16 @@ def _address(value: str) -> str:
 
 
 def _postgres_url(value: SecretStr) -> SecretStr:
-    if not re.match(r"postgres(ql)?://", value.get_secret_value()):
+    """Catch what libpq would read otherwise than it was meant, and then show in its messages."""
+    found = re.fullmatch(r"postgres(?:ql)?://([^/?#]*)([^?]*).*", value.get_secret_value(), re.DOTALL)
+    if not found:
         raise ValueError("expected a URL such as postgresql://user:password@host:5432/database")
+    authority, path = found.groups()
+    if "@" in path or authority.count("@") > 1:
+        raise ValueError("expected @ / ? # in the user or the password to be written %40 %2F %3F %23")
+    for place in authority.rpartition("@")[2].split(","):
+        if not re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(:\d{0,5})?", place):
+            raise ValueError("expected host:port, the port a number")
     return value
 
 

@@ -58,7 +58,8 @@ class EvmRpcSource:
         if self._expected_chain_id not in (None, found):
             raise WrongChain(
                 f"provider {self._endpoint.provider} at {self._endpoint.host} serves chain {found}, but "
-                f"{self._network} is chain {self._expected_chain_id}. Correct the network or the url in its file.",
+                f"{self._network} is chain {self._expected_chain_id}. Correct the network or the url in its file, "
+                "or [ampd_ray.networks] in the configuration.",
                 provider=self._endpoint.provider,
                 host=self._endpoint.host,
                 network=self._network,

@@ -31,6 +31,7 @@ class Timing:
     # specification proposes 1, 10 and 60 s; a job should rather say within seconds what is wrong with its provider.
     fault_delays: tuple[float, ...] = (0.5, 2.0, 5.0)
     reorg_delays: tuple[float, ...] = (0.1, 0.5, 2.0)
+    give_up_secs: float = 120.0  # of trying one call
 
 
 class Limiter:

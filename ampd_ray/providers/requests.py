@@ -23,7 +23,6 @@ T = TypeVar("T")
 
 MAX_BATCH = 1000
 FIRST_DELAY_SECS, MAX_DELAY_SECS = 0.1, 20.0
-GIVE_UP_SECS = 120.0
 KEEP_SPLIT_SECS = 600.0  # how long a smaller batch size is kept
 
 logger = logging.getLogger(__name__)
@@ -86,7 +85,7 @@ class Requester:
                     outcomes[i] = result
             delay = self._delay(tries, failed.values())
             spent += delay + max((failure.took for failure in failed.values()), default=0.0)
-            todo = [i for i, failure in failed.items() if tries < failure.tries and spent < GIVE_UP_SECS]
+            todo = [i for i, failure in failed.items() if tries < failure.tries and spent < self._timing.give_up_secs]
             for i in failed.keys() - set(todo):
                 outcomes[i] = self.error(calls[i], failed[i], tries)
             if not todo:
