@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from typing import TypeAlias
 
-from Crypto.Hash import keccak
+from sha3 import keccak_256
 
 RlpItem: TypeAlias = "bytes | int | Sequence[RlpItem]"
 """What RLP encodes: bytes, an unsigned integer (big-endian without leading zeros), or a list of items."""
@@ -21,7 +21,8 @@ _Entry: TypeAlias = tuple[bytes, bytes]  # (key as nibbles, one a byte; value)
 
 def keccak256(data: bytes) -> bytes:
     """Return the 32-byte Keccak-256 of ``data`` (the original padding, not SHA3's)."""
-    return keccak.new(digest_bits=256, data=data).digest()
+    digest: bytes = keccak_256(data).digest()
+    return digest
 
 
 def rlp_encode(item: RlpItem) -> bytes:
