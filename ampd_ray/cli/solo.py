@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +14,6 @@ import typer
 
 from ampd_ray.cli.options import AmpDirOption, solo_directory
 from ampd_ray.cli.worker import ending_early, run
-from ampd_ray.errors import ConfigError, NodeInUse
 
 SOLO_EXAMPLES = """\b
 Examples:
@@ -27,7 +23,6 @@ Examples:
 Exit code: 0 after Ctrl-C or SIGTERM and a complete drain, 1 on an error, 3 if one runs in this directory already."""
 
 SOLO_NODE_ID = "worker"
-LOCK_NAME = "solo.lock"
 
 
 def solo(
@@ -36,6 +31,7 @@ def solo(
 ) -> None:
     """Run a private Postgres, a local Ray, a worker and the retry loop in one process tree."""
     from ampd_ray import log
+    from ampd_ray.client.solo_lock import only_one
 
     log.setup()
     directory = solo_directory(amp_dir)
@@ -66,31 +62,6 @@ def _run(directory: Path) -> int:
     finally:
         if postgres is not None:
             postgres.stop()
-
-
-@contextmanager
-def only_one(directory: Path) -> Iterator[None]:
-    """Refuse a second environment in ``directory``; the kernel frees the place of one that was killed."""
-    path = directory / LOCK_NAME
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise ConfigError(f"a solo environment cannot use {directory}: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            runs = os.pread(lock, 20, 0).decode(errors="replace").strip()
-            raise NodeInUse(
-                f"a solo environment runs in {directory} already (process {runs or 'unknown'}). Use that one: `ampd "
-                f"backfill` and the other commands find it with --amp-dir. Or stop it first, or take another directory."
-            ) from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(lock)
 
 
 def _end_with_stdin() -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from ampd_ray.client.session import Client
+from ampd_ray.client.solo_lock import runs_in
 from ampd_ray.config import Settings, load_settings
-from ampd_ray.errors import AmpdError, NotFound
+from ampd_ray.errors import AmpdError, ConfigError, NodeInUse, NotFound
 from ampd_ray.metadb.embedded import EmbeddedPostgres
 
 READY_WITHIN_SECS = 120.0
@@ -64,9 +65,14 @@ class SoloProcess:
     """``ampd solo`` as a child. It ends when told to, and when its parent is gone: its standard input closes then."""
 
     def __init__(self, directory: Path):
-        directory.mkdir(parents=True, exist_ok=True)
         self._log = directory / LOG_NAME
-        with self._log.open("ab") as log:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            log = self._log.open("ab")
+        except OSError as error:
+            raise ConfigError(f"a solo environment cannot use {directory}: {error.strerror}") from error
+        with log:
+            self._log_start = log.tell()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "ampd_ray", "solo", "--amp-dir", str(directory), "--until-stdin-closes"],
                 stdin=subprocess.PIPE,
@@ -81,8 +87,12 @@ class SoloProcess:
         code = self._process.poll()
         if code is not None:
             raise SoloFailed(
-                f"the solo environment ended with exit code {code}: {self._last_line()} (all of it: {self._log})"
+                f"the solo environment ended with exit code {code}: {self._reason()} (all of it: {self._log})"
             )
+
+    def was_second(self) -> bool:
+        """True if it ended because another one runs in the directory."""
+        return self._process.poll() == NodeInUse.exit_code
 
     def stop(self) -> None:
         """Let it drain and end; by force if it takes too long."""
@@ -94,9 +104,13 @@ class SoloProcess:
             self._process.kill()
             self._process.wait()
 
-    def _last_line(self) -> str:
-        lines = self._log.read_text(errors="replace").strip().splitlines()
-        return lines[-1][-500:] if lines else "it said nothing"
+    def _reason(self) -> str:
+        """Its own error line, else the last thing it said."""
+        with self._log.open("rb") as log:
+            log.seek(self._log_start)
+            lines = log.read().decode(errors="replace").strip().splitlines()
+        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        return [*(lines or ["it said nothing"])[-1:], *errors][-1][-500:]
 
 
 def _settings(directory: Path) -> Settings | None:
@@ -116,8 +130,8 @@ def with_database(settings: Settings, dsn: str) -> Settings:
 
 
 def _live(directory: Path) -> bool:
-    """True if a worker of this environment beats."""
-    settings = _settings(directory)
+    """True if this environment runs and its worker beats; a dead worker looks alive for five seconds more."""
+    settings = _settings(directory) if runs_in(directory) else None
     if settings is None:
         return False
     try:
@@ -131,8 +145,12 @@ def _connect(directory: Path, process: SoloProcess | None) -> Client:
     """Wait until the environment's worker beats."""
     deadline = time.monotonic() + READY_WITHIN_SECS
     while True:
+        if process is not None and process.was_second() and runs_in(directory):
+            process = None  # somebody else has just started one: wait for that
         if process is not None:
             process.check()
+        elif not runs_in(directory):
+            raise SoloFailed(f"the solo environment in {directory} has ended; {LOG_NAME} there may say why")
         settings = _settings(directory) if _live(directory) else None
         if settings is not None:
             if process is None:

@@ -30,18 +30,17 @@ async def preflight(settings: Settings, node_id: str) -> None:
     names.node_id(node_id)
     check_directories(settings)
     await asyncio.to_thread(open_store(settings.data_dir).probe)
-    await reach_database(settings)
+    for warning in (await reach_database(settings)).warnings:
+        _log.warning(warning)
     async with Database(settings.metadata_db.dsn(), application_name="ampd-ray/check").session() as conn:
         await _until_free(conn, node_id, timedelta(seconds=settings.ampd_ray.node_lock_timeout_secs))
 
 
-async def reach_database(settings: Settings) -> None:
+async def reach_database(settings: Settings) -> schema.MigrateReport:
     """Wait for a database that is coming up, as long as the settings say, and hold its schema against ours."""
     database = settings.metadata_db
     within = timedelta(seconds=settings.ampd_ray.connect_timeout_secs)
-    report = await schema.ensure(database.dsn(), database.auto_migrate, within=within)
-    for warning in report.warnings:
-        _log.warning(warning)
+    return await schema.ensure(database.dsn(), database.auto_migrate, within=within)
 
 
 async def _until_free(conn: Connection, node_id: str, patience: timedelta) -> None:
