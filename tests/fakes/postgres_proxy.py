@@ -68,8 +68,10 @@ class PostgresProxy:
         try:
             upstream_reader, upstream_writer = await self.connect()
         except OSError:
-            await self._count(refused=1)
             writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+            await self._count(refused=1)
             return
         link = _Link(writer, upstream_writer)
         self._links.add(link)
@@ -81,6 +83,7 @@ class PostgresProxy:
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         link.abort()
         await asyncio.gather(*pumps)
+        await link.closed()
         self._links.discard(link)
         link.done.set()
 
@@ -105,6 +108,11 @@ class _Link:
     def abort(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
+
+    async def closed(self) -> None:
+        for writer in self._writers:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
 
 @contextlib.asynccontextmanager

@@ -115,15 +115,20 @@ async def test_a_server_that_is_not_there_is_named_without_the_password() -> Non
 
 
 async def test_a_server_that_does_not_answer_is_given_up_after_the_connect_timeout() -> None:
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
+    writers = []
+
+    async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
 
     async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         database = Database(f"postgresql://u@127.0.0.1:{port}/amp?connect_timeout=2")
         with pytest.raises(DatabaseUnavailable, match="does not answer"):
             await asyncio.wait_for(database.open(within=SECOND), timeout=10)
+        assert writers
+        for writer in writers:
+            writer.close()
+            await writer.wait_closed()
 
 
 async def test_open_waits_for_a_server_that_comes_up_late(pg_url: str) -> None:
