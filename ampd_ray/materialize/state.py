@@ -20,6 +20,7 @@ from ampd_ray.errors import AmpdError, Handling, OutOfMemory
 from ampd_ray.materialize.plan import Unit
 
 MAX_ATTEMPTS = {Handling.TRANSIENT: 5, Handling.BOUNDED: 2}
+RETRY_SECS = 1.0  # before the second attempt; doubled with each, so that five take 15 seconds
 FIRST_TASK_BLOCKS = 16
 MAX_TASK_BLOCKS = 2_000
 TASK_BYTES = 16 << 20
@@ -384,7 +385,7 @@ class JobState:
         task.attempts += 1
         if task.attempts >= MAX_ATTEMPTS.get(error.handling, 1):
             return self._fail(error)
-        return [Extract(number, span, delay=min(8.0, 0.5 * 2**task.attempts))]
+        return [Extract(number, span, delay=RETRY_SECS * 2 ** (task.attempts - 1))]
 
     def _requeue(self, part: _Open, span: Span, *, halve: bool) -> None:
         """Put a lost span back where it belongs, before all later ones."""

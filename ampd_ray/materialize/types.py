@@ -66,13 +66,14 @@ class Location:
 
 @dataclass(frozen=True)
 class WriterOptions:
-    """Parquet and segment settings (``spec/data.md`` 5.3, 4.4). Sizes are bytes."""
+    """Parquet and segment settings (``spec/data.md`` 5.3, 4.4). Sizes are bytes; a segment ends at either bound."""
 
     compression: str = "zstd"
     compression_level: int | None = 1
     bloom_filters: bool = False
     row_group_bytes: int = 64 << 20
     segment_bytes: int = 2 << 30
+    segment_blocks: int = 1_000_000
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,8 @@ class PartitionWriter:
         self._turn = asyncio.Lock()
         self._given_up = False
         self._open: dict[str, TableFile] = {}
-        self._assembler = Assembler(
-            partition.spans, Limits(bytes=partition.options.segment_bytes), finalized=partition.finalized
-        )
+        limits = Limits(bytes=partition.options.segment_bytes, blocks=partition.options.segment_blocks)
+        self._assembler = Assembler(partition.spans, limits, finalized=partition.finalized)
 
     async def append(self, extract: Extract) -> WriterReport:
         """Write and commit as far as the blocks join up; an extract that comes early waits in memory."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ampd_ray.chain.ranges import Span
 from ampd_ray.errors import AmpdError
 from ampd_ray.materialize.extract import Extractor
-from ampd_ray.materialize.types import ExtractSummary, Partition, RangeTask, WriterReport
+from ampd_ray.materialize.types import Extract, ExtractSummary, Partition, RangeTask, WriterReport
 from ampd_ray.materialize.write import PartitionWriter
 from ampd_ray.metadb.connection import Database
 from ampd_ray.store.files import Store
@@ -29,11 +30,12 @@ class Trouble:
 
 
 class LocalExtractors:
-    """The port ``Extractors`` without processes."""
+    """The port ``Extractors`` without processes. ``before_extract`` may do anything before a call."""
 
     def __init__(self, extractor: Extractor, *, tasks: int = 4):
         self.trouble = Trouble()
-        self.spans: list[Any] = []
+        self.spans: list[Span] = []
+        self.before_extract: Callable[[Span], Awaitable[None]] | None = None
         self._extractor = extractor
         self._tasks = tasks
 
@@ -43,37 +45,54 @@ class LocalExtractors:
     async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Any]:
         self.trouble.strike()
         self.spans.append(task.span)
+        if self.before_extract is not None:
+            await self.before_extract(task.span)
         return await self._extractor.extract(task)
 
 
 class LocalWriters:
-    """The port ``Writers`` without processes. ``wrap`` may replace a partition's writer."""
+    """The port ``Writers`` without processes.
 
-    def __init__(self, db: Database, store: Store, wrap: Callable[[Any], Any] = lambda writer: writer):
+    ``partitions`` were opened, at most ``most_open`` at a time. ``before_append`` may do anything before a call.
+    """
+
+    def __init__(self, db: Database, store: Store):
         self.partitions: list[Partition] = []
+        self.reports: list[WriterReport] = []
         self.trouble = Trouble()
+        self.before_append: Callable[[Extract], Awaitable[None]] | None = None
+        self.open_now = 0
+        self.most_open = 0
         self._db = db
         self._store = store
-        self._wrap = wrap
 
-    async def open(self, partition: Partition) -> Any:
+    async def open(self, partition: Partition) -> LocalPartition:
         self.partitions.append(partition)
-        return self._wrap(LocalPartition(PartitionWriter(partition, self._db, self._store), self.trouble))
+        self.open_now += 1
+        self.most_open = max(self.most_open, self.open_now)
+        return LocalPartition(PartitionWriter(partition, self._db, self._store), self)
 
 
 class LocalPartition:
     """The port ``WriterHandle`` without processes."""
 
-    def __init__(self, writer: PartitionWriter, trouble: Trouble):
+    def __init__(self, writer: PartitionWriter, writers: LocalWriters):
         self._writer = writer
-        self._trouble = trouble
+        self._writers = writers
 
-    async def append(self, rows: Any) -> WriterReport:
-        self._trouble.strike()
-        return await self._writer.append(rows)
+    async def append(self, rows: Extract) -> WriterReport:
+        self._writers.trouble.strike()
+        if self._writers.before_append is not None:
+            await self._writers.before_append(rows)
+        return self._reported(await self._writer.append(rows))
 
     async def flush(self, reason: str) -> WriterReport:
-        return await self._writer.flush(reason)
+        return self._reported(await self._writer.flush(reason))
 
     async def discard(self) -> None:
+        self._writers.open_now -= 1
         await self._writer.discard()
+
+    def _reported(self, report: WriterReport) -> WriterReport:
+        self._writers.reports.append(report)
+        return report

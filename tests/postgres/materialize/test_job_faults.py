@@ -1,0 +1,283 @@
+"""What a job makes of faults: every block exactly once, or a clear end with nothing half done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ampd_ray.chain.ranges import Span, merge
+from ampd_ray.datasets.manifest import TABLES
+from ampd_ray.errors import ActorLost, AmpdError, DataFault, OutOfMemory, ProviderUnreachable, StoreFull, ValueOverflow
+from ampd_ray.materialize import job as job_module
+from ampd_ray.materialize import state, write
+from ampd_ray.materialize.types import Extract, JobOutcome, Outcome, RangeTask, WriterOptions
+from ampd_ray.metadb.connection import Database
+from ampd_ray.store.files import LocalStore, ObjectMeta
+from tests.fakes.bench import Bench, Run
+from tests.fakes.commit_cutter import CommitCutter, commit_cutter
+from tests.fakes.devnet import Devnet
+
+DONE = JobOutcome(Outcome.COMPLETED)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write, "COMMIT_PAUSES_SECS", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(job_module, "FRUITLESS_PAUSE_SECS", 0.001)
+    monkeypatch.setattr(state, "RETRY_SECS", 0.001)
+
+
+def failure(outcome: JobOutcome) -> dict[str, Any]:
+    assert outcome.outcome is Outcome.FAILED
+    assert outcome.error is not None
+    return outcome.error.details | {"retryable": outcome.error.retryable}
+
+
+# -- actors -----------------------------------------------------------------------------------------------------------
+
+
+async def test_what_lost_extractors_had_is_extracted_again(bench: Bench) -> None:
+    run = await bench.job(end_block="130")
+    run.extractors.trouble.errors = [ActorLost("gone"), OutOfMemory("too much"), ActorLost("gone")]
+    assert await run() == DONE
+    assert run.extractors.trouble.fired == 3
+    assert [each.number for each in run.writers.partitions] == [0]  # nothing was planned again for that
+    await bench.assert_exactly_once(0, 130)
+
+
+async def test_what_a_lost_writer_had_is_planned_again_under_a_new_epoch(bench: Bench) -> None:
+    bench.options = WriterOptions(segment_blocks=30)
+    run = await bench.job(end_block="130")
+    appends = 0
+
+    async def lose_the_fourth(extract: Extract) -> None:
+        nonlocal appends
+        appends += 1
+        if appends == 4:
+            raise ActorLost("the writer died")
+
+    run.writers.before_append = lose_the_fourth
+    assert await run() == DONE
+    assert appends > 4
+    assert [each.locations[0].epoch for each in run.writers.partitions] == [1, 2]
+    first, second = (each.spans for each in run.writers.partitions)
+    assert first == (Span(0, 130),)
+    assert second[0].start % 30 == 0  # what was committed stays
+    await bench.assert_exactly_once(0, 130)
+
+
+async def test_a_job_whose_writers_die_and_die_gives_up_for_a_while(bench: Bench) -> None:
+    run = await bench.job(end_block="130")
+    run.writers.trouble.errors = [ActorLost("the writer died")] * 100
+    outcome = await run()
+    assert failure(outcome)["step"] == "PARTITION_TASK"
+    assert failure(outcome)["retryable"]
+    assert len(run.writers.partitions) == job_module.MAX_FRUITLESS_PASSES
+    assert await bench.spans() == []
+    assert bench.staged() == []
+
+
+# -- extraction -------------------------------------------------------------------------------------------------------
+
+
+async def test_transient_errors_of_the_provider_are_outlived(bench: Bench) -> None:
+    run = await bench.job(end_block="130")
+    run.extractors.trouble.errors = [ProviderUnreachable("away")] * 3
+    assert await run() == DONE
+    assert run.extractors.trouble.fired == 3
+    await bench.assert_exactly_once(0, 130)
+
+
+@pytest.mark.parametrize(
+    ("error", "fired", "retryable"),
+    [
+        (DataFault("block 7: no receipts", block=7, provider="devnet"), 2, True),
+        (ValueOverflow("block 7: too large", block=7), 1, False),
+    ],
+)
+async def test_other_errors_end_the_job_with_the_block_and_the_cause(
+    bench: Bench, error: AmpdError, fired: int, retryable: bool
+) -> None:
+    run = await bench.job(end_block="10")
+    run.extractors.trouble.errors = [error] * 10
+    facts = failure(await run())
+    assert run.extractors.trouble.fired == fired
+    assert (facts["step"], facts["cause"], facts["block"]) == ("PARTITION_TASK", error.code, 7)
+    assert facts["retryable"] is retryable
+    assert await bench.query("select 1 from file_metadata") == []
+    assert bench.staged() == []
+
+
+# -- other writers ----------------------------------------------------------------------------------------------------
+
+
+async def test_blocks_that_another_committed_first_are_dropped_and_the_rest_planned_again(bench: Bench) -> None:
+    """Somebody who holds the same leases is faster with blocks 0 to 29."""
+    bench.options = WriterOptions(segment_blocks=40)
+    run = await bench.job(end_block="130")
+    rival = bench.again(run.spec)
+    raced = asyncio.Event()
+
+    async def let_the_rival_win(extract: Extract) -> None:
+        if not raced.is_set():
+            raced.set()
+            await commit_elsewhere(rival, run, Span(0, 29))
+
+    run.writers.before_append = let_the_rival_win
+    assert await run() == DONE
+    assert raced.is_set()
+    assert [each.spans[0] for each in run.writers.partitions] == [Span(0, 130), Span(30, 130)]
+    assert await bench.spans() == [(0, 29), (30, 69), (70, 109), (110, 130)]
+    await bench.assert_exactly_once(0, 130)
+
+
+async def commit_elsewhere(rival: Run, run: Run, span: Span) -> None:
+    """Commit ``span`` with the leases of ``run``'s first partition."""
+    partition = replace(run.writers.partitions[0], spans=(span,))
+    _, extract = await rival.extractors.extract(RangeTask(run.id, 0, span, TABLES, "devnet", "devnet"))
+    report = await (await rival.writers.open(partition)).append(extract)
+    assert len(report.committed) == 3
+
+
+@pytest.mark.parametrize("how", ["epoch", "incarnation", "node", "status"])
+async def test_who_was_fenced_commits_nothing(bench: Bench, how: str) -> None:
+    statements = {
+        "epoch": "update ampd_ray.location_lease set epoch = epoch + 1",
+        "incarnation": "update ampd_ray.location_lease set incarnation = gen_random_uuid()",
+        "node": "update jobs_status set node_id = 'worker-2'",
+        "status": "update jobs_status set status = 'STOPPED'",
+    }
+    bench.options = WriterOptions(segment_blocks=30)
+    run = await bench.job(end_block="130")
+    fired = 0
+
+    async def fence(extract: Extract) -> None:
+        nonlocal fired
+        committed = sum(len(report.committed) for report in run.writers.reports)
+        if committed >= 3 and not fired:
+            fired = await bench.execute(statements[how])
+
+    run.writers.before_append = fence
+    outcome = await run()
+    assert outcome.outcome is Outcome.FENCED
+    assert fired >= 1
+    committed = [file for report in run.writers.reports for file in report.committed]
+    assert len(await bench.query("select 1 from file_metadata")) == len(committed) < 15
+    assert bench.staged() == []
+
+
+# -- the store --------------------------------------------------------------------------------------------------------
+
+
+class FullStore(LocalStore):
+    """Has no room for the objects of one table after the first of them; ``fired`` counts."""
+
+    def __init__(self, root: Path, table: str, *, while_writing: bool) -> None:
+        super().__init__(root)
+        self._table = table
+        self._while_writing = while_writing
+        self._published = 0
+        self.fired = 0
+
+    def stage(self, location_id: int, epoch: int, name: str) -> Path:
+        staged = super().stage(location_id, epoch, name)
+        if self._while_writing and self._published >= 3 and not self.fired:
+            self.fired += 1
+            staged.symlink_to("/dev/full")  # where every write fails with ENOSPC
+        return staged
+
+    def publish(self, staged: Path, path: str) -> ObjectMeta:
+        if not self._while_writing and f"/{self._table}/" in path and self._published >= 3:
+            self.fired += 1
+            raise StoreFull(f"cannot write {path}: no space left; free some space", path=path)
+        self._published += 1
+        return super().publish(staged, path)
+
+
+@pytest.mark.parametrize("while_writing", [True, False])
+async def test_a_full_disk_fails_the_job_and_leaves_nothing_half(bench: Bench, while_writing: bool) -> None:
+    bench.options = WriterOptions(segment_blocks=50)
+    bench.data = store = FullStore(bench.root / "data", "logs", while_writing=while_writing)
+    run = await bench.job(end_block="130")
+    facts = failure(await run())
+    assert store.fired == 1
+    assert (facts["step"], facts["cause"], facts["retryable"]) == ("PARTITION_TASK", "STORE_FULL", True)
+    assert {table: await bench.spans(table) for table in TABLES} == {table: [(0, 49)] for table in TABLES}
+    assert bench.staged() == []
+    # With room again, the next run goes on.
+    bench.data = LocalStore(bench.root / "data")
+    assert await bench.again(run.spec)() == DONE
+    await bench.assert_exactly_once(0, 130)
+
+
+# -- the database -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def cut_bench(pg_url: str, tmp_path: Path, devnet: Devnet) -> AsyncIterator[tuple[Bench, CommitCutter]]:
+    """A bench whose database is behind a proxy that can end commits of files."""
+    async with commit_cutter(pg_url, b"insert into file_metadata") as (cutter, url):
+        db = Database(url, application_name="ampd-ray/test")
+        await db.open()
+        made = Bench(db, tmp_path, devnet, options=WriterOptions(segment_blocks=50))
+        yield made, cutter
+        await made.close()
+        await db.close()
+
+
+@pytest.mark.parametrize("answer_lost", [True, False])
+async def test_a_commit_of_unknown_outcome_is_looked_up(
+    cut_bench: tuple[Bench, CommitCutter], answer_lost: bool
+) -> None:
+    bench, cutter = cut_bench
+    cutter.times, cutter.answer_lost = 2, answer_lost
+    run = await bench.job(end_block="130")
+    assert await run() == DONE
+    assert cutter.fired == 2
+    assert len(run.writers.partitions) == 1  # the writer settled it by itself
+    assert await bench.spans() == [(0, 49), (50, 99), (100, 130)]
+    await bench.assert_exactly_once(0, 130)
+
+
+async def test_a_database_that_is_away_for_longer_leads_to_a_new_plan(cut_bench: tuple[Bench, CommitCutter]) -> None:
+    """The object of the first try stays where it is: the next epoch has other names."""
+    bench, cutter = cut_bench
+    cutter.times, cutter.answer_lost = 12, False  # three lookups each of four tries
+    run = await bench.job(end_block="130")
+    assert await run() == DONE
+    assert cutter.fired == 12
+    epochs = [each.locations[0].epoch for each in run.writers.partitions]
+    assert epochs == [1, 2]
+    assert await bench.spans() == [(0, 49), (50, 99), (100, 130)]
+    await bench.assert_exactly_once(0, 130)
+    orphans = len(await bench.objects()) - 9
+    (intents,) = await bench.query("select count(*) as left_over from ampd_ray.file_intent where epoch = 1")
+    assert orphans == intents.left_over == 3  # announced, so that a sweep finds them
+
+
+async def test_names_of_one_epoch_are_not_used_in_another(bench: Bench) -> None:
+    run = await bench.job(end_block="60")
+    assert await run() == DONE
+    (first,) = await bench.query("select file_name from file_metadata where metadata ->> 'table' = 'blocks'")
+    assert await bench.execute("delete from file_metadata") == 3
+    assert await bench.again(run.spec)() == DONE
+    (second,) = await bench.query("select file_name from file_metadata where metadata ->> 'table' = 'blocks'")
+    assert first.file_name != second.file_name
+    await bench.assert_exactly_once(0, 60)
+
+
+async def test_spans_of_a_pass_never_overlap(bench: Bench) -> None:
+    bench.settings["unit_blocks"] = 20
+    run = await bench.job(end_block="130", max_writers=3)
+    run.extractors.trouble.errors = [ActorLost("gone")] * 4
+    assert await run() == DONE
+    spans = sorted(run.extractors.spans)
+    assert all(a.end < b.start for a, b in pairwise(spans))
+    assert merge(spans) == [Span(0, 130)]
+    assert len(run.writers.partitions) == 7
