@@ -1,11 +1,13 @@
 """Child processes that say a line when they are ready, and are ended by their own pid."""
 
+import os
 import re
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from queue import Empty, SimpleQueue
 
 READY_SECS = 30.0
@@ -13,17 +15,28 @@ END_SECS = 10.0
 
 
 @contextmanager
-def running(command: Sequence[str], ready: str) -> Iterator[re.Match[str]]:
-    """Run ``command`` until the block ends; yields the match of ``ready`` in its first matching line of output."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def running(
+    command: Sequence[str],
+    ready: str,
+    *,
+    env: Mapping[str, str] | None = None,
+    log: Path | None = None,
+    ready_secs: float = READY_SECS,
+    end_secs: float = END_SECS,
+) -> Iterator[re.Match[str]]:
+    """Run ``command`` until the block ends; yields the match of ``ready`` in its first matching line of output.
+
+    What it says, also after that line, goes to the file ``log``.
+    """
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
     found: SimpleQueue[re.Match[str] | None] = SimpleQueue()
     last: deque[str] = deque(maxlen=20)
-    reader = threading.Thread(target=_read, args=(process, re.compile(ready), found, last), daemon=True)
+    reader = threading.Thread(target=_read, args=(process, re.compile(ready), found, last, log), daemon=True)
     reader.start()
     try:
-        yield _wait(found, command, last)
+        yield _wait(found, command, last, ready_secs)
     finally:
-        _end(process)
+        _end(process, end_secs)
         reader.join(END_SECS)
         assert process.stdout is not None
         process.stdout.close()
@@ -34,19 +47,24 @@ def _read(
     ready: re.Pattern[str],
     found: "SimpleQueue[re.Match[str] | None]",
     last: deque[str],
+    log: Path | None,
 ) -> None:
     """Read on after the ready line too, so that the child never waits for a full pipe."""
     assert process.stdout is not None
-    for line in process.stdout:
-        last.append(line)
-        if match := ready.search(line):
-            found.put(match)
+    with (log or Path(os.devnull)).open("a", buffering=1) as copy:
+        for line in process.stdout:
+            last.append(line)
+            copy.write(line)
+            if match := ready.search(line):
+                found.put(match)
     found.put(None)
 
 
-def _wait(found: "SimpleQueue[re.Match[str] | None]", command: Sequence[str], last: deque[str]) -> re.Match[str]:
+def _wait(
+    found: "SimpleQueue[re.Match[str] | None]", command: Sequence[str], last: deque[str], ready_secs: float
+) -> re.Match[str]:
     try:
-        match = found.get(timeout=READY_SECS)
+        match = found.get(timeout=ready_secs)
     except Empty:
         match = None
     if match is None:
@@ -54,10 +72,10 @@ def _wait(found: "SimpleQueue[re.Match[str] | None]", command: Sequence[str], la
     return match
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[str], end_secs: float) -> None:
     process.terminate()
     try:
-        process.wait(END_SECS)
+        process.wait(end_secs)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
