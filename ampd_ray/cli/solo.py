@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import os
 import signal
-import sys
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +23,7 @@ Examples:
 Exit code: 0 after Ctrl-C or SIGTERM and a complete drain, 1 on an error, 3 if one runs in this directory already."""
 
 SOLO_NODE_ID = "worker"
+STDIN = 0
 
 
 def solo(
@@ -65,6 +66,11 @@ def _run(directory: Path) -> int:
 
 
 def _end_with_stdin() -> None:
-    """The parent holds the other end of our standard input: when it is gone, so is the reason to run."""
-    sys.stdin.buffer.read()
-    os.kill(os.getpid(), signal.SIGTERM)
+    """The parent holds the other end of our standard input: when it is gone, so is the reason to run.
+
+    Reads the bare descriptor, since Python cannot end while a thread holds the lock of ``sys.stdin``. Calls the
+    handler without a signal, since a real one ends the process on the spot while Ray is being started.
+    """
+    while os.read(STDIN, 4096):
+        pass
+    _thread.interrupt_main(signal.SIGTERM)

@@ -90,7 +90,7 @@ def ending_early() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ray's own handler, while it starts, raises the latter
         typer.echo("told to end while starting: nothing was begun", err=True)
         raise typer.Exit(0) from None
     finally:
