@@ -24,7 +24,7 @@ install: $(STAMP)  ## Make .venv with everything in it
 
 .PHONY: demo
 demo: $(STAMP)  ## Run the main job end to end against a local chain
-	@$(BIN)/python -m tests.demo
+	@$(BIN)/ampd demo
 
 .PHONY: test
 test: $(STAMP) lint types imports anvil  ## Run all checks and all tests but the long tiers

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from ampd_ray import __version__, log
-from ampd_ray.cli import backfill, datasets, devnet, jobs, providers, solo, worker
+from ampd_ray.cli import backfill, datasets, demo, devnet, jobs, providers, solo, worker
 from ampd_ray.cli.options import ConfigOption, remember_config
 from ampd_ray.cli.output import print_error
 from ampd_ray.errors import AmpdError
@@ -55,8 +55,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start here: ampd devnet --blocks 1000, then in another terminal: "
-    "ampd backfill --rpc http://127.0.0.1:8545 --blocks 0:1000",
+    epilog="Start here: ampd demo",
 )
 
 
@@ -85,6 +84,7 @@ app.command("dev", hidden=True)(solo.solo)
 app.command("worker", epilog=worker.WORKER_EXAMPLES)(worker.worker)
 app.command("migrate", epilog=worker.MIGRATE_EXAMPLES)(worker.migrate)
 app.command("deploy", epilog=jobs.DEPLOY_EXAMPLES)(jobs.deploy)
+app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
 app.command("devnet", epilog=devnet.EXAMPLES)(devnet.devnet)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(jobs.workers_app, name="workers")

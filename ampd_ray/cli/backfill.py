@@ -72,9 +72,9 @@ def _open(ctx: typer.Context, config: Path | None, amp_dir: Path | None, display
     from ampd_ray.client import Client, local
 
     path = config_path(ctx, config)
-    if path is not None and amp_dir is not None:
+    if amp_dir is not None and (config or ctx.find_root().obj["config"]):
         raise UsageError("give either --config or --amp-dir: the one is a configured database, the other a solo one")
-    if path is not None:
+    if path is not None and amp_dir is None:
         return Client(configured(ctx, path))
     with display.waiting("starting Postgres, Ray and a worker"):
         return local(solo_directory(amp_dir))

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ampd_ray.chain.expression import parse_range
 from ampd_ray.chain.ranges import Span
-from ampd_ray.client.job import Job, OnProgress
+from ampd_ray.client.job import Job
 from ampd_ray.client.request import BackfillRequest, Probe, probe
 from ampd_ray.client.session import Client
 from ampd_ray.client.summary import Summary, committed, holes
@@ -23,7 +23,7 @@ from ampd_ray.datasets.manifest import TABLES, evm_rpc_manifest
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.errors import AmpdError, NotFound
 from ampd_ray.metadb.jobs import JobRow, JobStatus
-from ampd_ray.metadb.progress import ReportedProgress
+from ampd_ray.metadb.progress import JobProgress, ReportedProgress
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,23 @@ class Backfill:
     span: Span
     tables: tuple[str, ...]
     covered_before: int
+    _stale: ReportedProgress | None = field(default=None, repr=False)  # what an earlier run reported last
     _started: float = field(default_factory=time.monotonic, repr=False)
 
-    def wait(self, timeout_secs: float | None = None, on_progress: OnProgress | None = None) -> Summary:
+    def wait(
+        self, timeout_secs: float | None = None, on_progress: Callable[[JobProgress], None] | None = None
+    ) -> Summary:
         """Wait until the job has ended, and sum up; after a stop the summary has holes.
 
-        Raises ``JobFailed`` if the job failed, ``TimeoutError``. Ending the wait (Ctrl-C, a kernel's interrupt) does
-        not end the job.
+        ``on_progress`` is called several times a second. Raises ``JobFailed`` if the job failed, ``TimeoutError``.
+        Ending the wait (Ctrl-C, a kernel's interrupt) does not end the job.
         """
-        self.job.wait(timeout_secs, on_progress)
+
+        def pass_on(reported: ReportedProgress | None) -> None:
+            if reported is not None and on_progress is not None:
+                on_progress(reported.progress)
+
+        self.job.wait(timeout_secs, pass_on if on_progress else None)
         failure = self.job.failure()
         if failure is not None:
             raise failure
@@ -62,9 +70,12 @@ class Backfill:
         """The status of its job now."""
         return self.job.status()
 
-    def progress(self) -> ReportedProgress | None:
-        """What its node last reported; None before the first report."""
-        return self.job.progress()
+    def progress(self) -> JobProgress | None:
+        """What its node last reported of this run; None before the first report."""
+        reported = self.job.progress()
+        if reported is None or (self._stale is not None and reported.updated_at <= self._stale.updated_at):
+            return None
+        return reported.progress
 
     def summary(self) -> Summary:
         """What is committed of the range by now."""
@@ -80,7 +91,7 @@ class Backfill:
             rows={table: found[table].rows if table in found else 0 for table in self.tables},
             files=sum(table.files for table in found.values()),
             bytes=sum(table.bytes for table in found.values()),
-            retries=reported.progress.retries if reported else 0,
+            retries=reported.retries if reported else 0,
             holes=lacking,
             seconds=time.monotonic() - self._started,
         )
@@ -130,7 +141,8 @@ def start(client: Client, request: BackfillRequest, found: Probe | None = None) 
             requested=request.blocks,
         )
     )
-    return Backfill(client, job, dataset, network, span, tables, len(span) - sum(map(len, lacking)))
+    covered = len(span) - sum(map(len, lacking))
+    return Backfill(client, job, dataset, network, span, tables, covered, job.progress())
 
 
 def _provide(client: Client, name: str, network: str, request: BackfillRequest) -> None:
