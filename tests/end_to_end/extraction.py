@@ -108,8 +108,8 @@ def solo(amp_dir: Path, **env: str) -> Iterator[str]:
         yield dsn
 
 
-def by_backfill(sources: Sequence[Source], amp_dir: Path) -> Extraction:
-    """One ``ampd backfill`` for each stretch, all in one solo environment."""
+def by_backfill(sources: Sequence[Source], amp_dir: Path, **env: str) -> Extraction:
+    """One ``ampd backfill`` for each stretch, all in one solo environment that has ``env``."""
     started = time.monotonic()
     tasks = [(source, stretch) for source in sources for stretch in source.stretches]
 
@@ -121,7 +121,7 @@ def by_backfill(sources: Sequence[Source], amp_dir: Path) -> Extraction:
         )  # fmt: skip
         assert (report["start"], report["end"], report["holes"]) == (first, last, [])
 
-    with solo(amp_dir) as dsn:
+    with solo(amp_dir, **env) as dsn:
         with ThreadPoolExecutor(COMMANDS_AT_A_TIME) as commands:
             list(commands.map(backfill, tasks))
         files = committed_files(dsn)
