@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from ampd_ray.chain.ranges import Span
+from ampd_ray.chain.ranges import BlockRange, Span
 from ampd_ray.chain.segments import Segment, missing
 from ampd_ray.materialize.types import CommittedFile, Location
 from ampd_ray.metadb import files
@@ -39,13 +39,13 @@ class SegmentIndex:
             lambda: {table: missing([*segments, *extra], wanted) for table, segments in self._segments.items()}
         )
 
-    def overlapped(self, table: str, span: Span) -> frozenset[int]:
-        """The registered files that writing ``span`` may overlap: those that a repair is about to replace."""
-        return frozenset(
-            segment.file_id
+    def overlapped(self, table: str, span: Span) -> dict[int, BlockRange]:
+        """The registered files that writing ``span`` may overlap, by id: those that a repair is about to replace."""
+        return {
+            segment.file_id: segment.range
             for segment in self._segments[table]
             if segment.range.start <= span.end and span.start <= segment.range.end
-        )
+        }
 
     @property
     def newest_ns(self) -> int:

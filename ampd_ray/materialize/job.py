@@ -52,7 +52,6 @@ class MaterializeJob:
         self._extractors = extractors
         self._writers = writers
         self._stop = asyncio.Event()
-        self._stop_secs = 0.0
         self._running: asyncio.Task[JobOutcome] | None = None
         self._pass: Pass | None = None
         self._index = SegmentIndex()
@@ -63,9 +62,10 @@ class MaterializeJob:
     async def stop(self, deadline_secs: float) -> None:
         """Commit what can be committed within ``deadline_secs``, then end as STOPPED. Safe to call twice."""
         self._stop.set()
-        self._stop_secs = deadline_secs
         if self._pass is not None:
             self._pass.stop(deadline_secs)
+        elif self._running is not None:
+            self._running.cancel()  # nothing is under way, and what it waits for may take long
 
     def cancel(self) -> None:
         """End at once, with ``CancelledError`` out of ``run``; what is not committed is dropped."""
@@ -89,6 +89,10 @@ class MaterializeJob:
     async def _outcome(self, running: asyncio.Task[JobOutcome]) -> JobOutcome:
         try:
             return await running
+        except asyncio.CancelledError:
+            if running.cancelled() and self._stop.is_set():
+                return JobOutcome(Outcome.STOPPED)
+            raise
         except AmpdError as error:
             fenced = error.handling is Handling.FENCED
             return JobOutcome(Outcome.FENCED if fenced else Outcome.FAILED, error)
@@ -126,7 +130,10 @@ class MaterializeJob:
             beside = heads.is_steady and not final_only and top == head.number
             units = await self._plan(opened, top, end, head if beside else None)
             if units:
+                files = self.meter.totals.files
                 opened = await self._run_pass(opened, units, heads)
+                if self.meter.totals.files == files:
+                    await self._wait("head")  # the provider does not serve the branch of its own head
             elif end is not None and end <= head.number:
                 return JobOutcome(Outcome.COMPLETED)
             else:
@@ -190,7 +197,7 @@ class MaterializeJob:
         self.meter.follow(machine)
         totals = self.meter.totals
         files, nbytes, blocks = totals.files, totals.nbytes, totals.blocks
-        self._pass = Pass(
+        self._pass = current = Pass(
             machine,
             self._extractors,
             lambda number, unit, span: self._task(opened, number, unit, span),
@@ -198,16 +205,17 @@ class MaterializeJob:
             on_extracted=self.meter.extracted,
             on_report=self._on_report,
         )
-        if self._stop.is_set():
-            self._pass.stop(self._stop_secs)
-        async with step("PARTITION_TASK"):
-            error = await self._pass.run()
-            if error is not None:
-                raise error
+        try:
+            async with step("PARTITION_TASK"):
+                error = await current.run()
+                if error is not None:
+                    raise error
+        finally:
+            self._pass = None
         self._arrow_density = machine.bytes_per_block
         if totals.blocks > blocks:
             self._file_density = (totals.nbytes - nbytes) / (totals.blocks - blocks)
-        return await self._after(opened, replan=self._pass.replan, committed=totals.files > files)
+        return await self._after(opened, replan=current.replan, committed=totals.files > files)
 
     async def _after(self, opened: Opened, *, replan: bool, committed: bool) -> Opened:
         """After a loss nothing is patched up: new leases, so that what was lost commits no more, and the index anew."""

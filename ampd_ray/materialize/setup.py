@@ -104,9 +104,12 @@ async def load_manifest(env: Environment, manifest_hash: str) -> Manifest:
         raise InvalidManifest(f"manifest {manifest_hash} is not in this database; {register}") from error
     except ObjectMissing as error:
         raise InvalidManifest(f"manifest {manifest_hash} is not in manifests_dir; restore it, or {register}") from error
-    manifest = parse_manifest(raw)
+    try:
+        manifest = parse_manifest(raw)
+    except InvalidManifest as error:
+        raise InvalidManifest(f"manifest {manifest_hash} cannot be used: {error}; {register}") from error
     if manifest.hash != manifest_hash:
-        raise InvalidManifest(f"the object of manifest {manifest_hash} was changed: it is {manifest.hash} now")
+        raise InvalidManifest(f"manifest {manifest_hash} was changed: its object is {manifest.hash} now; {register}")
     for difference in table_differences(manifest):
         logger.warning(
             "a manifest differs from its kind's tables, which are used",

@@ -80,8 +80,8 @@ class WriterOptions:
 class Partition:
     """Ordered spans of one set of tables, written by one writer.
 
-    ``known`` holds, per location, the ids of registered files that this partition may overlap: those that a
-    repair replaces. Any other overlap means that somebody else committed these blocks.
+    ``known`` holds, per location, the registered files that this partition may overlap, by id: those that a repair
+    replaces. Any other overlap means that somebody else committed these blocks.
     ``newest_ns`` is the highest ``created_at`` of all registered files (Unix nanoseconds), which the new ones exceed.
     """
 
@@ -93,7 +93,7 @@ class Partition:
     network: str
     spans: tuple[Span, ...]
     locations: tuple[Location, ...]
-    known: Mapping[int, frozenset[int]]
+    known: Mapping[int, Mapping[int, BlockRange]]
     newest_ns: int
     options: WriterOptions
     finalized: int | None = None

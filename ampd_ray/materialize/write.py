@@ -120,16 +120,18 @@ class PartitionWriter:
     async def _commit(self, cut: CutSegment) -> list[CommittedFile]:
         """Announce, finish, publish and commit the open files of all tables."""
         range_ = BlockRange(self._partition.network, cut.start, cut.end, cut.hash, cut.prev_hash, cut.timestamp)
-        names = {location.table: self._name(location, range_) for location in self._partition.locations}
+        locations = await _in_thread(self._drop_twins, range_)
+        if not locations:
+            return []
+        names = {location.table: self._name(location, range_) for location in locations}
         created_ns = await files.announce(
             self._db,
-            [
-                files.Intent(location.location_id, names[location.table], location.epoch)
-                for location in self._partition.locations
-            ],
+            [files.Intent(location.location_id, names[location.table], location.epoch) for location in locations],
             newest_ns=self._partition.newest_ns,
         )
-        new_files = await _in_thread(self._publish_all, range_, names, created_ns)
+        new_files = await _in_thread(
+            lambda: [self._publish(location, range_, names[location.table], created_ns) for location in locations]
+        )
         request = files.CommitRequest(
             job_id=self._partition.job_id,
             node_id=self._partition.node_id,
@@ -150,6 +152,18 @@ class PartitionWriter:
             for done in await commit_surely(self._db, request)
         ]
 
+    def _drop_twins(self, range_: BlockRange) -> list[Location]:
+        """The locations that get a file; a repair may find just what is there, if the provider went back again."""
+        fresh = []
+        for location in self._partition.locations:
+            if range_ in self._partition.known.get(location.location_id, {}).values():
+                self._open.pop(location.table).discard()
+            else:
+                fresh.append(location)
+        if len(fresh) < len(self._partition.locations):
+            logger.info("blocks are as they were; not written again", extra={"blocks": range_.span})
+        return fresh
+
     def _name(self, location: Location, range_: BlockRange) -> str:
         return file_name(
             location_id=location.location_id,
@@ -163,13 +177,8 @@ class PartitionWriter:
             epoch=location.epoch,
         )
 
-    def _publish_all(self, range_: BlockRange, names: dict[str, str], created_ns: int) -> list[files.NewFile]:
-        """Close and publish each table's file. A segment without rows of a table still gets its (empty) file."""
-        return [
-            self._publish(location, range_, names[location.table], created_ns) for location in self._partition.locations
-        ]
-
     def _publish(self, location: Location, range_: BlockRange, name: str, created_ns: int) -> files.NewFile:
+        """Close and publish one table's file. A segment without rows of a table still gets its (empty) file."""
         metadata = footer_metadata(
             table=location.table, filename=name, created_ns=created_ns, range_=range_, parents=[], generation=0
         )
@@ -180,7 +189,7 @@ class PartitionWriter:
             table=location.table,
             location_id=location.location_id,
             epoch=location.epoch,
-            known=self._partition.known.get(location.location_id, frozenset()),
+            known=frozenset(self._partition.known.get(location.location_id, ())),
             file_name=name,
             directory_url=self._store.url_of(location.path) + "/",
             range=range_,

@@ -21,7 +21,7 @@ from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.materialize.extract import Extractor
 from ampd_ray.materialize.job import MaterializeJob
 from ampd_ray.materialize.setup import Environment, JobSpec
-from ampd_ray.materialize.types import JobOutcome, WriterOptions
+from ampd_ray.materialize.types import JobOutcome, Outcome, WriterOptions
 from ampd_ray.metadb import datasets, files, jobs, revisions, workers
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.statuses import JobStatus
@@ -69,7 +69,8 @@ class Bench:
     incarnation: UUID = field(default_factory=uuid4)
     options: WriterOptions = field(default_factory=WriterOptions)
     settings: dict[str, Any] = field(default_factory=dict)
-    integrity: str = "strict"
+    url: str | None = None  # of the provider, if it is not the devnet
+    chain_id: int | None = None  # that the provider must have
     _extractors: list[Extractor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -84,7 +85,8 @@ class Bench:
 
     def source(self, name: str, network: str) -> EvmRpcSource:
         return EvmRpcSource(
-            provider(self.devnet.url, name=name, network=network, ampd_ray={"integrity": self.integrity}),
+            provider(self.url or self.devnet.url, name=name, network=network),
+            expected_chain_id=self.chain_id,
             timing=Timing(sleep=_at_once),
         )
 
@@ -120,6 +122,13 @@ class Bench:
         self._extractors.append(extractor)
         extractors, writers = LocalExtractors(extractor), LocalWriters(self.db, self.data)
         return Run(MaterializeJob(spec, self.environment(), extractors, writers), extractors, writers)
+
+    async def complete(self, **fields: Any) -> Run:
+        """Run a job to its end and settle it, so that it can be deployed again."""
+        run = await self.job(**fields)
+        assert await run() == JobOutcome(Outcome.COMPLETED)
+        await self.move(run.id, JobStatus.COMPLETED)
+        return run
 
     async def move(self, job_id: int, status: JobStatus) -> None:
         async with self.db.connection() as conn:

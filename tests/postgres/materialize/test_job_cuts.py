@@ -10,6 +10,7 @@ import pytest
 from ampd_ray.chain.ranges import Span
 from ampd_ray.datasets.manifest import TABLES
 from ampd_ray.materialize.types import JobOutcome, Outcome, WriterOptions
+from ampd_ray.providers.evm_rpc import EvmRpcSource
 from tests.fakes.bench import Bench, until
 
 DONE = JobOutcome(Outcome.COMPLETED)
@@ -90,6 +91,27 @@ async def test_a_stop_without_an_open_file_commits_nothing(bench: Bench, when: s
         assert await bench.spans() == [(0, 120)]
 
 
+@pytest.mark.parametrize("call", ["start", "head"])
+async def test_a_stop_does_not_wait_for_a_silent_provider(bench: Bench, call: str) -> None:
+    asked = asyncio.Event()
+
+    async def never_answers(*_: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    def source(name: str, network: str) -> EvmRpcSource:
+        made = bench.source(name, network)
+        setattr(made, call, never_answers)
+        return made
+
+    bench.settings["open_source"] = source
+    run = await bench.job(end_block="120")
+    running = asyncio.create_task(run())
+    await asked.wait()
+    await run.job.stop(60.0)
+    assert await asyncio.wait_for(running, 10) == JobOutcome(Outcome.STOPPED)
+
+
 async def test_the_tables_of_a_segment_appear_in_one_transaction(bench: Bench) -> None:
     bench.options = WriterOptions(segment_blocks=40)
     assert await (await bench.job(end_block="119"))() == DONE
@@ -105,3 +127,21 @@ async def test_the_tables_of_a_segment_appear_in_one_transaction(bench: Bench) -
     transactions = [found[0].file for found in by_start.values()]
     assert all(a != b for a, b in pairwise(transactions))
     assert await bench.query("select 1 from ampd_ray.file_intent") == []
+
+
+async def test_a_stop_does_not_wait_for_a_provider_that_does_not_answer(bench: Bench) -> None:
+    class Silent:
+        asked = asyncio.Event()
+
+        async def start(self) -> None:
+            self.asked.set()
+            await asyncio.Event().wait()
+
+        async def close(self) -> None: ...
+
+    bench.settings["open_source"] = lambda provider, network: Silent()
+    run = await bench.job(end_block="120")
+    running = asyncio.create_task(run())
+    await Silent.asked.wait()
+    await run.job.stop(5.0)
+    assert await running == JobOutcome(Outcome.STOPPED)

@@ -19,7 +19,7 @@ from ampd_ray.materialize import state, write
 from ampd_ray.materialize.types import Extract, JobOutcome, Outcome, RangeTask, WriterOptions
 from ampd_ray.metadb.connection import Database
 from ampd_ray.store.files import LocalStore, ObjectMeta
-from tests.fakes.bench import Bench, Run
+from tests.fakes.bench import Bench, Run, until
 from tests.fakes.commit_cutter import CommitCutter, commit_cutter
 from tests.fakes.devnet import Devnet
 
@@ -155,20 +155,19 @@ async def test_who_was_fenced_commits_nothing(bench: Bench, how: str) -> None:
     }
     bench.options = WriterOptions(segment_blocks=30)
     run = await bench.job(end_block="130")
-    fired = 0
+    fences = 0
 
-    async def fence(extract: Extract) -> None:
-        nonlocal fired
-        committed = sum(len(report.committed) for report in run.writers.reports)
-        if committed >= 3 and not fired:
-            fired = await bench.execute(statements[how])
+    async def fence_after_two_segments(span: Span) -> None:
+        nonlocal fences
+        if span.start >= 64:
+            await until(lambda: sum(len(report.committed) for report in run.writers.reports) == 6)
+            fences += await bench.execute(statements[how])
 
-    run.writers.before_append = fence
+    run.extractors.before_extract = fence_after_two_segments
     outcome = await run()
     assert outcome.outcome is Outcome.FENCED
-    assert fired >= 1
-    committed = [file for report in run.writers.reports for file in report.committed]
-    assert len(await bench.query("select 1 from file_metadata")) == len(committed) < 15
+    assert fences >= 1
+    assert await bench.spans() == [(0, 29), (30, 59)]
     assert bench.staged() == []
 
 

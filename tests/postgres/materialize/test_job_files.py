@@ -18,8 +18,7 @@ import pytest
 from ampd_ray.datasets.evm.schemas import SCHEMAS
 from ampd_ray.datasets.manifest import TABLES
 from ampd_ray.materialize.encode import DICTIONARY_COLUMNS
-from ampd_ray.materialize.types import JobOutcome, Outcome, WriterOptions
-from ampd_ray.metadb.statuses import JobStatus
+from ampd_ray.materialize.types import WriterOptions
 from tests.fakes.bench import Bench
 
 FILES = (
@@ -35,8 +34,7 @@ FILES = (
 async def committed(bench: Bench) -> list[tuple[Any, Path]]:
     """The row and the path of each of six files: blocks 0 to 99 and 100 to 130 of the three tables."""
     bench.options = WriterOptions(segment_blocks=100)
-    run = await bench.job(end_block="130")
-    assert await run() == JobOutcome(Outcome.COMPLETED)
+    await bench.complete(end_block="130")
     rows = await bench.query(FILES)
     paths = {key: path for table in TABLES for key, path in (await bench.paths(table)).items()}
     assert [row.name for row in rows] == [*TABLES, *TABLES]
@@ -176,13 +174,11 @@ async def test_files_are_newer_than_those_before_by_the_clock_of_the_database(
 
 async def test_a_file_is_newer_than_files_from_the_future(bench: Bench) -> None:
     """Whoever wrote them had a wrong clock: what comes later must supersede them all the same."""
-    assert await (await bench.job(end_block="50", tables=("blocks",)))() == JobOutcome(Outcome.COMPLETED)
+    await bench.complete(end_block="50", tables=("blocks",))
     assert await bench.execute(
         "update file_metadata set metadata = jsonb_set(metadata, '{created_at,secs}', '4000000000')"
     )
-    (row,) = await bench.query("select job_id from jobs_status")
-    await bench.move(row.job_id, JobStatus.COMPLETED)
-    assert await (await bench.job(end_block="60", tables=("blocks",)))() == JobOutcome(Outcome.COMPLETED)
+    await bench.complete(end_block="60", tables=("blocks",))
     old, new = await bench.segments()
     assert old.created_ns // 10**9 == 4_000_000_000
     assert new.created_ns > old.created_ns

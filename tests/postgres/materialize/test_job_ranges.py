@@ -6,23 +6,11 @@ import pytest
 
 from ampd_ray.chain.ranges import Span, merge
 from ampd_ray.datasets.manifest import TABLES, evm_rpc_manifest
-from ampd_ray.materialize.types import JobOutcome, Outcome
-from ampd_ray.metadb.statuses import JobStatus
-from tests.fakes.bench import Bench, Run
-
-DONE = JobOutcome(Outcome.COMPLETED)
-
-
-async def complete(bench: Bench, **fields: object) -> Run:
-    """Run a job to its end and settle it, so that it can be deployed again."""
-    run = await bench.job(**fields)
-    assert await run() == DONE
-    await bench.move(run.id, JobStatus.COMPLETED)
-    return run
+from tests.fakes.bench import Bench
 
 
 async def test_a_whole_range_is_committed(bench: Bench) -> None:
-    run = await complete(bench, end_block="120")
+    run = await bench.complete(end_block="120")
     await bench.assert_exactly_once(0, 120)
     assert {table: await bench.spans(table) for table in TABLES} == {table: [(0, 120)] for table in TABLES}
     assert merge(run.extractors.spans) == [Span(0, 120)]
@@ -30,15 +18,15 @@ async def test_a_whole_range_is_committed(bench: Bench) -> None:
 
 async def test_a_range_starts_where_its_manifest_says(bench: Bench) -> None:
     bench.manifest = evm_rpc_manifest("devnet", 57)
-    await complete(bench, end_block="99")
+    await bench.complete(end_block="99")
     await bench.assert_exactly_once(57, 99)
 
 
 async def test_a_completed_range_is_neither_fetched_nor_committed_again(bench: Bench) -> None:
-    await complete(bench, end_block="120")
+    await bench.complete(end_block="120")
     before = await bench.query("select count(*) as files, max(id) as newest from file_metadata")
     receipts = bench.devnet.server.rpc.calls["eth_getBlockReceipts"]
-    again = await complete(bench, end_block="120")
+    again = await bench.complete(end_block="120")
     assert again.extractors.spans == []
     assert again.writers.partitions == []
     assert bench.devnet.server.rpc.calls["eth_getBlockReceipts"] == receipts
@@ -46,8 +34,8 @@ async def test_a_completed_range_is_neither_fetched_nor_committed_again(bench: B
 
 
 async def test_a_later_end_block_extends_what_is_there(bench: Bench) -> None:
-    await complete(bench, end_block="90")
-    run = await complete(bench, end_block="130")
+    await bench.complete(end_block="90")
+    run = await bench.complete(end_block="130")
     assert merge(run.extractors.spans) == [Span(91, 130)]
     assert await bench.spans() == [(0, 90), (91, 130)]
     await bench.assert_exactly_once(0, 130)
@@ -55,13 +43,13 @@ async def test_a_later_end_block_extends_what_is_there(bench: Bench) -> None:
 
 async def test_what_one_table_lacks_is_fetched_once_and_written_to_that_table_only(bench: Bench) -> None:
     bench.settings["unit_blocks"] = 50
-    await complete(bench, end_block="119")
+    await bench.complete(end_block="119")
     assert await bench.spans("logs") == [(0, 39), (40, 79), (80, 119)]
     logs = (await bench.revisions())["logs"].location_id
     gone = "delete from file_metadata where location_id = %s and (metadata #>> '{ranges,0,numbers,start}')::int = 40"
     assert await bench.execute(gone, logs) == 1
     before = {table: await bench.segments(table) for table in TABLES}
-    run = await complete(bench, end_block="119")
+    run = await bench.complete(end_block="119")
     assert merge(run.extractors.spans) == [Span(40, 79)]
     assert sum(len(span) for span in run.extractors.spans) == 40
     assert [[location.table for location in each.locations] for each in run.writers.partitions] == [["logs"]]
@@ -72,11 +60,11 @@ async def test_what_one_table_lacks_is_fetched_once_and_written_to_that_table_on
 
 @pytest.mark.parametrize("tables", [("logs",), ("transactions", "blocks")])
 async def test_a_descriptor_may_ask_for_some_tables(bench: Bench, tables: tuple[str, ...]) -> None:
-    await complete(bench, end_block="60", tables=tables)
+    await bench.complete(end_block="60", tables=tables)
     assert set(await bench.revisions()) == set(tables)
     await bench.assert_exactly_once(0, 60, tables)
     # The others are added later; what is there stays.
-    run = await complete(bench, end_block="60")
+    run = await bench.complete(end_block="60")
     written = {location.table for each in run.writers.partitions for location in each.locations}
     assert written == set(TABLES) - set(tables)
     await bench.assert_exactly_once(0, 60)
@@ -84,7 +72,7 @@ async def test_a_descriptor_may_ask_for_some_tables(bench: Bench, tables: tuple[
 
 async def test_several_writers_share_a_range_in_ascending_units(bench: Bench) -> None:
     bench.settings["unit_blocks"] = 15
-    run = await complete(bench, end_block="130", max_writers=3)
+    run = await bench.complete(end_block="130", max_writers=3)
     await bench.assert_exactly_once(0, 130)
     units = [each.spans[0] for each in run.writers.partitions]
     assert len(units) == 9
@@ -96,5 +84,5 @@ async def test_several_writers_share_a_range_in_ascending_units(bench: Bench) ->
 async def test_the_first_pass_is_short_and_measures(bench: Bench) -> None:
     """While nobody knows how large blocks are, units are a guess; they are cut anew as soon as it is known."""
     bench.settings["unit_blocks"] = 10
-    run = await complete(bench, end_block="130", max_writers=1)
+    run = await bench.complete(end_block="130", max_writers=1)
     assert [each.number for each in run.writers.partitions] == [0, *range(8), *range(5)]  # numbered anew in each pass
