@@ -337,6 +337,12 @@ class UnsupportedJobKind(AmpdError):
     code = "UNSUPPORTED_JOB_KIND"
 
 
+class RayUnavailable(AmpdError):
+    """Ray does not start here, or no cluster answers at the address."""
+
+    code = "RAY_UNAVAILABLE"
+
+
 class ActorLost(AmpdError):
     """An extractor or writer actor, or its Ray node, died."""
 

@@ -70,7 +70,7 @@ def run(settings: Settings, node_id: str, address: str | None) -> int:
     from ampd_ray.actors.environment import prepare
     from ampd_ray.node.preflight import preflight
 
-    asyncio.run(preflight(settings, node_id))
+    asyncio.run(preflight(settings, node_id, address))
     prepare(os.environ, local=address is None)
     from ampd_ray.actors.cluster import run_worker
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from datetime import timedelta
 from typing import Final
 
 from ampd_ray.config import Settings, check_directories
 from ampd_ray.datasets import names
+from ampd_ray.errors import RayUnavailable
 from ampd_ray.metadb import schema, workers
 from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.node.heartbeat import in_use
@@ -20,15 +22,19 @@ from ampd_ray.store.files import open_store
 _log: Final = logging.getLogger(__name__)
 
 ASK_EVERY: Final = timedelta(seconds=1)
+KNOCK_WITHIN: Final = timedelta(seconds=5)
 
 
-async def preflight(settings: Settings, node_id: str) -> None:
-    """Check the Node ID, the directories, the database and its schema, and that nobody else runs the node.
+async def preflight(settings: Settings, node_id: str, ray_address: str | None = None) -> None:
+    """Check the Node ID, the directories, the Ray to join, the database, and that nobody else runs the node.
 
-    Raises what is wrong: InvalidName, ConfigError, StoreError, DatabaseUnavailable, NotUtc, SchemaMismatch, NodeInUse.
+    Raises what is wrong: InvalidName, ConfigError, StoreError, RayUnavailable, DatabaseUnavailable, NotUtc,
+    SchemaMismatch, NodeInUse.
     """
     names.node_id(node_id)
     check_directories(settings)
+    if ray_address not in (None, "auto"):
+        await _reach_ray(ray_address)
     await asyncio.to_thread(open_store(settings.data_dir).probe)
     for warning in (await reach_database(settings)).warnings:
         _log.warning(warning)
@@ -41,6 +47,25 @@ async def reach_database(settings: Settings) -> schema.MigrateReport:
     database = settings.metadata_db
     within = timedelta(seconds=settings.ampd_ray.connect_timeout_secs)
     return await schema.ensure(database.dsn(), database.auto_migrate, within=within)
+
+
+async def _reach_ray(address: str) -> None:
+    """Knock at a cluster's door; Ray itself would knock for minutes."""
+    found = re.fullmatch(r"\[?([^/\[\]]+)\]?:(\d{1,5})", address)
+    if not found or "://" in address:
+        raise RayUnavailable(
+            f"{address!r} is not the address of a Ray cluster that a worker can join: give host:port of its head "
+            "(6379, not the client port), or auto on a machine of the cluster"
+        )
+    try:
+        async with asyncio.timeout(KNOCK_WITHIN.total_seconds()):
+            _, writer = await asyncio.open_connection(found[1], int(found[2]))
+    except (OSError, OverflowError, TimeoutError) as error:
+        raise RayUnavailable(
+            f"no Ray cluster answers at {address} ({type(error).__name__}). Start one with `ray start --head`, or "
+            "leave out --address (and RAY_ADDRESS) to let the worker start a Ray of its own."
+        ) from error
+    writer.close()
 
 
 async def _until_free(conn: Connection, node_id: str, patience: timedelta) -> None:
