@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ampd_ray.actors.coordinator import CoordinatorActor, Sizes
 from ampd_ray.actors.failures import domain_error
 from ampd_ray.config import Settings
-from ampd_ray.errors import ActorLost, AmpdError, UsageError
+from ampd_ray.errors import ActorLost, AmpdError, RayUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,8 @@ def run_worker(settings: Settings, node_id: str, info: Mapping[str, str], addres
     ``address`` names the cluster to join, ``auto`` the one on this machine; None starts a Ray of its own on
     loopback. Raises an ``AmpdError`` if the node cannot start.
     """
-    with _ray(address), _signals() as received:
+    with _own_signal_handlers(), _ray(address):
+        received = _note_signals()
         coordinator = _start_coordinator(settings, node_id, dict(info))
         running = coordinator.run.remote()
         asked = 0
@@ -70,50 +71,60 @@ def _start_coordinator(settings: Settings, node_id: str, info: dict[str, str]) -
 
 
 def _sizes(settings: Settings) -> Sizes:
-    """Upper bounds by the CPUs that the cluster has now; one writer and one extractor always fit."""
+    """Upper bounds by the CPUs that the cluster has now."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    cpus = resources.get("CPU", 1.0)
-    writers = max(1, int(cpus) // 4)
-    extractors = settings.ampd_ray.extractors or max(1, int(cpus) - writers - (1 if cpus >= MIN_LOCAL_CPUS else 0))
-    return Sizes(extractors=extractors, writers=writers, cpus_each=min(1.0, cpus / 2))
+    cpus = int(resources.get("CPU", 0))
+    writers = max(1, cpus // 4)
+    extractors = settings.ampd_ray.extractors or max(1, cpus - writers - 1)
+    return Sizes(extractors=extractors, writers=writers)
 
 
 @contextmanager
 def _ray(address: str | None) -> Iterator[None]:
-    if address is None:
-        ray.init(
-            address="local",
-            num_cpus=max(MIN_LOCAL_CPUS, os.cpu_count() or 1),
-            include_dashboard=False,
-            object_store_memory=LOCAL_OBJECT_STORE_BYTES,
-            logging_level=logging.WARNING,
-            namespace=NAMESPACE,
-        )
-    else:
-        try:
+    try:
+        if address is None:
+            _start_ray()
+        else:
             ray.init(address=address, logging_level=logging.WARNING, namespace=NAMESPACE)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UsageError(
-                f"no Ray cluster answers at {address!r} ({type(error).__name__}). Start one with `ray start --head`, "
-                "or leave out --address to let the worker start a Ray of its own."
-            ) from error
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        what = "Ray does not start" if address is None else f"no Ray cluster takes us at {address!r}"
+        raise RayUnavailable(f"{what}: {type(error).__name__}: {str(error).splitlines()[0][:300]}") from error
     try:
         yield
     finally:
         ray.shutdown()
 
 
-@contextmanager
-def _signals() -> Iterator[list[signal.Signals]]:
+def _start_ray() -> None:
+    """A Ray of our own, on loopback."""
+    ray.init(
+        address="local",
+        num_cpus=max(MIN_LOCAL_CPUS, os.cpu_count() or 1),
+        include_dashboard=False,
+        object_store_memory=LOCAL_OBJECT_STORE_BYTES,
+        logging_level=logging.WARNING,
+        namespace=NAMESPACE,
+    )
+
+
+def _note_signals() -> list[signal.Signals]:
     """SIGTERM and SIGINT as a list that grows. Ray installs handlers of its own, so ours come after its start."""
     received: list[signal.Signals] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(signal.Signals(number))
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, note)
+    return received
+
+
+@contextmanager
+def _own_signal_handlers() -> Iterator[None]:
+    """Put back what was there, but only when Ray is down: a signal meanwhile has nothing to hurry."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield received
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

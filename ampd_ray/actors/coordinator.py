@@ -22,11 +22,10 @@ MAX_ROW_GROUP_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many actors a node may have, and what each asks of Ray."""
+    """How many actors a node may have."""
 
     extractors: int
     writers: int
-    cpus_each: float
 
 
 class CoordinatorActor:
@@ -37,8 +36,8 @@ class CoordinatorActor:
         self._settings = settings
         self._coordinator = Coordinator(settings, node_id, settings.metadata_db.dsn(), self._make_job, info)
         name = f"ampd-ray/{node_id}/{self._coordinator.incarnation}"
-        self._extractors = extractor_pool(settings, sizes.extractors, sizes.cpus_each)
-        self._writers = writer_pool(settings, sizes.writers, sizes.cpus_each, name)
+        self._extractors = extractor_pool(settings, sizes.extractors)
+        self._writers = writer_pool(settings, sizes.writers, name)
         self._data: Store = open_store(settings.data_dir)
         self._manifests: Store = open_store(settings.manifests_dir)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 from ray import exceptions as ray_errors
 
 from ampd_ray.errors import ActorLost, AmpdError, OutOfMemory, Unexpected
+
+logger = logging.getLogger(__name__)
 
 # Order matters: OutOfMemoryError and TaskCancelledError are RayErrors too, and RayTaskError mixes in its cause's type.
 _LOST: tuple[tuple[type[Exception], type[AmpdError]], ...] = (
@@ -25,22 +29,21 @@ def domain_error(error: Exception, what: str) -> AmpdError:
     """What ``error``, raised by a call to the actor ``what``, means to a job."""
     for kind, ours in _LOST:
         if isinstance(error, kind):
+            logger.info("%s was lost", what, extra={"error": error})
             return ours(f"{what} was lost ({type(error).__name__})")
-    if isinstance(error, ray_errors.RayTaskError):
-        cause = error.cause
-        if isinstance(cause, AmpdError):
-            return cause
-        return Unexpected.of(cause if isinstance(cause, BaseException) else error)
-    if isinstance(error, AmpdError):
-        return error
-    return Unexpected.of(error)
+    cause = error.cause if isinstance(error, ray_errors.RayTaskError) else error
+    if isinstance(cause, AmpdError):
+        return cause
+    logger.error("%s failed unexpectedly", what, exc_info=error)
+    return Unexpected.of(cause)
 
 
-def actor_is_gone(error: Exception) -> bool:
+def actor_is_gone(error: BaseException) -> bool:
     """True if the actor itself has to be replaced, not only the call repeated."""
     return isinstance(
         error,
         ray_errors.ActorDiedError
+        | ray_errors.ActorUnavailableError
         | ray_errors.ActorUnschedulableError
         | ray_errors.WorkerCrashedError
         | ray_errors.NodeDiedError

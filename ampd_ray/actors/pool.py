@@ -2,6 +2,9 @@
 
 Both pools are shared by all jobs of the node: a job that waits holds nobody's process. Actors are made when there is
 work, up to a limit; a dead one is replaced. Which actor gets a call: the least loaded that is ready.
+
+The first actor of each pool stands beside the coordinator and asks for no CPU, so that a node always has one writer
+and one extractor, however busy the cluster is. All others ask for one CPU each and wait until there is one.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ampd_ray.actors.extractor import ExtractorActor
 from ampd_ray.actors.failures import actor_is_gone, domain_error
@@ -35,14 +39,18 @@ class Member:
     """One actor of a pool; ``load`` counts calls (extractors) or open partitions (writers)."""
 
     handle: Any
+    beside: bool  # beside the coordinator, without a CPU of its own
     ready: bool = False
     load: int = 0
 
 
 class Pool:
-    """Up to ``size`` actors that ``make`` creates: all at the first call if ``eager``, else one by one as load asks."""
+    """Up to ``size`` actors: all at the first call if ``eager``, else as many as calls find none idle.
 
-    def __init__(self, name: str, size: int, make: Callable[[], Any], *, eager: bool):
+    ``make(beside)`` creates one, ``beside`` the coordinator or where there is a CPU for it.
+    """
+
+    def __init__(self, name: str, size: int, make: Callable[[bool], Any], *, eager: bool):
         self.name = name
         self.size = size
         self._make = make
@@ -50,6 +58,7 @@ class Pool:
         self._members: list[Member] = []
         self._changed = asyncio.Condition()
         self._starting: set[asyncio.Task[None]] = set()
+        self._waiting = 0
         self._failed_starts = 0
         self._last_failure: AmpdError | None = None
 
@@ -61,8 +70,12 @@ class Pool:
         async with self._changed:
             if not self._members:
                 self._failed_starts = 0
-            self._grow()
-            await self._changed.wait_for(lambda: self._ready() or self._failed_starts >= MAX_FAILED_STARTS)
+            self._waiting += 1
+            try:
+                self._grow()
+                await self._changed.wait_for(lambda: self._ready() or self._failed_starts >= MAX_FAILED_STARTS)
+            finally:
+                self._waiting -= 1
             if not self._ready():
                 assert self._last_failure is not None
                 raise self._last_failure
@@ -70,13 +83,14 @@ class Pool:
             member.load += 1
             return member
 
-    async def release(self, member: Member, error: Exception | None = None) -> None:
-        """Lower the load; an actor that died is replaced."""
+    async def release(self, member: Member, error: BaseException | None = None) -> None:
+        """Lower the load; an actor that died or cannot be reached is replaced."""
         async with self._changed:
             member.load -= 1
             if error is not None and actor_is_gone(error) and member in self._members:
-                logger.warning("a %s died (%s); it is replaced", self.name, type(error).__name__)
+                logger.warning("a %s is gone (%s); it is replaced", self.name, type(error).__name__)
                 self._members.remove(member)
+                ray.kill(member.handle)
                 self._grow()
 
     def close(self) -> None:
@@ -90,12 +104,14 @@ class Pool:
     def _ready(self) -> list[Member]:
         return [member for member in self._members if member.ready]
 
+    def _idle(self) -> int:
+        return sum(member.load == 0 for member in self._members)
+
     def _grow(self) -> None:
-        """Add actors up to the limit; without ``eager`` only while none is idle or on its way."""
-        while len(self._members) < self.size:
-            if not self._eager and any(not member.ready or member.load == 0 for member in self._members):
-                return
-            member = Member(self._make())
+        """Add actors up to the limit; without ``eager`` only for calls that find none idle or on its way."""
+        while len(self._members) < self.size and (self._eager or self._idle() < self._waiting):
+            beside = not any(member.beside for member in self._members)
+            member = Member(self._make(beside), beside)
             self._members.append(member)
             task = asyncio.create_task(self._await_ready(member))
             self._starting.add(task)
@@ -136,7 +152,7 @@ class RayExtractors:
     async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Any]:
         """The summary by value, the rows as a reference that a writer resolves."""
         member = await self._pool.acquire()
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
             summary, rows = member.handle.extract.remote(task)
             return await summary, rows
@@ -158,9 +174,11 @@ class RayWriters:
         member = await self._pool.acquire()
         try:
             return RayPartition(self._pool, member, await member.handle.open.remote(partition))
-        except Exception as error:
+        except BaseException as error:
             await self._pool.release(member, error)
-            raise domain_error(error, "a writer") from None
+            if isinstance(error, Exception):
+                raise domain_error(error, "a writer") from None
+            raise
 
 
 class RayPartition:
@@ -184,8 +202,10 @@ class RayPartition:
 
     async def discard(self) -> None:
         """Give the partition back."""
-        await self._call("discard")
-        await self._release(None)
+        try:
+            await self._call("discard")
+        finally:
+            await self._release(None)
 
     async def _call(self, method: str, *args: Any) -> Any:
         if self._released:
@@ -203,19 +223,24 @@ class RayPartition:
             await self._pool.release(self._member, error)
 
 
-def extractor_pool(settings: Settings, size: int, num_cpus: float) -> Pool:
+def extractor_pool(settings: Settings, size: int) -> Pool:
     """Extractors run anywhere in the cluster; those that find no room stay pending, which is what autoscales it."""
-    actor = _actor_class(ExtractorActor, num_cpus)
-    return Pool("extractor", size, lambda: actor.remote(settings), eager=True)
+    return Pool("extractor", size, _maker(ExtractorActor, settings), eager=True)
 
 
-def writer_pool(settings: Settings, size: int, num_cpus: float, application_name: str) -> Pool:
+def writer_pool(settings: Settings, size: int, application_name: str) -> Pool:
     """Writers are made as partitions need them."""
-    actor = _actor_class(WriterActor, num_cpus)
-    return Pool("writer", size, lambda: actor.remote(settings, application_name), eager=False)
+    return Pool("writer", size, _maker(WriterActor, settings, application_name), eager=False)
 
 
-def _actor_class(plain: type, num_cpus: float) -> Any:
-    """Nothing restarts by itself: what is lost is planned again, by us, from Postgres."""
-    as_actor: Any = ray.remote(num_cpus=num_cpus, max_restarts=0, max_task_retries=0)
-    return as_actor(plain).options(max_concurrency=CALLS_PER_ACTOR)
+def _maker(plain: type, *args: Any) -> Callable[[bool], Any]:
+    """Creates actors. Nothing restarts by itself: what is lost is planned again, by us, from Postgres."""
+    as_actor: Any = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)
+    actor = as_actor(plain)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+    def make(beside: bool) -> Any:
+        place = {"num_cpus": 0, "scheduling_strategy": here} if beside else {}
+        return actor.options(max_concurrency=CALLS_PER_ACTOR, **place).remote(*args)
+
+    return make

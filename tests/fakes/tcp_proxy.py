@@ -23,6 +23,7 @@ class TcpProxy:
         self._open = asyncio.Event()
         self._open.set()
         self._refusing = False
+        self._limit: int | None = None
         self.host = "127.0.0.1"
         self.port = 0
         self.connections = 0
@@ -55,14 +56,25 @@ class TcpProxy:
         for writer in tuple(self._writers):
             writer.transport.abort()
 
-    def blackhole(self) -> None:
-        """Accept everything, pass nothing on."""
-        self._open.clear()
+    def blackhole(self, after: int = 0) -> None:
+        """Accept everything, pass nothing on; from now, or once so many more bytes have passed."""
+        self._limit = self.passed + after
+        self._check_limit()
 
     def resume(self) -> None:
         """Serve again; what was swallowed meanwhile arrives late, as after a network fault."""
         self._refusing = False
+        self._limit = None
         self._open.set()
+
+    @property
+    def silent(self) -> bool:
+        """True while nothing is passed on."""
+        return not self._open.is_set()
+
+    def _check_limit(self) -> None:
+        if self._limit is not None and self.passed >= self._limit:
+            self._open.clear()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._refusing:
@@ -103,6 +115,7 @@ class TcpProxy:
                 writer.write(data)
                 await writer.drain()
                 self.passed += len(data)
+                self._check_limit()
 
     def _close(self, writer: asyncio.StreamWriter) -> None:
         self._writers.discard(writer)

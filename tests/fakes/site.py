@@ -1,0 +1,106 @@
+"""What workers share: a configuration file, its directories and a database; and how tests look at it from outside."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ampd_ray.client import Client
+from ampd_ray.config import Settings, load_settings
+from ampd_ray.datasets.descriptor import JobDescriptor
+from ampd_ray.datasets.manifest import evm_rpc_manifest
+from ampd_ray.datasets.names import DatasetRef
+from ampd_ray.metadb.statuses import JobStatus
+from tests.servers import Server
+
+LOOK_EVERY_SECS = 0.05
+OURS = {"failover_group": "test", "node_lock_timeout_secs": 30.0, "drain_timeout_secs": 20.0}
+SEGMENT_BYTES = 1 << 16  # so that a short job makes many commits
+
+
+def wait_until(holds: Callable[[], Any], within: float = 60.0, what: str = "the condition") -> Any:
+    """Look again and again until ``holds`` gives something true; returns it."""
+    deadline = time.monotonic() + within
+    while not (found := holds()):
+        assert time.monotonic() < deadline, f"{what} did not come true within {within:g} s"
+        time.sleep(LOOK_EVERY_SECS)
+    return found
+
+
+@contextmanager
+def empty_database(server: Server) -> Iterator[str]:
+    """The URL of a fresh database that the first worker migrates."""
+    name = server.create_database("template0")
+    yield server.url_of(name)
+    server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A configuration in ``directory``. ``config`` is its file, ``url`` the database's."""
+
+    directory: Path
+    url: str
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "amp.toml"
+
+    @property
+    def data_dir(self) -> Path:
+        return self.directory / "data"
+
+    def settings(self) -> Settings:
+        return load_settings(self.config, {})
+
+    def client(self) -> Client:
+        return Client(self.settings())
+
+
+def make_site(
+    directory: Path,
+    url: str,
+    rpc: str,
+    *,
+    network: str = "devnet",
+    writer: Mapping[str, Any] | None = None,
+    **ours: Any,
+) -> Site:
+    """Write the configuration and one provider; ``ours`` are keys of ``[ampd_ray]``, ``writer`` of ``[writer]``."""
+    for name in ("data", "providers", "manifests"):
+        (directory / name).mkdir(parents=True)
+    sections: dict[str, dict[str, Any]] = {
+        "metadata_db": {"url": url},
+        "ampd_ray": OURS | ours,
+        "writer": {"bytes": SEGMENT_BYTES} | dict(writer or {}),
+    }
+    lines = ["poll_interval_secs = 0.1"]
+    for section, keys in sections.items():
+        lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
+    site = Site(directory, url)
+    site.config.write_text("\n".join(lines) + "\n")
+    add_provider(site, network, rpc)
+    return site
+
+
+def add_provider(site: Site, network: str, rpc: str, **keys: Any) -> None:
+    """Write the provider file of a network."""
+    told = {"kind": "evm-rpc", "network": network, "url": rpc} | keys
+    path = site.directory / "providers" / f"{network}.toml"
+    path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in told.items()))
+
+
+def register(client: Client, name: str, network: str = "devnet", start_block: int = 0) -> JobDescriptor:
+    """Register a dataset; the descriptor of a job that follows its head."""
+    ref = DatasetRef("_", name)
+    return JobDescriptor.of(ref, client.register_dataset(ref, evm_rpc_manifest(network, start_block)))
+
+
+def ends_as(client: Client, job_id: int, within: float = 120.0) -> JobStatus:
+    """Wait for the job's end; its last status."""
+    return client.job(job_id).wait(within).status

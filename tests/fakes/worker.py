@@ -1,0 +1,94 @@
+"""``ampd worker`` as a process of its own, its log, and the tree of processes below it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from tests.fakes.site import Site, wait_until
+
+AMPD = Path(sys.executable).with_name("ampd")
+UP = "node is up"
+UP_SECS = 90.0  # Ray's start on a busy machine
+DRAIN_SECS = 40.0
+
+
+class Worker:
+    """A running ``ampd worker``. The log is complete once the process has ended."""
+
+    def __init__(self, site: Site, node_id: str, arguments: Sequence[str] = (), env: Mapping[str, str] | None = None):
+        self.node_id = node_id
+        number = len(list(site.directory.glob(f"{node_id}.*.log")))
+        self._log = site.directory / f"{node_id}.{number}.log"
+        command = [str(AMPD), "worker", "--config", str(site.config), "--node-id", node_id, *arguments]
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=_environment(env), start_new_session=True
+            )
+
+    def log(self) -> str:
+        """What it has said so far, its actors included."""
+        return self._log.read_text(errors="replace")
+
+    def up(self) -> Worker:
+        """Wait until it takes jobs."""
+        wait_until(lambda: UP in self.log() or self.process.poll() is not None, UP_SECS, f"{self.node_id} up")
+        assert self.process.poll() is None, self.log()
+        return self
+
+    def tree(self) -> list[psutil.Process]:
+        """All processes below it: its Ray, its actors."""
+        below: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
+        return below
+
+    def kill(self) -> list[psutil.Process]:
+        """End the driver with SIGKILL, and nothing else; the processes that were below it."""
+        tree = self.tree()
+        self.process.kill()
+        self.process.wait()
+        return tree
+
+    def drain(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to end; its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(DRAIN_SECS)
+
+    def end(self) -> None:
+        """End it and all below it, whatever state it is in."""
+        if self.process.poll() is None:
+            tree = self.kill()
+            end_all(tree)
+
+
+def end_all(tree: Sequence[psutil.Process], grace_secs: float = 10.0) -> None:
+    """Wait for processes to end by themselves, and kill those that do not."""
+    _, alive = psutil.wait_procs(tree, grace_secs)
+    for process in alive:
+        process.kill()
+    psutil.wait_procs(alive, grace_secs)
+
+
+@contextmanager
+def workers(
+    site: Site, *node_ids: str, arguments: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> Iterator[list[Worker]]:
+    """Workers that are up, started side by side."""
+    started = [Worker(site, node_id, arguments, env) for node_id in node_ids]
+    try:
+        yield [worker.up() for worker in started]
+    finally:
+        for worker in started:
+            worker.end()
+
+
+def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
+    """Ours without what tests of this process may have set for Ray or Amp."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "AMP_"))}
+    return kept | dict(more or {})

@@ -1,0 +1,89 @@
+"""One Ray for the whole session, and a node whose actors run on it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import ray
+
+from ampd_ray.actors.coordinator import CoordinatorActor, Sizes
+from ampd_ray.actors.environment import prepare
+from ampd_ray.actors.pool import Member, Pool
+from ampd_ray.config import Settings
+from tests.fakes.site import empty_database
+from tests.servers import Server
+
+CPUS = 4
+prepare(os.environ, local=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def local_ray() -> Iterator[None]:
+    """A Ray of our own on loopback; actors import what the tests import."""
+    ray.init(
+        address="local",
+        num_cpus=CPUS,
+        include_dashboard=False,
+        object_store_memory=256 << 20,
+        log_to_driver=False,
+        configure_logging=False,
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def database(embedded: Server) -> Iterator[str]:
+    """The URL of a fresh, empty database."""
+    with empty_database(embedded) as url:
+        yield url
+
+
+class Hog:
+    """Holds what it was given."""
+
+    def ready(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def no_cpu_left() -> Iterator[None]:
+    """Somebody else has all CPUs of the cluster."""
+    as_actor: Any = ray.remote(num_cpus=CPUS)
+    hog = as_actor(Hog).remote()
+    ray.get(hog.ready.remote())
+    yield
+    ray.kill(hog)
+
+
+async def until(holds: Callable[[], Any], within: float = 60.0) -> Any:
+    """Look again and again until ``holds()`` gives something true; returns it."""
+    async with asyncio.timeout(within):
+        while True:
+            if found := holds():
+                return found
+            await asyncio.sleep(0.02)
+
+
+async def ready_members(pool: Pool, count: int) -> list[Member]:
+    """The members of ``pool``, once ``count`` of them are ready."""
+    await until(lambda: len([member for member in pool._members if member.ready]) >= count)
+    return pool._members
+
+
+@asynccontextmanager
+async def node(settings: Settings, sizes: Sizes) -> AsyncIterator[CoordinatorActor]:
+    """A coordinator in this process, with its extractors and writers on Ray."""
+    actor = CoordinatorActor(settings, "worker-1", {"version": "0"}, sizes)
+    running = asyncio.create_task(actor.run())
+    try:
+        await until(lambda: actor._coordinator.counters.reconciles or running.done())
+        yield actor
+    finally:
+        await actor.ask_drain()
+        assert await asyncio.wait_for(running, 60) == 0

@@ -1,0 +1,158 @@
+"""Which actor gets a call, what becomes of dead ones, and that no node goes without."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import ray
+
+from ampd_ray.actors import cluster, pool
+from ampd_ray.actors.coordinator import Sizes
+from ampd_ray.actors.pool import Pool
+from ampd_ray.config.keys import AmpdRay
+from ampd_ray.errors import ActorLost, DatabaseRefused
+from tests.ray.conftest import ready_members, until
+
+
+class Plain:
+    """Does nothing, in a process of its own."""
+
+    def __init__(self, error: Exception | None = None):
+        self._error = error
+
+    async def ready(self) -> int:
+        if self._error is not None:
+            raise self._error
+        return os.getpid()
+
+    async def flush(self, key: int, reason: str) -> None:
+        """As a writer has it."""
+
+    async def discard(self, key: int) -> None:
+        """As a writer has it."""
+
+
+@asynccontextmanager
+async def pool_of(size: int, *args: Any, eager: bool = True) -> AsyncIterator[Pool]:
+    made = Pool("helper", size, pool._maker(Plain, *args), eager=eager)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+async def test_the_least_loaded_actor_gets_the_call() -> None:
+    async with pool_of(3) as helpers:
+        first = await helpers.acquire()
+        members = await ready_members(helpers, 3)
+        for _ in range(5):
+            await helpers.acquire()
+        assert [member.load for member in members] == [2, 2, 2]
+        await helpers.release(first)
+        assert await helpers.acquire() is first
+
+
+async def test_writers_are_made_as_calls_find_none_idle() -> None:
+    async with pool_of(3, eager=False) as helpers:
+        one = await helpers.acquire()
+        assert len(helpers._members) == 1
+        await helpers.release(one)
+        assert await helpers.acquire() is one
+        assert len(helpers._members) == 1
+        await helpers.acquire()
+        await ready_members(helpers, 2)
+        assert len(helpers._members) == 2
+
+
+async def test_calls_at_one_time_get_an_actor_each() -> None:
+    async with pool_of(2, eager=False) as helpers:
+        asked = [asyncio.create_task(helpers.acquire()) for _ in range(2)]
+        await ready_members(helpers, 1)
+        await asyncio.gather(*asked)
+        assert len(helpers._members) == 2
+
+
+@pytest.mark.parametrize("how", ["kill -9", "ray.kill"])
+async def test_a_dead_actor_is_replaced_once(how: str) -> None:
+    async with pool_of(1) as helpers:
+        dead = await helpers.acquire()
+        await helpers.acquire()
+        pid = await dead.handle.ready.remote()
+        os.kill(pid, signal.SIGKILL) if how == "kill -9" else ray.kill(dead.handle)
+        with pytest.raises(ray.exceptions.ActorDiedError) as raised:
+            await until_it_fails(dead.handle.ready.remote)
+        for _ in range(2):
+            await helpers.release(dead, raised.value)
+        (fresh,) = await ready_members(helpers, 1)
+        assert fresh is not dead
+        assert fresh.load == 0
+        assert await fresh.handle.ready.remote() != pid
+
+
+async def until_it_fails(call: Callable[[], Any]) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            await call()
+
+
+async def test_the_first_actor_needs_no_cpu_and_so_does_its_replacement(no_cpu_left: None) -> None:
+    async with pool_of(3) as helpers:
+        first = await asyncio.wait_for(helpers.acquire(), 30)
+        assert first.beside
+        assert [member.beside for member in helpers._members] == [True, False, False]
+        assert [member.ready for member in helpers._members] == [True, False, False]
+        ray.kill(first.handle)
+        with pytest.raises(ray.exceptions.ActorDiedError) as raised:
+            await until_it_fails(first.handle.ready.remote)
+        await helpers.release(first, raised.value)
+        assert (await asyncio.wait_for(helpers.acquire(), 30)).beside
+
+
+async def test_actors_that_never_start_give_their_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "RESTART_PAUSE_SECS", 0.0)
+    async with pool_of(2, DatabaseRefused("no such database")) as helpers:
+        for _ in range(2):
+            with pytest.raises(DatabaseRefused, match="no such database"):
+                await asyncio.wait_for(helpers.acquire(), 60)
+            await until(lambda: not helpers._members)
+
+
+async def test_closing_ends_all_actors() -> None:
+    async with pool_of(2) as helpers:
+        await helpers.acquire()
+        members = list(await ready_members(helpers, 2))
+    for member in members:
+        with pytest.raises(ray.exceptions.ActorDiedError):
+            await until_it_fails(member.handle.ready.remote)
+
+
+async def test_a_partition_whose_writer_died_is_lost_for_good() -> None:
+    async with pool_of(1) as helpers:
+        member = await helpers.acquire()
+        partition = pool.RayPartition(helpers, member, 1)
+        ray.kill(member.handle)
+        for _ in range(2):
+            with pytest.raises(ActorLost):
+                await partition.flush("age")
+        with pytest.raises(ActorLost):
+            await partition.discard()
+        assert member.load == 0
+
+
+SIZES = {0: (1, 1), 1: (1, 1), 2: (1, 1), 4: (2, 1), 8: (5, 2), 64: (47, 16)}
+
+
+@pytest.mark.parametrize("cpus", SIZES)
+def test_sizes_follow_the_cluster(cpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Given:
+        ampd_ray = AmpdRay(failover_group="here")
+
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": float(cpus)} if cpus else {})
+    extractors, writers = SIZES[cpus]
+    assert cluster._sizes(Given()) == Sizes(extractors=extractors, writers=writers)  # type: ignore[arg-type]
