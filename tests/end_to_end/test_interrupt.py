@@ -1,0 +1,94 @@
+"""Ctrl-C in the middle of a backfill, as a terminal sends it; then the same command again."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import ampd_ray as amp
+from tests.fakes.commands import AMPD, ampd, clean_env
+from tests.fakes.process import running
+from tests.fakes.terminal import COLUMNS, CTRL_C, terminal
+
+BLOCKS = 3_200
+PER_MINUTE = 600  # as many at once from each extractor, then ten a second: there is a middle, and it lasts
+
+
+@pytest.fixture
+def rpc() -> Iterator[str]:
+    with running([*AMPD, "devnet", "--blocks", str(BLOCKS), "--port", "0"], r"LISTENING (\S+)") as ready:
+        yield ready[1]
+
+
+def provider(amp_dir: Path, rpc: str, more: str = "") -> None:
+    (amp_dir / "providers").mkdir(parents=True, exist_ok=True)
+    text = f'kind = "evm-rpc"\nnetwork = "devnet"\nurl = "{rpc}"\n{more}'
+    (amp_dir / "providers" / "devnet.toml").write_text(text)
+
+
+def processes_in(directory: Path) -> list[psutil.Process]:
+    """Those that name the directory on their command line."""
+    return [p for p in psutil.process_iter(["cmdline"]) if str(directory) in " ".join(p.info["cmdline"] or ())]
+
+
+@pytest.mark.timeout(300)
+def test_ctrl_c_commits_what_is_complete_and_the_same_command_resumes(rpc: str, tmp_path: Path) -> None:
+    amp_dir = tmp_path / "amp"
+    command = [*AMPD, "backfill", "--rpc", rpc, "--blocks", f"0:{BLOCKS}", "--amp-dir", str(amp_dir)]
+    provider(amp_dir, rpc, f"rate_limit_per_minute = {PER_MINUTE}\n")
+
+    with terminal(command, clean_env()) as first:
+        first.shows(r" [1-9]\d? % .*blocks/s")  # the bar, and some of it done
+        first.type(CTRL_C)
+        first.shows("stopping: complete blocks are committed first")
+        code = first.ends()
+    said = first.text()
+    assert code == 1, said
+    assert "stopped; the same command again resumes" in said
+    covered = re.search(rf"blocks +([\d,]+) of 3,200 \(0 to {BLOCKS - 1:,}\)", said)
+    assert covered is not None, said
+    done = int(covered[1].replace(",", ""))
+    assert 0 < done < BLOCKS
+    assert re.search(rf"holes +{done:,} to {BLOCKS - 1:,}\n", said), said
+    bars = [line.removesuffix("^C") for line in said.splitlines() if "blocks/s" in line]
+    assert max(map(len, bars)) <= COLUMNS, bars  # or it would not stay on its line
+    assert processes_in(amp_dir) == []
+
+    provider(amp_dir, rpc)
+    with amp.inspect(amp_dir) as client:
+        kept = client.files("_/devnet", "blocks")
+    again = ampd(*command[len(AMPD) :], "--json")
+    assert again.returncode == 0, again.stderr
+    assert f"resuming: {100 * done // BLOCKS} % covered" in again.stderr
+    summary = json.loads(again.stdout.splitlines()[-1])
+    assert (summary["blocks"], summary["rows"]["blocks"], summary["holes"]) == (BLOCKS, BLOCKS, [])
+    with amp.inspect(amp_dir) as client:
+        assert client.files("_/devnet", "blocks")[: len(kept)] == kept
+        numbers = client.scan("_/devnet", "blocks").to_table(columns=["block_num"])["block_num"].to_pylist()
+        assert numbers == list(range(BLOCKS))
+        for table in ("transactions", "logs"):
+            assert client.scan("_/devnet", table).count_rows() == summary["rows"][table] > BLOCKS
+    assert processes_in(amp_dir) == []
+
+
+def test_a_solo_environment_that_fails_ends_with_its_own_exit_code_whoever_holds_its_standard_input(
+    tmp_path: Path,
+) -> None:
+    env = clean_env(AMP_CONFIG_POLL_INTERVAL_SECS="never")
+    command = [*AMPD, "solo", "--amp-dir", str(tmp_path), "--until-stdin-closes"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as solo:
+        assert solo.wait(60) == 1
+        assert solo.stderr is not None
+        assert "poll_interval_secs" in solo.stderr.read()
+
+
+def test_a_solo_environment_ends_with_its_standard_input_while_it_starts(tmp_path: Path) -> None:
+    done = ampd("solo", "--amp-dir", str(tmp_path / "amp"), "--until-stdin-closes")
+    assert done.returncode == 0, done.stderr
+    assert processes_in(tmp_path) == []
