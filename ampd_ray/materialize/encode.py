@@ -56,25 +56,14 @@ class TableFile:
         self._options = options
         self._pending: list[pa.Table] = []
         self._pending_bytes = 0
-        schema = SCHEMAS[table]
         with _disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._sink = pa.OSFile(str(path), "wb")
-            self._writer = pq.ParquetWriter(
-                self._sink,
-                schema,
-                version="2.6",
-                data_page_version="1.0",
-                data_page_size=DATA_PAGE_BYTES,
-                compression=options.compression,
-                compression_level=options.compression_level,
-                use_dictionary=DICTIONARY_COLUMNS[table],
-                use_compliant_nested_type=False,
-                write_statistics=True,
-                write_page_index=False,
-                store_schema=True,
-                bloom_filter_options=_bloom_filters(schema) if options.bloom_filters else None,
-            )
+            try:
+                self._writer = _parquet_writer(self._sink, table, options)
+            except BaseException:
+                self._sink.close()
+                path.unlink()
+                raise
 
     def write(self, rows: pa.Table) -> None:
         """Add rows of the table's exact schema, in block order."""
@@ -109,6 +98,26 @@ class TableFile:
         self._pending, self._pending_bytes = [], 0
         with _disk_errors(self._path):
             self._writer.write_table(table, row_group_size=MAX_ROW_GROUP_ROWS)
+
+
+def _parquet_writer(sink: pa.NativeFile, table: str, options: WriterOptions) -> pq.ParquetWriter:
+    """The properties of ``spec/data.md`` 5.3, route A."""
+    schema = SCHEMAS[table]
+    return pq.ParquetWriter(
+        sink,
+        schema,
+        version="2.6",
+        data_page_version="1.0",
+        data_page_size=DATA_PAGE_BYTES,
+        compression=options.compression,
+        compression_level=options.compression_level,
+        use_dictionary=DICTIONARY_COLUMNS[table],
+        use_compliant_nested_type=False,
+        write_statistics=True,
+        write_page_index=False,
+        store_schema=True,
+        bloom_filter_options=_bloom_filters(schema) if options.bloom_filters else None,
+    )
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 
 from ampd_ray.errors import AmpdError
 from ampd_ray.materialize.setup import JobSpec
@@ -27,10 +28,11 @@ class Meter:
     Files committed since the last row also end the job's count of failures in a row (``spec/metadata-db.md`` 5.8).
     """
 
-    def __init__(self, spec: JobSpec):
+    def __init__(self, spec: JobSpec, clock: Callable[[], float] = time.monotonic):
         self.totals = JobTotals()
         self.phase = "opening"
         self._spec = spec
+        self._clock = clock
         self._machine: JobState | None = None
         self._waiting: str | None = None
         self._total: int | None = None
@@ -120,7 +122,7 @@ class Meter:
 
     def _rate(self, done: int) -> float:
         """Blocks a second over the window."""
-        now = time.monotonic()
+        now = self._clock()
         if self._history and done < self._history[-1][1]:
             self._history.clear()
         self._history.append((now, done))

@@ -205,6 +205,13 @@ class Bench:
         assert self.staged() == []
 
 
+def failure(outcome: JobOutcome) -> dict[str, Any]:
+    """The facts of a run that failed, and whether it may be tried again."""
+    assert outcome.outcome is Outcome.FAILED
+    assert outcome.error is not None
+    return outcome.error.details | {"retryable": outcome.error.retryable}
+
+
 async def until(condition: Callable[[], Any], *, within: float = 20.0) -> None:
     """Wait until ``condition``, which may be a coroutine function, is true."""
     async with asyncio.timeout(within):

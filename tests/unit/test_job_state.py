@@ -130,6 +130,19 @@ def test_the_open_file_is_flushed_by_age_once() -> None:
     assert only(state.Flush, machine.on(state.Tick(30.0, 1))) == []
 
 
+def test_rows_behind_a_cut_are_flushed_by_age_too() -> None:
+    """A file ended in the middle of an extract, at the finalized block: what came after it is in the next one."""
+    machine = JobState([unit(0, 999)], Limits(max_tasks=1, flush_secs=10))
+    machine.start()
+    opened(machine)
+    machine.on(state.TaskExtracted(0, Span(0, 15), 1))
+    machine.on(state.TaskAppended(0, (Span(0, 15),)))
+    machine.on(state.Tick(5.0, 1))
+    machine.on(state.SegmentCommitted(0, still_open=True))
+    assert only(state.Flush, machine.on(state.Tick(14.0, 1))) == []
+    assert only(state.Flush, machine.on(state.Tick(15.0, 1))) == [state.Flush(0, "age")]
+
+
 def test_stopping_commits_what_is_open_and_hands_out_nothing_more() -> None:
     machine = JobState([unit(0, 99), unit(100, 199)], Limits(max_tasks=1))
     machine.start()

@@ -1,42 +1,29 @@
-"""What a job makes of faults: every block exactly once, or a clear end with nothing half done."""
+"""What a job makes of lost actors, bad blocks and rivals: every block once, or a clear end with nothing half done."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ampd_ray.chain.ranges import Span, merge
 from ampd_ray.datasets.manifest import TABLES
-from ampd_ray.errors import ActorLost, AmpdError, DataFault, OutOfMemory, ProviderUnreachable, StoreFull, ValueOverflow
+from ampd_ray.errors import ActorLost, AmpdError, DataFault, OutOfMemory, ProviderUnreachable, ValueOverflow
 from ampd_ray.materialize import job as job_module
-from ampd_ray.materialize import state, write
+from ampd_ray.materialize import state
 from ampd_ray.materialize.types import Extract, JobOutcome, Outcome, RangeTask, WriterOptions
-from ampd_ray.metadb.connection import Database
-from ampd_ray.store.files import LocalStore, ObjectMeta
-from tests.fakes.bench import Bench, Run, until
-from tests.fakes.commit_cutter import CommitCutter, commit_cutter
-from tests.fakes.devnet import Devnet
+from tests.fakes.bench import Bench, Run, failure, until
 
 DONE = JobOutcome(Outcome.COMPLETED)
 
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "COMMIT_PAUSES_SECS", (0.01, 0.01, 0.01))
     monkeypatch.setattr(job_module, "FRUITLESS_PAUSE_SECS", 0.001)
     monkeypatch.setattr(state, "RETRY_SECS", 0.001)
-
-
-def failure(outcome: JobOutcome) -> dict[str, Any]:
-    assert outcome.outcome is Outcome.FAILED
-    assert outcome.error is not None
-    return outcome.error.details | {"retryable": outcome.error.retryable}
 
 
 # -- actors -----------------------------------------------------------------------------------------------------------
@@ -169,95 +156,6 @@ async def test_who_was_fenced_commits_nothing(bench: Bench, how: str) -> None:
     assert fences >= 1
     assert await bench.spans() == [(0, 29), (30, 59)]
     assert bench.staged() == []
-
-
-# -- the store --------------------------------------------------------------------------------------------------------
-
-
-class FullStore(LocalStore):
-    """Has no room for the objects of one table after the first of them; ``fired`` counts."""
-
-    def __init__(self, root: Path, table: str, *, while_writing: bool) -> None:
-        super().__init__(root)
-        self._table = table
-        self._while_writing = while_writing
-        self._published = 0
-        self.fired = 0
-
-    def stage(self, location_id: int, epoch: int, name: str) -> Path:
-        staged = super().stage(location_id, epoch, name)
-        if self._while_writing and self._published >= 3 and not self.fired:
-            self.fired += 1
-            staged.symlink_to("/dev/full")  # where every write fails with ENOSPC
-        return staged
-
-    def publish(self, staged: Path, path: str) -> ObjectMeta:
-        if not self._while_writing and f"/{self._table}/" in path and self._published >= 3:
-            self.fired += 1
-            raise StoreFull(f"cannot write {path}: no space left; free some space", path=path)
-        self._published += 1
-        return super().publish(staged, path)
-
-
-@pytest.mark.parametrize("while_writing", [True, False])
-async def test_a_full_disk_fails_the_job_and_leaves_nothing_half(bench: Bench, while_writing: bool) -> None:
-    bench.options = WriterOptions(segment_blocks=50)
-    bench.data = store = FullStore(bench.root / "data", "logs", while_writing=while_writing)
-    run = await bench.job(end_block="130")
-    facts = failure(await run())
-    assert store.fired == 1
-    assert (facts["step"], facts["cause"], facts["retryable"]) == ("PARTITION_TASK", "STORE_FULL", True)
-    assert {table: await bench.spans(table) for table in TABLES} == {table: [(0, 49)] for table in TABLES}
-    assert bench.staged() == []
-    # With room again, the next run goes on.
-    bench.data = LocalStore(bench.root / "data")
-    assert await bench.again(run.spec)() == DONE
-    await bench.assert_exactly_once(0, 130)
-
-
-# -- the database -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def cut_bench(pg_url: str, tmp_path: Path, devnet: Devnet) -> AsyncIterator[tuple[Bench, CommitCutter]]:
-    """A bench whose database is behind a proxy that can end commits of files."""
-    async with commit_cutter(pg_url, b"insert into file_metadata") as (cutter, url):
-        db = Database(url, application_name="ampd-ray/test")
-        await db.open()
-        made = Bench(db, tmp_path, devnet, options=WriterOptions(segment_blocks=50))
-        yield made, cutter
-        await made.close()
-        await db.close()
-
-
-@pytest.mark.parametrize("answer_lost", [True, False])
-async def test_a_commit_of_unknown_outcome_is_looked_up(
-    cut_bench: tuple[Bench, CommitCutter], answer_lost: bool
-) -> None:
-    bench, cutter = cut_bench
-    cutter.times, cutter.answer_lost = 2, answer_lost
-    run = await bench.job(end_block="130")
-    assert await run() == DONE
-    assert cutter.fired == 2
-    assert len(run.writers.partitions) == 1  # the writer settled it by itself
-    assert await bench.spans() == [(0, 49), (50, 99), (100, 130)]
-    await bench.assert_exactly_once(0, 130)
-
-
-async def test_a_database_that_is_away_for_longer_leads_to_a_new_plan(cut_bench: tuple[Bench, CommitCutter]) -> None:
-    """The object of the first try stays where it is: the next epoch has other names."""
-    bench, cutter = cut_bench
-    cutter.times, cutter.answer_lost = 12, False  # three lookups each of four tries
-    run = await bench.job(end_block="130")
-    assert await run() == DONE
-    assert cutter.fired == 12
-    epochs = [each.locations[0].epoch for each in run.writers.partitions]
-    assert epochs == [1, 2]
-    assert await bench.spans() == [(0, 49), (50, 99), (100, 130)]
-    await bench.assert_exactly_once(0, 130)
-    orphans = len(await bench.objects()) - 9
-    (intents,) = await bench.query("select count(*) as left_over from ampd_ray.file_intent where epoch = 1")
-    assert orphans == intents.left_over == 3  # announced, so that a sweep finds them
 
 
 async def test_names_of_one_epoch_are_not_used_in_another(bench: Bench) -> None:

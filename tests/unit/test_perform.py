@@ -1,0 +1,227 @@
+"""The doer of a pass, with extractors and writers in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from itertools import pairwise
+
+import pytest
+
+from ampd_ray.chain.ranges import Span, merge
+from ampd_ray.errors import ActorLost, DataFault, Fenced, OutOfMemory, Overlap, ProviderUnreachable, StoreFull
+from ampd_ray.materialize import perform, state
+from tests.fakes.bench import until
+from tests.fakes.passes import Faults, World
+
+WHOLE = Span(0, 999)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "RETRY_SECS", 0.0)
+    monkeypatch.setattr(perform, "TICK_SECS", 0.01)
+
+
+async def shuffle(span: Span) -> None:
+    for _ in range(random.Random(span.start).randrange(9)):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+async def test_every_block_is_extracted_and_appended_once(partitions: int) -> None:
+    world = World(on_extract=shuffle)
+    units = [Span(start, start + 199) for start in range(0, 1000, 200)]
+    assert await world.pass_over(*units, max_partitions=partitions).run() is None
+    for spans in (world.extracted, world.appended):
+        assert merge(spans) == [WHOLE]
+        assert all(a.end < b.start for a, b in pairwise(sorted(spans)))
+    assert sorted(world.discarded) == units  # each partition is given back
+    assert world.held == 0
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+async def test_the_rows_on_their_way_stay_within_the_budget(partitions: int) -> None:
+    """However slow writers are, and though the first span comes last: the budget, and one span a partition."""
+    budget = 200_000
+    largest = 0
+
+    async def the_first_comes_last(span: Span) -> None:
+        nonlocal largest
+        largest = max(largest, len(span) * 1000)
+        for _turn in range(50 if span.start % 500 == 0 else 1):
+            await asyncio.sleep(0)
+
+    async def slowly(_: Span) -> None:
+        for _turn in range(20):
+            await asyncio.sleep(0)
+
+    world = World(tasks=64, on_extract=the_first_comes_last, on_append=slowly)
+    units = [Span(start, start + 499) for start in range(0, 3000, 500)]
+    machine_knows = 1000.0  # bytes a block: before anything was measured, tasks are small, but there may be 64
+    pass_ = world.pass_over(*units, max_partitions=partitions, memory_bytes=budget, bytes_per_block=machine_knows)
+    assert await pass_.run() is None
+    assert largest > 16_000
+    assert budget // 2 < world.most_held <= budget + partitions * largest
+    assert merge(world.appended) == [Span(0, 2999)]
+
+
+async def test_before_anything_is_measured_the_tasks_are_few_and_small() -> None:
+    world = World(tasks=4, block_bytes=1 << 20)
+    assert await world.pass_over(WHOLE, memory_bytes=8 << 20).run() is None
+    assert world.most_held <= 4 * state.FIRST_TASK_BLOCKS << 20
+
+
+async def test_what_extractors_lose_is_extracted_again() -> None:
+    faults = Faults({0: ActorLost("gone"), 32: OutOfMemory("too much"), 16: ProviderUnreachable("away")})
+    world = World(on_extract=faults)
+    pass_ = world.pass_over(WHOLE)
+    assert await pass_.run() is None
+    assert faults.fired == 3
+    assert not pass_.replan
+    assert merge(world.appended) == [WHOLE]
+
+
+async def test_a_lost_writer_costs_its_partition_only() -> None:
+    faults = Faults({200: ActorLost("gone")})
+    world = World(on_append=faults)
+    units = [Span(0, 199), Span(200, 399), Span(400, 599)]
+    pass_ = world.pass_over(*units)
+    assert await pass_.run() is None
+    assert faults.fired == 1
+    assert pass_.replan
+    assert merge(span for span in world.appended if span.start >= 400 or span.end < 200) == [units[0], units[2]]
+    assert sum(len(span) for span in world.appended if 200 <= span.start < 400) < 200
+    assert sorted(world.discarded) == units
+
+
+@pytest.mark.parametrize("error", [Overlap("somebody was faster"), ActorLost("no writer")])
+async def test_a_writer_that_cannot_be_had_is_planned_again(error: Overlap) -> None:
+    faults = Faults({0: error})
+    world = World(on_open=faults)
+    pass_ = world.pass_over(Span(0, 99), Span(100, 199))
+    assert await pass_.run() is None
+    assert pass_.replan
+    assert merge(world.appended) == [Span(100, 199)]
+
+
+@pytest.mark.parametrize("where", ["on_open", "on_append"])
+@pytest.mark.parametrize("error", [StoreFull("full"), Fenced("taken")])
+async def test_other_errors_of_a_writer_end_the_pass(where: str, error: StoreFull) -> None:
+    faults = Faults({0: error})
+    world = World()
+    setattr(world, where, faults)
+    assert await world.pass_over(Span(0, 99), Span(100, 199)).run() is error
+    assert faults.fired == 1
+
+
+async def test_a_fault_that_stays_ends_the_pass_and_gives_everything_back() -> None:
+    class Always:
+        fired = 0
+
+        async def __call__(self, span: Span) -> None:
+            if span.start == 16:
+                self.fired += 1
+                raise DataFault("block 16 contradicts itself", block=16)
+            await asyncio.sleep(0)
+
+    world = World(on_extract=(always := Always()))
+    error = await world.pass_over(WHOLE).run()
+    assert isinstance(error, DataFault)
+    assert always.fired == 2
+    assert world.discarded == [WHOLE]
+
+
+@pytest.mark.parametrize("where", ["on_open", "on_extract", "on_append"])
+async def test_an_exception_that_nobody_foresaw_ends_the_pass_and_tells_no_secret(
+    where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = Faults({0: ZeroDivisionError("postgres://user:password@host/")})
+    world = World()
+    setattr(world, where, faults)
+    error = await world.pass_over(Span(0, 99)).run()
+    assert error is not None
+    assert (error.code, "ZeroDivisionError" in str(error), "password" in str(error)) == ("PANIC", True, False)
+    assert [record.message for record in caplog.records] == ["unexpected failure in a pass"]
+
+
+async def test_a_stop_drops_extractions_and_flushes_each_partition() -> None:
+    running = asyncio.Event()
+
+    async def hold_the_third(span: Span) -> None:
+        if span.start % 100 >= 32:
+            running.set()
+            await asyncio.Event().wait()
+
+    world = World(on_extract=hold_the_third)
+    pass_ = world.pass_over(Span(0, 99), Span(100, 199), Span(200, 299), max_partitions=2)
+    task = asyncio.create_task(pass_.run())
+    await running.wait()
+    pass_.stop(1.0)
+    assert await task is None
+    assert world.flushes == [(Span(0, 99), "stop"), (Span(100, 199), "stop")]
+    assert world.cancelled > 0
+    assert sorted(world.discarded) == [Span(0, 99), Span(100, 199)]  # the third unit was never begun
+
+
+async def test_a_stop_waits_no_longer_than_it_was_told() -> None:
+    async def never(_: Span) -> None:
+        await asyncio.Event().wait()
+
+    world = World(on_extract=never, on_flush=never)
+    pass_ = world.pass_over(WHOLE)
+    task = asyncio.create_task(pass_.run())
+    await until(lambda: world.held)
+    pass_.stop(0.01)
+    assert await asyncio.wait_for(task, 5.0) is None
+    assert world.flushes == [(WHOLE, "stop")]
+    assert world.discarded == [WHOLE]
+
+
+async def test_rows_that_arrive_with_the_stop_do_no_harm() -> None:
+    arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def hold(span: Span) -> None:
+        if span.start == 16:
+            await asyncio.shield(arrived)
+
+    world = World(on_extract=hold)
+    pass_ = world.pass_over(Span(0, 99), Span(100, 199), max_partitions=2)
+    task = asyncio.create_task(pass_.run())
+    await until(lambda: len(world.appended) >= 3)
+    arrived.set_result(None)
+    pass_.stop(1.0)
+    assert await task is None
+
+
+async def test_old_files_are_flushed_though_nothing_arrives() -> None:
+    flushed = asyncio.Event()
+
+    async def hold_the_second(span: Span) -> None:
+        if span.start == 16:
+            await flushed.wait()
+
+    async def note(_: Span) -> None:
+        flushed.set()
+
+    world = World(on_extract=hold_the_second, on_flush=note)
+    assert await world.pass_over(Span(0, 99), flush_secs=0.02).run() is None
+    assert world.flushes[0] == (Span(0, 99), "age")
+
+
+async def test_cancelling_a_pass_leaves_nothing_running() -> None:
+    begun = asyncio.Event()
+
+    async def forever(_: Span) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    world = World(on_extract=forever)
+    task = asyncio.create_task(world.pass_over(WHOLE).run())
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert world.discarded == [WHOLE]
+    assert world.held == 0
+    assert asyncio.all_tasks() == {asyncio.current_task()}
