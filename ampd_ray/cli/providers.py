@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ampd_ray.cli.options import AmpDirOption, ConfigOption, JsonOption, open_client
-from ampd_ray.cli.output import print_rows
+from ampd_ray.cli.output import print_object, print_rows
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="JSON-RPC providers: where blocks come from.")
 
@@ -36,6 +36,7 @@ def add(
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite a different file of that name.")] = False,
     config: ConfigOption = None,
     amp_dir: AmpDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a provider file."""
     keys = {"auth_token": auth_token, "rpc_batch_size": batch, "rate_limit_per_minute": rate}
@@ -44,7 +45,7 @@ def add(
             name, replace=replace, kind="evm-rpc", network=network, url=url,
             **{key: value for key, value in keys.items() if value is not None},
         )  # fmt: skip
-    typer.echo(f"provider {name} serves {network}")
+    print_object({"provider": name, "network": network}, as_json=as_json)
 
 
 @app.command("list", epilog=LIST_EXAMPLES)

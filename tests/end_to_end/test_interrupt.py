@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 import ampd_ray as amp
-from tests.fakes.commands import AMPD, ampd, clean_env
+from tests.fakes.ampd import AMPD, ampd, clean_env
 from tests.fakes.process import running
 from tests.fakes.terminal import COLUMNS, CTRL_C, terminal
 
@@ -64,9 +64,9 @@ def test_ctrl_c_commits_what_is_complete_and_the_same_command_resumes(rpc: str, 
     with amp.inspect(amp_dir) as client:
         kept = client.files("_/devnet", "blocks")
     again = ampd(*command[len(AMPD) :], "--json")
-    assert again.returncode == 0, again.stderr
-    assert f"resuming: {100 * done // BLOCKS} % covered" in again.stderr
-    summary = json.loads(again.stdout.splitlines()[-1])
+    assert again.code == 0, again.err
+    assert f"resuming: {100 * done // BLOCKS} % covered" in again.err
+    summary = json.loads(again.out.splitlines()[-1])
     assert (summary["blocks"], summary["rows"]["blocks"], summary["holes"]) == (BLOCKS, BLOCKS, [])
     with amp.inspect(amp_dir) as client:
         assert client.files("_/devnet", "blocks")[: len(kept)] == kept
@@ -80,7 +80,7 @@ def test_ctrl_c_commits_what_is_complete_and_the_same_command_resumes(rpc: str, 
 def test_a_solo_environment_that_fails_ends_with_its_own_exit_code_whoever_holds_its_standard_input(
     tmp_path: Path,
 ) -> None:
-    env = clean_env(AMP_CONFIG_POLL_INTERVAL_SECS="never")
+    env = clean_env({"AMP_CONFIG_POLL_INTERVAL_SECS": "never"})
     command = [*AMPD, "solo", "--amp-dir", str(tmp_path), "--until-stdin-closes"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as solo:
         assert solo.wait(60) == 1
@@ -90,5 +90,5 @@ def test_a_solo_environment_that_fails_ends_with_its_own_exit_code_whoever_holds
 
 def test_a_solo_environment_ends_with_its_standard_input_while_it_starts(tmp_path: Path) -> None:
     done = ampd("solo", "--amp-dir", str(tmp_path / "amp"), "--until-stdin-closes")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     assert processes_in(tmp_path) == []
