@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -18,6 +18,7 @@ AMPD = Path(sys.executable).with_name("ampd")
 UP = "node is up"
 UP_SECS = 90.0  # Ray's start on a busy machine
 DRAIN_SECS = 40.0
+END_SECS = 10.0
 
 
 class Worker:
@@ -63,16 +64,31 @@ class Worker:
     def end(self) -> None:
         """End it and all below it, whatever state it is in."""
         if self.process.poll() is None:
-            tree = self.kill()
-            end_all(tree)
+            end_all(self.kill())
 
 
-def end_all(tree: Sequence[psutil.Process], grace_secs: float = 10.0) -> None:
-    """Wait for processes to end by themselves, and kill those that do not."""
-    _, alive = psutil.wait_procs(tree, grace_secs)
-    for process in alive:
-        process.kill()
-    psutil.wait_procs(alive, grace_secs)
+def of_ray_itself(process: psutil.Process) -> bool:
+    """True for Ray's agents, which no actor of ours runs in."""
+    try:
+        return process.cmdline()[0].startswith(("ray::DashboardAgent", "ray::RuntimeEnvAgent"))
+    except (psutil.Error, IndexError):
+        return False
+
+
+def ampd(site: Site, *arguments: str, within: float = 60.0) -> subprocess.CompletedProcess[str]:
+    """Run a command on the site's database to its good end."""
+    command = [str(AMPD), "--config", str(site.config), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=within, check=False, env=_environment(None))
+    assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done
+
+
+def end_all(tree: Sequence[psutil.Process]) -> None:
+    """Kill what is left of processes that tests have started."""
+    for process in tree:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(tree, END_SECS)
 
 
 @contextmanager

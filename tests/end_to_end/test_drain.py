@@ -1,0 +1,66 @@
+"""Ending a worker gracefully, and starting it again: nothing is lost and nothing is done twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import psycopg
+
+from ampd_ray.client import Client
+from ampd_ray.client.job import Job
+from ampd_ray.metadb.statuses import JobStatus
+from tests.chaos.check import check
+from tests.fakes.devnet import devnet as run_devnet
+from tests.fakes.site import Site, empty_database, make_site, register, wait_until
+from tests.fakes.worker import DRAIN_SECS, Worker
+from tests.servers import Server
+
+LAST = 700
+
+
+def test_a_worker_is_drained_twice_and_its_job_resumed(tmp_path: Path, embedded: Server) -> None:
+    with empty_database(embedded) as url, run_devnet(100, block_time=0.02) as chain:
+        site = make_site(tmp_path / "site", url, chain.url)
+        running: list[Worker] = [Worker(site, "worker-1").up()]
+        try:
+            with site.client() as client:
+                descriptor = register(client, "eth").model_copy(update={"end_block": str(LAST)})
+                job = client.deploy(descriptor)
+                wait_until(lambda: committed(site) > 0, what="something committed")
+
+                assert running[0].drain(signal.SIGTERM) == 0
+                assert_left_to_resume(client, job)
+
+                running.append(Worker(site, "worker-1").up())
+                before = committed(site)
+                wait_until(lambda: committed(site) > before, what="the job resumed")
+                os.killpg(running[1].process.pid, signal.SIGINT)  # Ctrl-C reaches all processes of a terminal
+                assert running[1].process.wait(DRAIN_SECS) == 0
+                assert_left_to_resume(client, job)
+
+                running.append(Worker(site, "worker-1").up())
+                assert job.wait(120).status is JobStatus.COMPLETED
+                assert [event.event_type for event in job.events()] == ["SCHEDULED", "RUNNING", "COMPLETED"]
+                assert running[2].drain() == 0
+            assert check(url, "_/eth", 0, LAST) == []
+            assert all("Traceback" not in worker.log() for worker in running)
+        finally:
+            for worker in running:
+                worker.end()
+
+
+def committed(site: Site) -> int:
+    """How many files are registered."""
+    with psycopg.connect(site.url) as connection:
+        row = connection.execute("select count(*) from file_metadata").fetchone()
+    return int(row[0]) if row else 0
+
+
+def assert_left_to_resume(client: Client, job: Job) -> None:
+    """The row stays RUNNING, and nobody would give the node another job."""
+    assert job.status() is JobStatus.RUNNING
+    (worker,) = client.workers()
+    assert worker.draining
+    assert not worker.alive
