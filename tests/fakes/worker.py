@@ -70,7 +70,7 @@ class Worker:
 def of_ray_itself(process: psutil.Process) -> bool:
     """True for Ray's agents, which no actor of ours runs in."""
     try:
-        return process.cmdline()[0].startswith(("ray::DashboardAgent", "ray::RuntimeEnvAgent"))
+        return str(process.cmdline()[0]).startswith(("ray::DashboardAgent", "ray::RuntimeEnvAgent"))
     except (psutil.Error, IndexError):
         return False
 
