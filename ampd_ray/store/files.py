@@ -6,30 +6,20 @@ All calls block; coroutines use ``asyncio.to_thread``. Paths are relative to the
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from ampd_ray.config import local_path
-from ampd_ray.errors import ConfigError, ObjectExists, ObjectMissing, StoreError, StoreFull
+from ampd_ray.errors import ConfigError, ObjectExists, StoreError
 from ampd_ray.log import redact
+from ampd_ray.store.disk import Listed, ObjectMeta, describe, errors, list_files, sync_directory, write_durably
 from ampd_ray.store.layout import STAGING, staging_path
 
-
-@dataclass(frozen=True, slots=True)
-class ObjectMeta:
-    """What the store holds: bytes, tag and version as Amp's readers see them, SHA-256 where it was computed."""
-
-    size: int
-    e_tag: str | None
-    version: str | None
-    sha256: bytes
+__all__ = ["Listed", "LocalStore", "ObjectMeta", "Store", "open_store"]
 
 
 class Store(Protocol):
@@ -37,6 +27,9 @@ class Store(Protocol):
 
     def url_of(self, path: str) -> str:
         """The object's URL, as Amp registers it; for a directory, without a trailing slash."""
+
+    def path_of(self, url: str) -> str | None:
+        """The path of the object that ``url_of`` gives this URL; None if it is not in this store."""
 
     def read(self, path: str) -> bytes:
         """The whole object; ``ObjectMissing`` if there is none."""
@@ -50,6 +43,12 @@ class Store(Protocol):
     def head(self, path: str) -> ObjectMeta:
         """Size, tag and checksum of what is there now, read back; ``ObjectMissing`` if it is not."""
 
+    def open(self, path: str) -> BinaryIO:
+        """The object for reading, from any place in it; ``ObjectMissing`` if there is none. The caller closes it."""
+
+    def objects(self, directory: str) -> Iterator[Listed]:
+        """The objects directly in a directory, in no order, as they are found; none if it is not there."""
+
     def delete(self, path: str) -> None:
         """Remove an object; one that is gone is as good."""
 
@@ -57,13 +56,16 @@ class Store(Protocol):
         """A local path outside the revisions to write an unfinished file to; ``name`` must be new."""
 
     def publish(self, staged: Path, path: str) -> ObjectMeta:
-        """Make a finished file appear under its name, durably, and remove the staged one.
+        """Make a finished file appear under its name, durably, and remove the staged one; what is there, read back.
 
         If the same bytes are there already, that is success. ``ObjectExists`` if others are: nothing is changed then.
         """
 
     def clear_staging(self, location_id: int, below_epoch: int) -> None:
         """Remove the unfinished files of epochs that cannot commit any more."""
+
+    def staged_epochs(self, location_id: int) -> list[int]:
+        """The epochs that have a place for unfinished files of a location, ascending."""
 
     def probe(self) -> None:
         """Write, read and delete a small file outside the revisions; raises if that does not work."""
@@ -93,69 +95,93 @@ class LocalStore:
         """See :class:`Store`."""
         return self._path(path).as_uri()
 
+    def path_of(self, url: str) -> str | None:
+        """See :class:`Store`."""
+        path = local_path(url)
+        if path is None or not path.is_relative_to(self._root) or ".." in path.parts or path == self._root:
+            return None
+        return path.relative_to(self._root).as_posix()
+
     def read(self, path: str) -> bytes:
         """See :class:`Store`."""
-        with _errors("read", self._path(path)):
+        with errors("read", self._path(path)):
             return self._path(path).read_bytes()
 
     def write(self, path: str, data: bytes) -> None:
         """See :class:`Store`."""
         target, temporary = self._path(path), self._root / STAGING / f"write-{secrets.token_hex(8)}"
-        with _errors("write", target):
+        with errors("write", target):
             self._make_directory(temporary.parent)
             self._make_directory(target.parent)
             try:
-                _write_durably(temporary, data)
+                write_durably(temporary, data)
                 temporary.replace(target)
             finally:
                 temporary.unlink(missing_ok=True)
-            _sync_directory(target.parent)
+            sync_directory(target.parent)
 
     def exists(self, path: str) -> bool:
         """See :class:`Store`."""
-        with _errors("look for", self._path(path)):
+        with errors("look for", self._path(path)):
             return self._path(path).is_file()
 
     def head(self, path: str) -> ObjectMeta:
         """See :class:`Store`."""
-        with _errors("read", self._path(path)):
-            return _describe(self._path(path))
+        with errors("read", self._path(path)):
+            return describe(self._path(path))
+
+    def open(self, path: str) -> BinaryIO:
+        """See :class:`Store`."""
+        with errors("read", self._path(path)):
+            return self._path(path).open("rb")
+
+    def objects(self, directory: str) -> Iterator[Listed]:
+        """See :class:`Store`."""
+        with errors("list", self._path(directory)):
+            yield from list_files(self._path(directory))
 
     def delete(self, path: str) -> None:
         """See :class:`Store`."""
         target = self._path(path)
-        with _errors("delete", target), contextlib.suppress(FileNotFoundError):
+        with errors("delete", target), contextlib.suppress(FileNotFoundError):
             target.unlink()
-            _sync_directory(target.parent)
+            sync_directory(target.parent)
 
     def stage(self, location_id: int, epoch: int, name: str) -> Path:
         """See :class:`Store`."""
         staged = self._path(f"{staging_path(location_id, epoch)}/{name}")
-        with _errors("write", staged):
+        with errors("write", staged):
             self._make_directory(staged.parent)
         return staged
 
     def publish(self, staged: Path, path: str) -> ObjectMeta:
         """See :class:`Store`."""
         target = self._path(path)
-        with _errors("write", target):
-            meta = _describe(staged, sync=True)
+        with errors("write", target):
+            meta = describe(staged, sync=True)
             self._make_directory(target.parent)
             try:
                 os.link(staged, target)  # unlike a rename, never replaces
             except FileExistsError:
                 meta = self._same_object(target, meta)
-            _sync_directory(target.parent)
+            sync_directory(target.parent)
             staged.unlink()
         return meta
 
     def clear_staging(self, location_id: int, below_epoch: int) -> None:
         """See :class:`Store`."""
+        for epoch in self.staged_epochs(location_id):
+            directory = self._path(staging_path(location_id, epoch))
+            with errors("clear", directory), contextlib.suppress(FileNotFoundError):
+                if epoch < below_epoch:
+                    shutil.rmtree(directory)
+
+    def staged_epochs(self, location_id: int) -> list[int]:
+        """See :class:`Store`."""
         directory = self._path(staging_path(location_id))
-        with _errors("clear", directory), contextlib.suppress(FileNotFoundError):
-            for epoch in directory.iterdir():
-                if epoch.name.isdecimal() and int(epoch.name) < below_epoch:
-                    shutil.rmtree(epoch)
+        with errors("list", directory), contextlib.suppress(FileNotFoundError):
+            return sorted(int(epoch.name) for epoch in directory.iterdir() if epoch.name.isdecimal())
+        return []
 
     def probe(self) -> None:
         """See :class:`Store`."""
@@ -167,7 +193,7 @@ class LocalStore:
 
     def free_bytes(self) -> int | None:
         """See :class:`Store`."""
-        with _errors("measure", self._root):
+        with errors("measure", self._root):
             return shutil.disk_usage(self._root).free
 
     def _path(self, path: str) -> Path:
@@ -182,59 +208,14 @@ class LocalStore:
         for each in reversed(lacking):
             with contextlib.suppress(FileExistsError):
                 each.mkdir()
-            _sync_directory(each.parent)
+            sync_directory(each.parent)
 
     def _same_object(self, target: Path, ours: ObjectMeta) -> ObjectMeta:
         """What ``target`` holds, if it is what we meant to put there."""
-        found = _describe(target)
+        found = describe(target)
         if (found.size, found.sha256) != (ours.size, ours.sha256):
             raise ObjectExists(
                 f"{target} is there already with other content ({found.size} bytes, ours has {ours.size})",
                 path=str(target),
             )
         return found
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _describe(path: Path, *, sync: bool = False) -> ObjectMeta:
-    """Read the file through; with ``sync``, after it has reached the disk."""
-    with path.open("rb") as file:
-        if sync:
-            os.fsync(file.fileno())
-        sha256 = hashlib.file_digest(file, "sha256").digest()
-        status = os.fstat(file.fileno())
-    # The tag that Amp's object store library gives to a local file: inode, microseconds, size.
-    e_tag = f"{status.st_ino:x}-{status.st_mtime_ns // 1000:x}-{status.st_size:x}"
-    return ObjectMeta(status.st_size, e_tag, None, sha256)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _errors(verb: str, path: Path) -> Iterator[None]:
-    """Turn the operating system's errors into ours, which name the path and the way out."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        if verb == "read":
-            raise ObjectMissing(f"{path} does not exist", path=str(path)) from error
-        raise StoreError(f"cannot {verb} {path}: the directory is missing; restore it", path=str(path)) from error
-    except OSError as error:
-        facts = {"path": str(path), "errno": error.errno}
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            message = f"cannot {verb} {path}: {error.strerror}; free some space or raise the quota"
-            raise StoreFull(message, **facts) from error
-        hint = "; check the directory's owner and permissions" if isinstance(error, PermissionError) else ""
-        raise StoreError(f"cannot {verb} {path}: {error.strerror or error}{hint}", **facts) from error

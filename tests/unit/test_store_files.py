@@ -200,3 +200,50 @@ def test_a_store_is_opened_by_path_or_url(tmp_path: Path) -> None:
         assert repr(open_store(location)) == f"LocalStore({str(tmp_path)!r})"
     with pytest.raises(ConfigError, match="s3://bucket: object stores are not supported yet"):
         open_store("s3://bucket/data/")
+
+
+# -- looking around ---------------------------------------------------------------------------------------------------
+
+
+def test_a_url_leads_back_to_its_object_and_only_in_its_store(store: LocalStore, root: Path, tmp_path: Path) -> None:
+    url = store.url_of(TARGET)
+    assert "%20" in url
+    assert store.path_of(url) == TARGET
+    assert store.path_of(str(root / TARGET)) == TARGET
+    assert store.path_of((tmp_path / "other" / TARGET).as_uri()) is None
+    assert store.path_of(f"{root.as_uri()}/../other/{TARGET}") is None
+    assert store.path_of(root.as_uri()) is None
+    assert store.path_of("s3://bucket/" + TARGET) is None
+
+
+def test_a_listing_names_files_with_size_and_age(store: LocalStore, root: Path) -> None:
+    store.write(f"{REVISION}/a.parquet", b"12345")
+    store.write(f"{REVISION}/b.parquet", b"")
+    (root / REVISION / "deeper").mkdir()
+    (root / REVISION / "link").symlink_to("a.parquet")
+    os.utime(root / REVISION / "b.parquet", (1_000_000_000, 1_000_000_000))
+    found = {each.name: each for each in store.objects(REVISION)}
+    assert set(found) == {"a.parquet", "b.parquet"}
+    assert (found["a.parquet"].size, found["b.parquet"].size) == (5, 0)
+    assert -1 < found["a.parquet"].age_secs < 60
+    assert found["b.parquet"].age_secs > 500_000_000
+    assert list(store.objects("_/nothing/here")) == []
+
+
+def test_an_object_is_read_from_any_place(store: LocalStore) -> None:
+    store.write(TARGET, b"0123456789")
+    with store.open(TARGET) as file:
+        file.seek(-3, os.SEEK_END)
+        assert file.read() == b"789"
+    with pytest.raises(ObjectMissing):
+        store.open("_/nothing")
+
+
+def test_staged_epochs_are_listed_until_they_are_cleared(store: LocalStore, root: Path) -> None:
+    assert store.staged_epochs(7) == []
+    for epoch in (10, 2, 9):
+        staged(store, b"x", f"{epoch}", epoch)
+    (root / ".ampd-ray-staging/7/stray").mkdir()
+    assert store.staged_epochs(7) == [2, 9, 10]
+    store.clear_staging(7, 10)
+    assert store.staged_epochs(7) == [10]
