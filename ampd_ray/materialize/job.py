@@ -20,12 +20,13 @@ from ampd_ray.materialize import plan, setup
 from ampd_ray.materialize.heads import Head, Heads
 from ampd_ray.materialize.index import SegmentIndex
 from ampd_ray.materialize.meter import Meter
+from ampd_ray.materialize.orders import Orders
 from ampd_ray.materialize.patience import patiently, step
 from ampd_ray.materialize.perform import Extractors, Pass, WriterHandle
 from ampd_ray.materialize.plan import Unit
 from ampd_ray.materialize.setup import Environment, JobSpec, Opened
 from ampd_ray.materialize.state import JobState, Limits
-from ampd_ray.materialize.types import JobOutcome, Outcome, Partition, RangeTask, WriterReport
+from ampd_ray.materialize.types import JobOutcome, Outcome, Partition, WriterReport
 from ampd_ray.metadb import ends
 
 logger = logging.getLogger(__name__)
@@ -183,6 +184,7 @@ class MaterializeJob:
     async def _run_pass(self, opened: Opened, units: list[Unit], heads: Heads) -> Opened:
         """Carry ``units`` out; what comes back is what to go on with: new leases, if something was lost."""
         finalized = await heads.finalized() if sum(len(unit.span) for unit in units) > 1 else None
+        orders = Orders(self.spec, self._env.options, opened, self._index, finalized)
         machine = JobState(
             units,
             Limits(
@@ -200,8 +202,8 @@ class MaterializeJob:
         self._pass = current = Pass(
             machine,
             self._extractors,
-            lambda number, unit, span: self._task(opened, number, unit, span),
-            lambda number, unit: self._writers.open(self._partition(opened, number, unit, finalized)),
+            orders.task,
+            lambda number, unit: self._writers.open(orders.partition(number, unit)),
             on_extracted=self.meter.extracted,
             on_report=self._on_report,
         )
@@ -234,35 +236,6 @@ class MaterializeJob:
         opened = replace(opened, locations=locations)
         await self._load_index(opened)
         return opened
-
-    def _task(self, opened: Opened, number: int, unit: Unit, span: Span) -> RangeTask:
-        return RangeTask(
-            job_id=self.spec.job_id,
-            partition=number,
-            span=span,
-            tables=unit.tables,
-            provider=opened.provider,
-            network=opened.manifest.network,
-            verify=self.spec.descriptor.verify,
-        )
-
-    def _partition(self, opened: Opened, number: int, unit: Unit, finalized: int | None) -> Partition:
-        locations = tuple(location for location in opened.locations if location.table in unit.tables)
-        return Partition(
-            job_id=self.spec.job_id,
-            node_id=self.spec.node_id,
-            incarnation=self.spec.incarnation,
-            number=number,
-            dataset=self.spec.descriptor.dataset,
-            network=opened.manifest.network,
-            spans=(unit.span,),
-            locations=locations,
-            known={each.location_id: self._index.overlapped(each.table, unit.span) for each in locations},
-            newest_ns=self._index.newest_ns,
-            options=self._env.options,
-            finalized=finalized,
-            verified="roots" if self.spec.descriptor.verify else "none",
-        )
 
     def _on_report(self, report: WriterReport) -> None:
         """Own commits go straight into the index."""

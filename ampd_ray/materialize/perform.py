@@ -15,8 +15,9 @@ from typing import Any, Protocol
 
 from ampd_ray.chain.ranges import Span
 from ampd_ray.errors import ActorLost, AmpdError, Handling, Unexpected
-from ampd_ray.materialize import state
+from ampd_ray.materialize import events
 from ampd_ray.materialize.plan import Unit
+from ampd_ray.materialize.state import JobState
 from ampd_ray.materialize.types import ExtractSummary, RangeTask, WriterReport
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class Pass:
 
     def __init__(
         self,
-        machine: state.JobState,
+        machine: JobState,
         extractors: Extractors,
         make_task: MakeTask,
         open_writer: OpenWriter,
@@ -73,7 +74,7 @@ class Pass:
         self._open_writer = open_writer
         self._on_extracted = on_extracted
         self._on_report = on_report
-        self._events: asyncio.Queue[state.Event] = asyncio.Queue()
+        self._events: asyncio.Queue[events.Event] = asyncio.Queue()
         self._units: dict[int, Unit] = {}
         self._writers: dict[int, WriterHandle] = {}
         self._rows: dict[tuple[int, Span], Any] = {}
@@ -85,7 +86,7 @@ class Pass:
     def stop(self, deadline_secs: float) -> None:
         """Commit what can be committed within ``deadline_secs``, and end; extractions under way are dropped."""
         self._stop_secs = deadline_secs
-        self._events.put_nowait(state.StopAsked())
+        self._events.put_nowait(events.StopAsked())
 
     async def run(self) -> AmpdError | None:
         """Run to the end; the error that ends the job, if there was one."""
@@ -95,12 +96,12 @@ class Pass:
             while True:
                 for instruction in instructions:
                     logger.debug("instruction", extra={"instruction": instruction})
-                    if isinstance(instruction, state.Finish):
+                    if isinstance(instruction, events.Finish):
                         return instruction.error
                     self._carry_out(instruction)
                 event = await self._events.get()
                 logger.debug("event", extra={"event": event})
-                if isinstance(event, state.StopAsked):
+                if isinstance(event, events.StopAsked):
                     for task in list(self._extracting):
                         task.cancel()
                 instructions = self._machine.on(event)
@@ -117,20 +118,20 @@ class Pass:
 
     # -- instructions ---------------------------------------------------------------------------------------------
 
-    def _carry_out(self, instruction: state.Instruction) -> None:
+    def _carry_out(self, instruction: events.Instruction) -> None:
         match instruction:
-            case state.OpenPartition(number, unit):
+            case events.OpenPartition(number, unit):
                 self._units[number] = unit
                 self._start(self._open(number, unit), number)
-            case state.Extract(number, span, delay):
+            case events.Extract(number, span, delay):
                 task = self._start(self._extract(number, span, delay), number)
                 self._extracting.add(task)
                 task.add_done_callback(self._extracting.discard)
-            case state.Append(number, span):
+            case events.Append(number, span):
                 self._start(self._append(number, span), number)
-            case state.Flush(number, reason):
+            case events.Flush(number, reason):
                 self._start(self._flush(number, reason), number)
-            case state.Abandon(number):
+            case events.Abandon(number):
                 self._abandon(number)
 
     def _start(self, work: Coroutine[Any, Any, None], number: int | None) -> asyncio.Task[None]:
@@ -144,12 +145,12 @@ class Pass:
         self._running.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("unexpected failure in a pass", exc_info=error)
-            self._events.put_nowait(state.Crashed(Unexpected.of(error)))
+            self._events.put_nowait(events.Crashed(Unexpected.of(error)))
 
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECS)
-            self._events.put_nowait(state.Tick(time.monotonic(), self._extractors.wanted_tasks()))
+            self._events.put_nowait(events.Tick(time.monotonic(), self._extractors.wanted_tasks()))
 
     async def _open(self, number: int, unit: Unit) -> None:
         try:
@@ -157,7 +158,7 @@ class Pass:
         except AmpdError as error:
             self._writer_failed(number, error)
         else:
-            self._events.put_nowait(state.PartitionOpened(number))
+            self._events.put_nowait(events.PartitionOpened(number))
 
     async def _extract(self, number: int, span: Span, delay: float) -> None:
         try:
@@ -165,14 +166,14 @@ class Pass:
             summary, rows = await self._extractors.extract(self._make_task(number, self._units[number], span))
         except ActorLost as error:
             logger.warning("an extractor was lost; its blocks go to another", extra={"span": span, "error": error})
-            self._events.put_nowait(state.lost(number, span, error))
+            self._events.put_nowait(events.lost(number, span, error))
         except AmpdError as error:
             logger.warning("blocks could not be extracted", extra={"span": span, "error": error})
-            self._events.put_nowait(state.TaskFailed(number, span, error))
+            self._events.put_nowait(events.TaskFailed(number, span, error))
         else:
             self._rows[number, span] = rows
             self._on_extracted(summary)
-            self._events.put_nowait(state.TaskExtracted(number, span, summary.nbytes))
+            self._events.put_nowait(events.TaskExtracted(number, span, summary.nbytes))
 
     async def _append(self, number: int, span: Span) -> None:
         rows = self._rows.pop((number, span))
@@ -203,16 +204,16 @@ class Pass:
             self._report(number, report)
         if reason == "stop" and not (report and report.finished):
             await self._discard(number)
-            self._events.put_nowait(state.PartitionFinished(number))
+            self._events.put_nowait(events.PartitionFinished(number))
 
     def _report(self, number: int, report: WriterReport) -> None:
         self._on_report(report)
-        self._events.put_nowait(state.TaskAppended(number, report.appended))
+        self._events.put_nowait(events.TaskAppended(number, report.appended))
         if report.committed:
-            self._events.put_nowait(state.SegmentCommitted(number, report.open))
+            self._events.put_nowait(events.SegmentCommitted(number, report.open))
         if report.finished:
             self._start(self._discard(number), None)
-            self._events.put_nowait(state.PartitionFinished(number))
+            self._events.put_nowait(events.PartitionFinished(number))
 
     def _writer_failed(self, number: int, error: AmpdError) -> None:
         """What time or another plan can mend is planned again; everything else ends the job."""
@@ -221,9 +222,9 @@ class Pass:
                 "a writer was lost; its blocks are planned again", extra={"partition": number, "error": error}
             )
             self.replan = True
-            self._events.put_nowait(state.WriterLost(number))
+            self._events.put_nowait(events.WriterLost(number))
         else:
-            self._events.put_nowait(state.PartitionFailed(number, error))
+            self._events.put_nowait(events.PartitionFailed(number, error))
 
     def _abandon(self, number: int) -> None:
         for task, owner in list(self._running.items()):

@@ -2,7 +2,7 @@
 
 A pass takes ascending units of work, opens a partition for each (at most ``max_partitions`` at a time), cuts them
 into tasks and hands those out as credit allows. Events are facts about tasks and partitions, instructions are
-orders to the doer (``job.py``). Nothing here survives the pass: what a lost writer left undone is found again
+orders to the doer (``perform.py``). Nothing here survives the pass: what a lost writer left undone is found again
 by planning from Postgres.
 
 States of a task: *extracting* (an extractor has it), *extracted* (its tables wait to be appended), gone (appended).
@@ -16,7 +16,29 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from ampd_ray.chain.ranges import Span
-from ampd_ray.errors import AmpdError, Handling, OutOfMemory
+from ampd_ray.errors import AmpdError, Handling
+from ampd_ray.materialize.events import (
+    Abandon,
+    Append,
+    Crashed,
+    Event,
+    Extract,
+    Finish,
+    Flush,
+    Instruction,
+    OpenPartition,
+    PartitionFailed,
+    PartitionFinished,
+    PartitionOpened,
+    SegmentCommitted,
+    StopAsked,
+    TaskAppended,
+    TaskExtracted,
+    TaskFailed,
+    TaskLost,
+    Tick,
+    WriterLost,
+)
 from ampd_ray.materialize.plan import Unit
 
 MAX_ATTEMPTS = {Handling.TRANSIENT: 5, Handling.BOUNDED: 2}
@@ -25,173 +47,6 @@ FIRST_TASK_BLOCKS = 16
 MAX_TASK_BLOCKS = 2_000
 TASK_BYTES = 16 << 20
 GROWTH = 4
-
-
-# -- events: what happened ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class TaskExtracted:
-    """The rows of ``span`` are in memory somewhere; ``nbytes`` of Arrow data."""
-
-    partition: int
-    span: Span
-    nbytes: int
-
-
-@dataclass(frozen=True)
-class TaskFailed:
-    """Extracting ``span`` failed for a reason of its own."""
-
-    partition: int
-    span: Span
-    error: AmpdError
-
-
-@dataclass(frozen=True)
-class TaskLost:
-    """The extractor or the extracted rows vanished: nobody's fault."""
-
-    partition: int
-    span: Span
-    out_of_memory: bool = False
-
-
-@dataclass(frozen=True)
-class TaskAppended:
-    """These spans are in the partition's open file or further."""
-
-    partition: int
-    spans: tuple[Span, ...]
-
-
-@dataclass(frozen=True)
-class PartitionOpened:
-    """A writer is ready for the partition."""
-
-    partition: int
-
-
-@dataclass(frozen=True)
-class PartitionFinished:
-    """All blocks of the partition are committed."""
-
-    partition: int
-
-
-@dataclass(frozen=True)
-class SegmentCommitted:
-    """The open file of the partition was committed; ``still_open``: a new one holds the rows that came after it."""
-
-    partition: int
-    still_open: bool = False
-
-
-@dataclass(frozen=True)
-class WriterLost:
-    """The partition's writer vanished or gave the partition up; what it had not committed is to be planned again."""
-
-    partition: int
-
-
-@dataclass(frozen=True)
-class PartitionFailed:
-    """Writing or committing failed for good."""
-
-    partition: int
-    error: AmpdError
-
-
-@dataclass(frozen=True)
-class Crashed:
-    """Something failed that belongs to no partition, or in a way that nobody foresaw."""
-
-    error: AmpdError
-
-
-@dataclass(frozen=True)
-class StopAsked:
-    """Finish what can be committed and hand out nothing more."""
-
-
-@dataclass(frozen=True)
-class Tick:
-    """Time has passed; ``now`` in seconds of a monotonic clock. ``max_tasks`` keep all extractors of now busy."""
-
-    now: float
-    max_tasks: int
-
-
-Event = (
-    TaskExtracted
-    | TaskFailed
-    | TaskLost
-    | TaskAppended
-    | PartitionOpened
-    | PartitionFinished
-    | SegmentCommitted
-    | WriterLost
-    | PartitionFailed
-    | Crashed
-    | StopAsked
-    | Tick
-)
-
-
-# -- instructions: what to do -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class OpenPartition:
-    """Give this unit to a writer."""
-
-    partition: int
-    unit: Unit
-
-
-@dataclass(frozen=True)
-class Extract:
-    """Extract ``span``, after ``delay`` seconds."""
-
-    partition: int
-    span: Span
-    delay: float = 0.0
-
-
-@dataclass(frozen=True)
-class Append:
-    """Pass the extracted rows of ``span`` to the partition's writer."""
-
-    partition: int
-    span: Span
-
-
-@dataclass(frozen=True)
-class Flush:
-    """Commit what the open file of the partition holds; ``reason`` is ``age`` or ``stop``."""
-
-    partition: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Abandon:
-    """Forget the partition: cancel its tasks, discard its open file."""
-
-    partition: int
-
-
-@dataclass(frozen=True)
-class Finish:
-    """The pass is over; ``error`` says that the job is too."""
-
-    error: AmpdError | None = None
-
-
-Instruction = OpenPartition | Extract | Append | Flush | Abandon | Finish
-
-
-# -- the machine --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -426,8 +281,3 @@ class JobState:
             spans = sorted([*part.queue, *part.tasks])
             assert all(a.end < b.start for a, b in pairwise(spans)), "a block is on two ways"
             assert all(part.unit.span.start <= s.start and s.end <= part.unit.span.end for s in spans)
-
-
-def lost(partition: int, span: Span, error: AmpdError) -> TaskLost:
-    """The event for an extractor that died with a task."""
-    return TaskLost(partition, span, out_of_memory=isinstance(error, OutOfMemory))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ampd_ray.chain.ranges import Span, merge
 from ampd_ray.errors import AmpdError, DataFault, ProviderUnreachable, WrongChain
-from ampd_ray.materialize import state
+from ampd_ray.materialize import events, state
 from ampd_ray.materialize.plan import Unit
 from ampd_ray.materialize.state import JobState, Limits
 
@@ -22,29 +22,29 @@ def unit(start: int, end: int) -> Unit:
     return Unit(Span(start, end), TABLES)
 
 
-def only(kind: type[Any], instructions: list[state.Instruction]) -> list[Any]:
+def only(kind: type[Any], instructions: list[events.Instruction]) -> list[Any]:
     return [i for i in instructions if isinstance(i, kind)]
 
 
-def opened(machine: JobState, partition: int = 0) -> list[state.Instruction]:
-    return machine.on(state.PartitionOpened(partition))
+def opened(machine: JobState, partition: int = 0) -> list[events.Instruction]:
+    return machine.on(events.PartitionOpened(partition))
 
 
 def test_nothing_is_extracted_before_the_writer_is_there() -> None:
     machine = JobState([unit(0, 99)], Limits())
-    assert machine.start() == [state.OpenPartition(0, unit(0, 99))]
+    assert machine.start() == [events.OpenPartition(0, unit(0, 99))]
     first = opened(machine)[0]
-    assert first == state.Extract(0, Span(0, state.FIRST_TASK_BLOCKS - 1))
+    assert first == events.Extract(0, Span(0, state.FIRST_TASK_BLOCKS - 1))
 
 
 def test_an_empty_plan_is_finished_at_once() -> None:
-    assert JobState([], Limits()).start() == [state.Finish()]
+    assert JobState([], Limits()).start() == [events.Finish()]
 
 
 def test_tasks_are_handed_out_in_ascending_order_up_to_the_limit() -> None:
     machine = JobState([unit(0, 999)], Limits(max_tasks=3))
     machine.start()
-    spans = [i.span for i in only(state.Extract, opened(machine))]
+    spans = [i.span for i in only(events.Extract, opened(machine))]
     assert spans[:3] == [Span(0, 15), Span(16, 31), Span(32, 47)]
     assert len(spans) == 3
 
@@ -53,8 +53,8 @@ def test_extracted_rows_go_to_the_writer_and_appending_frees_the_credit() -> Non
     machine = JobState([unit(0, 999)], Limits(max_tasks=1))
     machine.start()
     opened(machine)
-    assert machine.on(state.TaskExtracted(0, Span(0, 15), 1000)) == [state.Append(0, Span(0, 15))]
-    (extract,) = only(state.Extract, machine.on(state.TaskAppended(0, (Span(0, 15),))))
+    assert machine.on(events.TaskExtracted(0, Span(0, 15), 1000)) == [events.Append(0, Span(0, 15))]
+    (extract,) = only(events.Extract, machine.on(events.TaskAppended(0, (Span(0, 15),))))
     assert extract.span.start == 16
 
 
@@ -62,30 +62,30 @@ def test_tasks_grow_with_small_blocks_and_shrink_with_large_ones() -> None:
     machine = JobState([unit(0, 100_000)], Limits(max_tasks=1))
     machine.start()
     opened(machine)
-    machine.on(state.TaskExtracted(0, Span(0, 15), 16 * 100))
-    (grown,) = only(state.Extract, machine.on(state.TaskAppended(0, (Span(0, 15),))))
+    machine.on(events.TaskExtracted(0, Span(0, 15), 16 * 100))
+    (grown,) = only(events.Extract, machine.on(events.TaskAppended(0, (Span(0, 15),))))
     assert len(grown.span) == 64
-    machine.on(state.TaskExtracted(0, grown.span, len(grown.span) * (64 << 20)))
-    (small,) = only(state.Extract, machine.on(state.TaskAppended(0, (grown.span,))))
+    machine.on(events.TaskExtracted(0, grown.span, len(grown.span) * (64 << 20)))
+    (small,) = only(events.Extract, machine.on(events.TaskAppended(0, (grown.span,))))
     assert len(small.span) == 1
 
 
 def test_the_byte_budget_holds_back_later_spans_but_never_the_lowest() -> None:
     machine = JobState([unit(0, 99_999)], Limits(max_tasks=8, memory_bytes=100), bytes_per_block=10.0)
     machine.start()
-    first, *others = only(state.Extract, opened(machine))
+    first, *others = only(events.Extract, opened(machine))
     assert first.span.start == 0
     assert others == []
-    machine.on(state.TaskExtracted(0, first.span, 10_000))
-    assert only(state.Extract, machine.on(state.Tick(1.0, 8))) == []
-    assert only(state.Extract, machine.on(state.TaskAppended(0, (first.span,))))
+    machine.on(events.TaskExtracted(0, first.span, 10_000))
+    assert only(events.Extract, machine.on(events.Tick(1.0, 8))) == []
+    assert only(events.Extract, machine.on(events.TaskAppended(0, (first.span,))))
 
 
 def test_a_lost_task_is_extracted_again_before_later_ones() -> None:
     machine = JobState([unit(0, 999)], Limits(max_tasks=2))
     machine.start()
     opened(machine)
-    (again,) = only(state.Extract, machine.on(state.TaskLost(0, Span(0, 15))))
+    (again,) = only(events.Extract, machine.on(events.TaskLost(0, Span(0, 15))))
     assert again.span == Span(0, 15)
 
 
@@ -93,7 +93,7 @@ def test_a_task_that_ran_out_of_memory_is_halved() -> None:
     machine = JobState([unit(0, 999)], Limits(max_tasks=1))
     machine.start()
     opened(machine)
-    (half,) = only(state.Extract, machine.on(state.TaskLost(0, Span(0, 15), out_of_memory=True)))
+    (half,) = only(events.Extract, machine.on(events.TaskLost(0, Span(0, 15), out_of_memory=True)))
     assert half.span == Span(0, 7)
 
 
@@ -103,31 +103,31 @@ def test_a_failure_is_tried_again_as_often_as_its_class_allows(error: AmpdError,
     machine.start()
     opened(machine)
     for _ in range(tries - 1):
-        (again,) = machine.on(state.TaskFailed(0, Span(0, 9), error))
-        assert isinstance(again, state.Extract)
+        (again,) = machine.on(events.TaskFailed(0, Span(0, 9), error))
+        assert isinstance(again, events.Extract)
         assert again.delay > 0
-    assert machine.on(state.TaskFailed(0, Span(0, 9), error)) == [state.Abandon(0), state.Finish(error)]
+    assert machine.on(events.TaskFailed(0, Span(0, 9), error)) == [events.Abandon(0), events.Finish(error)]
 
 
 def test_a_lost_writer_gives_its_partition_up_and_the_pass_goes_on() -> None:
     machine = JobState([unit(0, 9), unit(10, 19)], Limits())
     machine.start()
     opened(machine)
-    assert machine.on(state.WriterLost(0)) == [state.Abandon(0), state.OpenPartition(1, unit(10, 19))]
-    assert machine.on(state.TaskExtracted(0, Span(0, 9), 1)) == []
+    assert machine.on(events.WriterLost(0)) == [events.Abandon(0), events.OpenPartition(1, unit(10, 19))]
+    assert machine.on(events.TaskExtracted(0, Span(0, 9), 1)) == []
 
 
 def test_the_open_file_is_flushed_by_age_once() -> None:
     machine = JobState([unit(0, 999)], Limits(max_tasks=1, flush_secs=10))
     machine.start()
     opened(machine)
-    machine.on(state.TaskExtracted(0, Span(0, 15), 1))
-    machine.on(state.TaskAppended(0, (Span(0, 15),)))
-    assert only(state.Flush, machine.on(state.Tick(9.0, 1))) == []
-    assert only(state.Flush, machine.on(state.Tick(10.0, 1))) == [state.Flush(0, "age")]
-    assert only(state.Flush, machine.on(state.Tick(11.0, 1))) == []
-    machine.on(state.SegmentCommitted(0))
-    assert only(state.Flush, machine.on(state.Tick(30.0, 1))) == []
+    machine.on(events.TaskExtracted(0, Span(0, 15), 1))
+    machine.on(events.TaskAppended(0, (Span(0, 15),)))
+    assert only(events.Flush, machine.on(events.Tick(9.0, 1))) == []
+    assert only(events.Flush, machine.on(events.Tick(10.0, 1))) == [events.Flush(0, "age")]
+    assert only(events.Flush, machine.on(events.Tick(11.0, 1))) == []
+    machine.on(events.SegmentCommitted(0))
+    assert only(events.Flush, machine.on(events.Tick(30.0, 1))) == []
 
 
 def test_rows_behind_a_cut_are_flushed_by_age_too() -> None:
@@ -135,21 +135,21 @@ def test_rows_behind_a_cut_are_flushed_by_age_too() -> None:
     machine = JobState([unit(0, 999)], Limits(max_tasks=1, flush_secs=10))
     machine.start()
     opened(machine)
-    machine.on(state.TaskExtracted(0, Span(0, 15), 1))
-    machine.on(state.TaskAppended(0, (Span(0, 15),)))
-    machine.on(state.Tick(5.0, 1))
-    machine.on(state.SegmentCommitted(0, still_open=True))
-    assert only(state.Flush, machine.on(state.Tick(14.0, 1))) == []
-    assert only(state.Flush, machine.on(state.Tick(15.0, 1))) == [state.Flush(0, "age")]
+    machine.on(events.TaskExtracted(0, Span(0, 15), 1))
+    machine.on(events.TaskAppended(0, (Span(0, 15),)))
+    machine.on(events.Tick(5.0, 1))
+    machine.on(events.SegmentCommitted(0, still_open=True))
+    assert only(events.Flush, machine.on(events.Tick(14.0, 1))) == []
+    assert only(events.Flush, machine.on(events.Tick(15.0, 1))) == [events.Flush(0, "age")]
 
 
 def test_stopping_commits_what_is_open_and_hands_out_nothing_more() -> None:
     machine = JobState([unit(0, 99), unit(100, 199)], Limits(max_tasks=1))
     machine.start()
     opened(machine)
-    assert machine.on(state.StopAsked()) == [state.Flush(0, "stop")]
-    assert machine.on(state.TaskLost(0, Span(0, 15))) == []
-    assert machine.on(state.PartitionFinished(0)) == [state.Finish()]
+    assert machine.on(events.StopAsked()) == [events.Flush(0, "stop")]
+    assert machine.on(events.TaskLost(0, Span(0, 15))) == []
+    assert machine.on(events.PartitionFinished(0)) == [events.Finish()]
 
 
 class World:
@@ -158,40 +158,40 @@ class World:
     def __init__(self, machine: JobState, rng: random.Random):
         self.machine = machine
         self.rng = rng
-        self.pending: list[state.Event] = []
+        self.pending: list[events.Event] = []
         self.open: dict[int, Unit] = {}
         self.appended: dict[int, set[int]] = {}
         self.given_up: set[int] = set()
         self.finished = False
 
-    def carry_out(self, instructions: list[state.Instruction]) -> None:
+    def carry_out(self, instructions: list[events.Instruction]) -> None:
         for instruction in instructions:
             match instruction:
-                case state.OpenPartition(number, unit):
+                case events.OpenPartition(number, unit):
                     self.open[number] = unit
                     self.appended[number] = set()
-                    self.pending.append(state.PartitionOpened(number))
-                case state.Extract(number, span):
+                    self.pending.append(events.PartitionOpened(number))
+                case events.Extract(number, span):
                     self.pending.append(self.extracted(number, span))
-                case state.Append(number, span):
+                case events.Append(number, span):
                     blocks = set(range(span.start, span.end + 1))
                     assert not blocks & self.appended[number], "a block was appended twice"
                     self.appended[number] |= blocks
-                    self.pending.append(state.TaskAppended(number, (span,)))
+                    self.pending.append(events.TaskAppended(number, (span,)))
                     if len(self.appended[number]) == len(self.open[number].span):
-                        self.pending.append(state.PartitionFinished(number))
-                case state.Abandon(number):
+                        self.pending.append(events.PartitionFinished(number))
+                case events.Abandon(number):
                     self.given_up.add(number)
-                case state.Finish():
+                case events.Finish():
                     self.finished = True
 
-    def extracted(self, number: int, span: Span) -> state.Event:
+    def extracted(self, number: int, span: Span) -> events.Event:
         chance = self.rng.random()
         if chance < 0.1:
-            return state.TaskLost(number, span, out_of_memory=self.rng.random() < 0.5)
+            return events.TaskLost(number, span, out_of_memory=self.rng.random() < 0.5)
         if chance < 0.12:
-            return state.WriterLost(number)
-        return state.TaskExtracted(number, span, len(span) * self.rng.randint(1, 1 << 20))
+            return events.WriterLost(number)
+        return events.TaskExtracted(number, span, len(span) * self.rng.randint(1, 1 << 20))
 
     def run(self) -> None:
         self.carry_out(self.machine.start())

@@ -13,10 +13,11 @@ from ampd_ray.chain.ranges import BlockRange, Span
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.errors import DatabaseUnavailable
+from ampd_ray.materialize.events import Extract, PartitionOpened, TaskExtracted
 from ampd_ray.materialize.meter import Meter
 from ampd_ray.materialize.plan import Unit
 from ampd_ray.materialize.setup import JobSpec
-from ampd_ray.materialize.state import Extract, JobState, Limits, PartitionOpened, TaskExtracted
+from ampd_ray.materialize.state import JobState, Limits
 from ampd_ray.materialize.types import CommittedFile, ExtractSummary, Outcome, WriterReport
 from ampd_ray.metadb import jobs, progress
 from ampd_ray.metadb.progress import JobProgress
