@@ -30,7 +30,10 @@ class ExtractorActor:
 
     def __init__(self, settings: Settings):
         log.setup()
-        self._extractor = Extractor(lambda provider, network: open_source(settings, provider, network))
+        self._extractor = Extractor(
+            lambda provider, network: open_source(settings, provider, network),
+            lambda provider: find_by_name(settings.providers_dir, provider),
+        )
 
     async def ready(self) -> int:
         """Answers once the process runs: its pid."""

@@ -8,12 +8,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 import ampd_ray as amp
 from tests.fakes.ampd import AMPD, ampd, clean_env
-from tests.fakes.process import running
+from tests.fakes.process import processes_in, running
 from tests.fakes.terminal import COLUMNS, CTRL_C, terminal
 
 BLOCKS = 3_200
@@ -30,11 +29,6 @@ def provider(amp_dir: Path, rpc: str, more: str = "") -> None:
     (amp_dir / "providers").mkdir(parents=True, exist_ok=True)
     text = f'kind = "evm-rpc"\nnetwork = "devnet"\nurl = "{rpc}"\n{more}'
     (amp_dir / "providers" / "devnet.toml").write_text(text)
-
-
-def processes_in(directory: Path) -> list[psutil.Process]:
-    """Those that name the directory on their command line."""
-    return [p for p in psutil.process_iter(["cmdline"]) if str(directory) in " ".join(p.info["cmdline"] or ())]
 
 
 @pytest.mark.timeout(300)

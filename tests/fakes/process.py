@@ -8,7 +8,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from pathlib import Path
 from queue import Empty, SimpleQueue
+
+import psutil
 
 READY_SECS = 30.0
 END_SECS = 10.0
@@ -40,6 +43,11 @@ def running(
         reader.join(END_SECS)
         assert process.stdout is not None
         process.stdout.close()
+
+
+def processes_in(directory: Path) -> list[psutil.Process]:
+    """Those that name the directory on their command line."""
+    return [p for p in psutil.process_iter(["cmdline"]) if str(directory) in " ".join(p.info["cmdline"] or ())]
 
 
 def _read(
