@@ -116,6 +116,18 @@ class Fenced(AmpdError):
     exit_code = 3
 
 
+class LeaseHeld(AmpdError):
+    """Somebody else holds a lease that we want, for ``for_secs`` yet unless it is renewed: wait."""
+
+    code = "LEASE_HELD"
+    handling = Handling.TRANSIENT
+
+    @property
+    def for_secs(self) -> float:
+        """How long the lease lasts yet."""
+        return float(self.details["for_secs"])
+
+
 # -- the metadata database --------------------------------------------------------------------------------------
 
 

@@ -7,9 +7,12 @@ is ours, since no other node takes our jobs over yet.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
+
+import psycopg
 
 from ampd_ray.errors import Fenced
 from ampd_ray.metadb.connection import Connection
@@ -45,23 +48,53 @@ async def acquire(
     return {row.location_id: row.epoch for row in rows}
 
 
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What became of the leases that were to be renewed; on those in neither set we are fenced.
+
+    ``delayed`` are ours still, but a transaction holds their rows: a commit of our own, or a take-over that waits for
+    none.
+    """
+
+    kept: frozenset[int]
+    delayed: frozenset[int]
+
+
 async def renew(
     conn: Connection, location_ids: Collection[int], incarnation: UUID, ttl: timedelta = LEASE_LIFE
-) -> frozenset[int]:
-    """Keep the revisions for another ``ttl``; those kept. On the missing ones we are fenced.
+) -> Renewal:
+    """Keep the revisions for another ``ttl``, whether or not they have run out: nobody has taken them meanwhile.
 
-    Raises DatabaseUnavailable when a commit holds a row for more than 500 ms, which blocks a take-over as well.
+    Waits 500 ms at most for a commit, and then renews those that no commit holds.
     """
     values = {"location_ids": sorted(location_ids), "incarnation": incarnation, "ttl": ttl}
+    try:
+        return Renewal(await _renew(conn, "lock_mine", values), frozenset())
+    except psycopg.errors.LockNotAvailable:
+        kept = await _renew(conn, "lock_free", values)
+    rows = await (await conn.execute(_SQL["mine"], values)).fetchall()
+    return Renewal(kept, frozenset(row.location_id for row in rows) - kept)
+
+
+async def _renew(conn: Connection, lock: str, values: dict[str, Any]) -> frozenset[int]:
     async with conn.transaction():
         await conn.execute(_SQL["limit_wait"])
-        rows = await (await conn.execute(_SQL["renew"], values)).fetchall()
-    return frozenset(row.location_id for row in rows)
+        locked = await (await conn.execute(_SQL[lock], values)).fetchall()
+        kept = [row.location_id for row in locked]
+        await conn.execute(_SQL["renew"], {"location_ids": kept, "ttl": values["ttl"]})
+    return frozenset(kept)
 
 
-async def release(conn: Connection, location_ids: Collection[int], incarnation: UUID) -> None:
-    """Let the revisions go, so that the next holder need not wait; those of others are left alone."""
-    await conn.execute(_SQL["release"], {"location_ids": sorted(location_ids), "incarnation": incarnation})
+async def release(conn: Connection, incarnation: UUID, job_id: int | None = None) -> None:
+    """Let go what this process holds, for one job or at all, so that the next holder need not wait.
+
+    Raises DatabaseUnavailable when a commit holds a row for more than 500 ms: then the leases run out by themselves.
+    """
+    values = {"incarnation": incarnation, "job_id": job_id}
+    async with conn.transaction():
+        await conn.execute(_SQL["limit_wait"])
+        rows = await (await conn.execute(_SQL["lock_held"], values)).fetchall()
+        await conn.execute(_SQL["release"], {"location_ids": [row.location_id for row in rows]})
 
 
 async def lock_for_commit(conn: Connection, epochs: Mapping[int, int], incarnation: UUID) -> None:

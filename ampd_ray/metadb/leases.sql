@@ -13,16 +13,41 @@ returning location_id, epoch;
 -- Wait for a lease row no longer than this: a commit of our own may hold it.
 select set_config('lock_timeout', '500ms', true) as lock;
 
--- name: renew
--- Hold on to our revisions for another life; those that somebody else has taken are not returned.
-update ampd_ray.location_lease set expires_at = now() + %(ttl)s::interval
+-- name: lock_mine
+-- Lock those of our revisions that nobody else has taken, in ascending order.
+select location_id from ampd_ray.location_lease
 where location_id = any (%(location_ids)s::bigint[]) and incarnation = %(incarnation)s
-returning location_id;
+order by location_id
+for update;
+
+-- name: lock_free
+-- The same, without those that a transaction has locked.
+select location_id from ampd_ray.location_lease
+where location_id = any (%(location_ids)s::bigint[]) and incarnation = %(incarnation)s
+order by location_id
+for update skip locked;
+
+-- name: mine
+-- Those of our revisions that nobody else has taken, locked or not.
+select location_id from ampd_ray.location_lease
+where location_id = any (%(location_ids)s::bigint[]) and incarnation = %(incarnation)s;
+
+-- name: renew
+-- Hold on to revisions, which this transaction has locked, for another life.
+update ampd_ray.location_lease set expires_at = now() + %(ttl)s::interval
+where location_id = any (%(location_ids)s::bigint[]);
+
+-- name: lock_held
+-- Lock what this process holds, for one job or at all, in ascending order.
+select location_id from ampd_ray.location_lease
+where incarnation = %(incarnation)s and (%(job_id)s::bigint is null or job_id = %(job_id)s::bigint)
+  and expires_at > now()
+order by location_id
+for update;
 
 -- name: release
--- Let our revisions go at once; the rows stay, since an epoch never falls.
-update ampd_ray.location_lease set expires_at = now()
-where location_id = any (%(location_ids)s::bigint[]) and incarnation = %(incarnation)s and expires_at > now();
+-- Let revisions, which this transaction has locked, go at once; the rows stay, since an epoch never falls.
+update ampd_ray.location_lease set expires_at = now() where location_id = any (%(location_ids)s::bigint[]);
 
 -- name: lock_for_commit
 -- Lock the lease rows in ascending order, if they are still of our epochs.

@@ -21,6 +21,9 @@ class Counters:
     failed_reconciles: int = 0
     job_starts: int = 0
     state_conflicts: int = 0
+    lease_lapses: int = 0  # times that a job paused because its leases were not renewed in time
+    lease_losses: int = 0  # jobs that ended because another node took their leases
+    takeovers: int = 0  # jobs taken over from other nodes
     unknown_statuses: int = 0
     database_retries: int = 0
     loop_lag_secs: float = 0.0

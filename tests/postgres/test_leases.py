@@ -10,9 +10,10 @@ from uuid import uuid4
 
 import pytest
 
-from ampd_ray.errors import DatabaseUnavailable, Fenced
+from ampd_ray.errors import Fenced
 from ampd_ray.metadb import leases
 from ampd_ray.metadb.connection import Connection, Database
+from ampd_ray.metadb.leases import Renewal
 
 ONE, TWO = uuid4(), uuid4()
 
@@ -61,25 +62,73 @@ async def test_two_that_acquire_at_once_never_share_an_epoch(db: Database, conn:
 
 async def test_renewing_keeps_what_is_still_ours(conn: Connection) -> None:
     await leases.acquire(conn, [1, 2], 1, "one", ONE)
+    await conn.execute(b"update ampd_ray.location_lease set expires_at = now()")
     await leases.acquire(conn, [2], 1, "one", TWO)
-    assert await leases.renew(conn, [1, 2, 9], ONE) == {1}
+    assert await leases.renew(conn, [1, 2, 9], ONE) == Renewal(kept=frozenset({1}), delayed=frozenset())
+    assert await rows(conn) == [(1, 1, True), (2, 2, True)]  # also what had run out: nobody took it
 
 
-async def test_renewing_does_not_wait_long_for_a_commit(db: Database, conn: Connection) -> None:
-    epochs = await leases.acquire(conn, [1], 1, "one", ONE)
+async def test_a_commit_only_delays_the_renewal_of_what_it_holds(db: Database, conn: Connection) -> None:
+    epochs = await leases.acquire(conn, [1, 2, 3], 1, "one", ONE)
+    await conn.execute(b"update ampd_ray.location_lease set expires_at = now()")
     async with db.transaction() as commit:
-        await leases.lock_for_commit(commit, epochs, ONE)
-        with pytest.raises(DatabaseUnavailable), db.translated():
-            await asyncio.wait_for(leases.renew(conn, [1], ONE), timeout=2)
-    assert await leases.renew(conn, [1], ONE) == {1}
+        await leases.lock_for_commit(commit, {2: epochs[2]}, ONE)
+        renewal = await asyncio.wait_for(leases.renew(conn, [1, 2, 3, 4], ONE), timeout=2)
+        assert renewal == Renewal(kept=frozenset({1, 3}), delayed=frozenset({2}))
+        assert await rows(conn) == [(1, 1, True), (2, 1, False), (3, 1, True)]
+    assert (await leases.renew(conn, [1, 2, 3], ONE)).kept == {1, 2, 3}
+
+
+async def test_a_renewal_that_waited_for_a_take_over_finds_its_lease_lost(db: Database, conn: Connection) -> None:
+    await leases.acquire(conn, [1, 2], 1, "one", ONE)
+    async with db.session() as renewer:
+        async with db.transaction() as take:
+            await take.execute(
+                b"update ampd_ray.location_lease set incarnation = gen_random_uuid() where location_id = 1"
+            )
+            renewing = asyncio.create_task(leases.renew(renewer, [1, 2], ONE))
+            await _until_blocked(conn, renewer.info.backend_pid)
+        assert await renewing == Renewal(kept=frozenset({2}), delayed=frozenset())
+
+
+async def test_renewals_and_commits_never_lock_each_other_out(db: Database, conn: Connection) -> None:
+    epochs = await leases.acquire(conn, range(1, 30), 1, "one", ONE)
+    committed = 0
+
+    async def commit() -> None:
+        nonlocal committed
+        for _ in range(20):
+            await _commit(db, epochs)
+            committed += 1
+
+    commits = asyncio.gather(commit(), commit())
+    while not commits.done():
+        renewal = await leases.renew(conn, range(29, 0, -1), ONE)
+        assert renewal.kept | renewal.delayed == epochs.keys()
+    await commits
+    assert committed == 40
 
 
 async def test_releasing_keeps_the_row_and_the_epoch(conn: Connection) -> None:
     await leases.acquire(conn, [1, 2], 1, "one", ONE)
+    await conn.execute(b"update ampd_ray.location_lease set expires_at = now()")
     await leases.acquire(conn, [2], 1, "one", TWO)
-    await leases.release(conn, [1, 2], ONE)
+    await leases.release(conn, ONE, 1)
     assert await rows(conn) == [(1, 1, False), (2, 2, True)]
-    assert await leases.acquire(conn, [1], 1, "one", ONE, timedelta(seconds=1)) == {1: 2}
+    assert await leases.acquire(conn, [1], 1, "one", TWO, timedelta(seconds=1)) == {1: 2}
+
+
+async def test_a_job_releases_its_own_and_a_process_all(conn: Connection) -> None:
+    await conn.execute(
+        b"insert into ampd_ray.location_lease select n, 1, n %% 2, 'one', %(one)s, now() + interval '1 min' "
+        b"from generate_series(1, 4) n",
+        {"one": ONE},
+    )
+    await leases.release(conn, ONE, 1)
+    assert await rows(conn) == [(1, 1, False), (2, 1, True), (3, 1, False), (4, 1, True)]
+    await leases.release(conn, TWO)
+    await leases.release(conn, ONE)
+    assert [held for _, _, held in await rows(conn)] == [False] * 4
 
 
 async def test_only_the_newest_epoch_of_this_incarnation_commits(db: Database, conn: Connection) -> None:

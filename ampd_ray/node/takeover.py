@@ -1,0 +1,106 @@
+"""Which jobs of dead or drained nodes this node takes over, and what it writes for them (``spec/metadata-db.md`` 7.6).
+
+Pure: facts and the time go in, decisions come out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from ampd_ray.metadb.statuses import JobStatus
+from ampd_ray.metadb.takeover import Candidate, Claim, Move
+
+IMPLEMENTATION: Final = "ampd-ray"
+PER_SECOND_MAX: Final = 4
+FRUITLESS_MAX: Final = 5
+
+
+class Reason(StrEnum):
+    """Why a job may change hands."""
+
+    DEAD = "dead"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """This node at a moment: ``now`` counts seconds on any steady clock, ``jobs`` are those that it runs."""
+
+    now: float
+    jobs: int
+    draining: bool
+
+
+class Takeover:
+    """The choice of one node, among the peers of its fail-over group. Remembers only how fast it was."""
+
+    def __init__(self, node_id: str, failover_group: str, max_jobs: int | None = None) -> None:
+        self._node_id = node_id
+        self._failover_group = failover_group
+        self._max_jobs = max_jobs
+        self._recent: deque[float] = deque()
+
+    def choose(self, situation: Situation, candidates: Iterable[Candidate]) -> list[Candidate]:
+        """The jobs to claim now: at most four a second, and no more of those to run than there is room for.
+
+        Peers go through the same jobs in different orders, so that they rarely want the same one.
+        """
+        if situation.draining:
+            return []
+        while self._recent and situation.now - self._recent[0] >= 1:
+            self._recent.popleft()
+        room = None if self._max_jobs is None else max(0, self._max_jobs - situation.jobs)
+        chosen: list[Candidate] = []
+        for candidate in sorted(candidates, key=self._preference):
+            if len(self._recent) >= PER_SECOND_MAX:
+                break
+            if self.reason(candidate) is None or (to_run(candidate) and room == 0):
+                continue
+            if room is not None and to_run(candidate):
+                room -= 1
+            self._recent.append(situation.now)
+            chosen.append(candidate)
+        return chosen
+
+    def reason(self, candidate: Candidate) -> Reason | None:
+        """Why the job may be taken over; None: it may not. Asked again when everything is locked."""
+        peer = candidate.implementation == IMPLEMENTATION and candidate.failover_group == self._failover_group
+        if not peer or not candidate.expired or not candidate.lapsed or candidate.status not in _WRITES:
+            return None
+        if candidate.draining:
+            return Reason.RELEASED
+        return Reason.DEAD if candidate.silent else None
+
+    def _preference(self, candidate: Candidate) -> bytes:
+        return hashlib.sha256(f"{self._node_id}/{candidate.job_id}".encode()).digest()
+
+
+def loops(candidate: Candidate) -> bool:
+    """True for a job that wanders from node to node and commits nothing: it would only harm the next one."""
+    return candidate.status in _TO_RUN and candidate.fruitless >= FRUITLESS_MAX
+
+
+def to_run(candidate: Candidate) -> bool:
+    """True if the job will run here; otherwise only its end is written."""
+    return candidate.status in _TO_RUN and not loops(candidate)
+
+
+def settlement(candidate: Candidate, reason: Reason, epoch: int) -> Claim:
+    """What to write for a job that does not loop. RUNNING, never SCHEDULED, which Amp's controller counts (5.8)."""
+    handed = {"reassigned_from": candidate.node_id, "reason": reason.value, "epoch": epoch}
+    moves = (Move(status, handed if status is JobStatus.RUNNING else None) for status in _WRITES[candidate.status])
+    return Claim(tuple(moves))
+
+
+_TO_RUN: Final = frozenset({JobStatus.SCHEDULED, JobStatus.RUNNING})
+_WRITES: Final = {
+    JobStatus.SCHEDULED: (JobStatus.RUNNING,),
+    JobStatus.RUNNING: (JobStatus.RUNNING,),
+    JobStatus.STOP_REQUESTED: (JobStatus.STOPPING, JobStatus.STOPPED),
+    JobStatus.STOPPING: (JobStatus.STOPPED,),
+}
