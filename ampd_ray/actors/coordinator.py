@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from ampd_ray import log
@@ -33,6 +34,8 @@ class CoordinatorActor:
 
     def __init__(self, settings: Settings, node_id: str, info: dict[str, str], sizes: Sizes):
         log.setup()
+        # Each failed call becomes an error of ours; Ray would print a traceback for each result that nobody wants now.
+        os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
         self._settings = settings
         self._coordinator = Coordinator(settings, node_id, settings.metadata_db.dsn(), self._make_job, info)
         name = f"ampd-ray/{node_id}/{self._coordinator.incarnation}"

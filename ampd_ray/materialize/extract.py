@@ -11,7 +11,7 @@ from ampd_ray.datasets.evm.decode import decode, links
 from ampd_ray.datasets.evm.rpc import BlockAndReceipts
 from ampd_ray.datasets.evm.verify import Verdict, verify_blocks
 from ampd_ray.datasets.manifest import TABLES
-from ampd_ray.errors import DataFault
+from ampd_ray.errors import DataFault, ValueOverflow
 from ampd_ray.materialize.sources import BlockSource, OpenSource, Sources, same_for_ever
 from ampd_ray.materialize.types import Extract, ExtractSummary, RangeTask
 
@@ -62,7 +62,11 @@ class Extractor:
 
 def _decode(blocks: Sequence[BlockAndReceipts], task: RangeTask) -> Extract:
     """Rows and links; verification needs all tables, whatever the task asked for."""
-    tables = decode(blocks, task.network, TABLES if task.verify else task.tables)
+    try:
+        tables = decode(blocks, task.network, TABLES if task.verify else task.tables)
+    except (DataFault, ValueOverflow) as error:
+        message = f"{error.message} (provider {task.provider}). Nothing was written of it; try another provider."
+        raise type(error)(message, **error.details | {"provider": task.provider}) from None
     if task.verify:
         _demand_verified(verify_blocks(tables, blocks), task)
     return Extract(task.span, links(blocks, task.network), {name: tables[name] for name in task.tables})

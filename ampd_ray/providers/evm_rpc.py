@@ -152,7 +152,9 @@ class EvmRpcSource:
         except ProviderError as error:
             return error
         except ValueError as error:
-            return DataFault(f"{self._network} {number}: a value is unreadable: {error}", block=number, check="values")
+            return DataFault(
+                f"{self._network} block {number}: a value is unreadable: {error}", block=number, check="values"
+            )
 
     def _named(self, error: ProviderError, tries: int) -> ProviderError:
         """A check knows the block; here come the provider and what to do."""

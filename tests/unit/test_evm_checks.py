@@ -182,7 +182,7 @@ def test_a_contradiction_is_found_at_both_levels(
     assert type(caught.value) is error
     details = caught.value.details  # type: ignore[attr-defined]
     assert (details["check"], details["block"], details["network"]) == (number, 7, "devnet")
-    assert str(caught.value).startswith("devnet 7: ")
+    assert str(caught.value).startswith("devnet block 7: ")
 
 
 @pytest.mark.parametrize(("spoil", "number", "error"), STRICT)

@@ -265,7 +265,7 @@ def test_status_and_state_root(outcome: dict[str, Any], status: bool, root: byte
 
 
 def test_neither_status_nor_root_is_a_fault() -> None:
-    with pytest.raises(DataFault, match=f"devnet 7 tx 0 {H32} status: missing"):
+    with pytest.raises(DataFault, match=f"devnet block 7 tx 0 {H32} status: missing"):
         row(legacy(), status=None)
 
 
@@ -322,7 +322,7 @@ OVERFLOWS = [
 def test_a_value_that_does_not_fit_stops_the_block(bad: dict[str, Any], where: str, field: str, kind: str) -> None:
     with pytest.raises(ValueOverflow) as caught:
         decode([typed(answer()), typed(bad)], NETWORK)
-    assert caught.value.message.startswith("devnet 7 ")
+    assert caught.value.message.startswith("devnet block 7 ")
     assert f"{where}" in caught.value.message
     assert f" {field}: " in caught.value.message
     assert f"does not fit {kind}" in caught.value.message
@@ -330,12 +330,12 @@ def test_a_value_that_does_not_fit_stops_the_block(bad: dict[str, Any], where: s
 
 
 FAULTS = [
-    (answer(miner=ADDRESS[:-2]), "devnet 7 header miner: .* is not 20 bytes of hex data"),
-    (answer(stateRoot=None), "devnet 7 header stateRoot: missing"),
-    (answer(logsBloom="0x00"), "devnet 7 header logsBloom"),
-    (answer(hash="nonsense"), "devnet 7 header hash"),
-    (answer(gasUsed="21000"), "devnet 7 header gasUsed: 21000 is not a quantity"),
-    (answer(legacy(), legacy(input="0xabc")), f"devnet 7 tx 1 {H32} input: 0xabc is not hex data"),
+    (answer(miner=ADDRESS[:-2]), "devnet block 7 header miner: .* is not 20 bytes of hex data"),
+    (answer(stateRoot=None), "devnet block 7 header stateRoot: missing"),
+    (answer(logsBloom="0x00"), "devnet block 7 header logsBloom"),
+    (answer(hash="nonsense"), "devnet block 7 header hash"),
+    (answer(gasUsed="21000"), "devnet block 7 header gasUsed: 21000 is not a quantity"),
+    (answer(legacy(), legacy(input="0xabc")), f"devnet block 7 tx 1 {H32} input: 0xabc is not hex data"),
     (answer(legacy(input="0xzz")), "tx 0 .* input"),
     (answer(legacy(input=None)), "tx 0 .* input: missing"),
     (answer(legacy(gasPrice=None)), "tx 0 .* gasPrice: missing"),

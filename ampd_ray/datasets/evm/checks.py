@@ -83,11 +83,12 @@ class _Check:
         return BlockAndReceipts(self._block, receipts)
 
     def _fault(self, number: int, reason: str) -> NoReturn:
-        raise DataFault(f"{self._network} {self._number}: {reason}", **self._details(number))
+        raise DataFault(f"{self._network} block {self._number}: {reason}", **self._details(number))
 
     def _reorged(self, number: int, reason: str) -> NoReturn:
         raise ReorgDuringFetch(
-            f"{self._network} {self._number}: {reason}; the chain moved between two calls", **self._details(number)
+            f"{self._network} block {self._number}: {reason}; the chain moved between two calls",
+            **self._details(number),
         )
 
     def _details(self, number: int) -> dict[str, object]:

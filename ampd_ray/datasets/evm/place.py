@@ -26,9 +26,9 @@ class Place:
 
     def __str__(self) -> str:
         if self.tx_index is None:
-            return f"{self.network} {self.block} header"
+            return f"{self.network} block {self.block} header"
         log = "" if self.log_index is None else f" log {self.log_index}"
-        return f"{self.network} {self.block} tx {self.tx_index} {self.tx_hash}{log}"
+        return f"{self.network} block {self.block} tx {self.tx_index} {self.tx_hash}{log}"
 
     def fault(self, field: str, reason: str) -> DataFault:
         """The node's data contradict themselves, or miss something."""
