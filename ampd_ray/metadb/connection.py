@@ -185,7 +185,12 @@ class Database:
         if self._pool is None:
             raise DatabaseFault(f"{self!r} is not open")
         with self.translated():
+            cancelled = _cancelled()
             async with self._pool.connection() as conn:
+                if _cancelled() > cancelled:
+                    # Until Python 3.12 ``wait_for``, by which the pool waits, drops a cancellation that meets its
+                    # result; a task that goes on all the same is waited for in vain.
+                    raise asyncio.CancelledError
                 yield conn
 
     @contextlib.asynccontextmanager
@@ -252,6 +257,12 @@ async def bounded(conn: Connection, work: Coroutine[Any, Any, T], limit: timedel
             await conn.close()
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+def _cancelled() -> int:
+    """How often the running task was asked to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
 
 
 async def _check_alive(conn: Connection) -> None:

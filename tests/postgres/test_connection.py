@@ -200,6 +200,33 @@ async def test_the_pool_is_bounded_and_waiting_for_it_too(pg_url: str, monkeypat
                 pass
 
 
+@pytest.mark.parametrize("steps", range(6))
+async def test_whoever_is_cancelled_while_it_gets_a_session_stays_cancelled(pg_url: str, steps: int) -> None:
+    """In whichever step of the loop the cancellation meets the session that becomes free.
+
+    A task that goes on as if nothing had been said is waited for in vain: so did a job that had done all its work.
+    """
+    async with opened(pg_url, application_name="test", pool_size=1) as database:
+        async with database.connection():
+            waiting = asyncio.create_task(_hold(database))
+            await asyncio.sleep(0.01)  # it stands in the queue now
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        done, _ = await asyncio.wait({waiting}, timeout=1)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert done, "the cancellation was lost"
+        assert waiting.cancelled()
+        async with database.connection() as conn:
+            assert await scalar(conn, "select 1") == 1
+
+
+async def _hold(database: Database) -> None:
+    async with database.connection():
+        await asyncio.Event().wait()
+
+
 async def test_the_pool_survives_the_loss_of_its_sessions(db: Database) -> None:
     async with db.session() as admin:
         async with db.connection() as conn:
