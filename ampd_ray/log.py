@@ -32,7 +32,7 @@ _LEVELS = {
     "error": logging.ERROR,
     "off": logging.CRITICAL + 1,
 }
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "_ray_timestamp_ns"}
 _bound: ContextVar[dict[str, Any] | None] = ContextVar("ampd_ray_log_context", default=None)
 
 _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.\-]{0,31})://([^\s\"'<>`]*)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 MIN_LOCAL_CPUS = 4
 LOCAL_OBJECT_STORE_BYTES = 1 << 30
 SIGNAL_CHECK_SECS = 0.2
+LAST_LINES_SECS = 0.5  # what the coordinator logs last still has to come through Ray to our standard error
 NAMESPACE = "ampd-ray"
 CALLS = 100
 
@@ -42,6 +44,7 @@ def run_worker(settings: Settings, node_id: str, info: Mapping[str, str], addres
         while True:
             done, _ = ray.wait([running], timeout=SIGNAL_CHECK_SECS)
             if done:
+                time.sleep(LAST_LINES_SECS)
                 return _exit_code(running)
             while asked < len(received):
                 asked += 1
@@ -92,7 +95,7 @@ def _ray(address: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        ray.shutdown(wait_for_processes=True)
 
 
 def _start_ray() -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import psutil
 import psycopg
 
 from ampd_ray.client import Client
@@ -30,7 +31,9 @@ def test_a_worker_is_drained_twice_and_its_job_resumed(tmp_path: Path, embedded:
                 job = client.deploy(descriptor)
                 wait_until(lambda: committed(site) > 0, what="something committed")
 
+                tree = running[0].tree()
                 assert running[0].drain(signal.SIGTERM) == 0
+                assert psutil.wait_procs(tree, 5.0)[1] == []
                 assert_left_to_resume(client, job)
 
                 running.append(Worker(site, "worker-1").up())
@@ -45,7 +48,7 @@ def test_a_worker_is_drained_twice_and_its_job_resumed(tmp_path: Path, embedded:
                 assert [event.event_type for event in job.events()] == ["SCHEDULED", "RUNNING", "COMPLETED"]
                 assert running[2].drain() == 0
             assert check(url, "_/eth", 0, LAST) == []
-            assert all("Traceback" not in worker.log() for worker in running)
+            assert all("node ends" in worker.log() and "Traceback" not in worker.log() for worker in running)
         finally:
             for worker in running:
                 worker.end()

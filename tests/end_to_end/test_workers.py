@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -72,9 +72,8 @@ def test_four_jobs_on_two_workers_side_by_side(town: Town) -> None:
         jobs.append(client.deploy(descriptor, node))
     wait_until(lambda: [job.status() for job in jobs] == [JobStatus.RUNNING] * 4, what="four jobs at a time")
     listed = json.loads(ampd(town.site, "workers", "list", "--json").stdout)
-    assert {row["node_id"]: (row["state"], row["jobs"], row["implementation"]) for row in listed} == dict.fromkeys(
-        NODES, ("alive", 2, "ampd-ray")
-    )
+    shown = {row["node_id"]: (row["state"], row["jobs"], row["implementation"]) for row in listed}
+    assert shown == dict.fromkeys(NODES, ("alive", 2, "ampd-ray"))
     for job, name, node in zip(jobs, names, NODES * 2, strict=True):
         assert ends_as(client, job.id) is JobStatus.COMPLETED
         events = job.events()
@@ -151,7 +150,7 @@ class Beats(threading.Thread):
         self.join()
 
 
-def test_the_beat_goes_on_under_load(town: Town, record_property: pytest.RecordProperty) -> None:
+def test_the_beat_goes_on_under_load(town: Town, record_property: Callable[[str, object], None]) -> None:
     """All cores busy with extracting, and nothing of it in the processes that beat."""
     with run_devnet(HEAVY_BLOCKS) as chain:
         town.client.add_provider("heavy", kind="evm-rpc", network="heavy", url=chain.url)
