@@ -128,6 +128,13 @@ class LeaseHeld(AmpdError):
         return float(self.details["for_secs"])
 
 
+class TakeoverLoop(AmpdError):
+    """Each node that took the job over died before it committed anything."""
+
+    code = "TAKEOVER_LOOP"
+    handling = Handling.BOUNDED
+
+
 # -- the metadata database --------------------------------------------------------------------------------------
 
 

@@ -98,20 +98,18 @@ class JobLeases:
             asked_at = self._keeper.clock()
             try:
                 epochs = await self._acquire(location_ids)
-            except LeaseHeld as error:
-                problem, reason, pause = error, "lease", min(TRY_EVERY_SECS, error.for_secs)
-            except DatabaseUnavailable as error:
-                problem, reason, pause = error, "db", TRY_EVERY_SECS
+            except (LeaseHeld, DatabaseUnavailable) as error:
+                self._on_wait("lease" if isinstance(error, LeaseHeld) else "db")
+                if time.monotonic() - complained >= WARN_EVERY_SECS:
+                    complained = time.monotonic()
+                    facts = {"error": error, "for_secs": round(complained - started)}
+                    logger.warning("a job still waits for its leases", extra=facts)
+                left = error.for_secs if isinstance(error, LeaseHeld) else TRY_EVERY_SECS
+                await asyncio.sleep(min(TRY_EVERY_SECS, left))
             else:
                 self._keeper.hold(self._claimant.job_id, location_ids, asked_at, self)
                 self._good.set()
                 return epochs
-            self._on_wait(reason)
-            if time.monotonic() - complained >= WARN_EVERY_SECS:
-                complained = time.monotonic()
-                facts = {"error": problem, "for_secs": round(complained - started)}
-                logger.warning("a job still waits for its leases", extra=facts)
-            await asyncio.sleep(pause)
 
     async def until_good(self) -> None:
         """Wait until a renewal has got through again."""

@@ -6,7 +6,7 @@ This module looks and does; what to do is decided by its caller, who is asked ag
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -156,14 +156,7 @@ async def _write(conn: Connection, job_id: int, taker: Taker, made: Claim) -> No
     if made.moves[-1].status in TERMINAL:
         await leases.release(conn, taker.incarnation, job_id)
     if (failure := made.failure) is not None:
-        await record_failure(
-            conn,
-            job_id,
-            code=failure.code,
-            handling=failure.handling,
-            spread=failure.spread,
-            longest=failure.longest,
-        )
+        await record_failure(conn, job_id, **asdict(failure))
 
 
 def _identity(taker: Taker) -> dict[str, Any]:

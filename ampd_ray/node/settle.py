@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from ampd_ray.errors import AmpdError, DatabaseUnavailable, Unexpected
 from ampd_ray.metadb import jobs
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.statuses import JobStatus
+from ampd_ray.metadb.takeover import Claim, Failure, Move
 from ampd_ray.node.events import Settle
 from ampd_ray.node.job_errors import Attempt, error_class, error_code, error_json, final_status
 
@@ -46,6 +48,12 @@ class Settler:
             _log.warning("the stopped job had failed", extra={"error": order.error})
         return True
 
+    async def failed_claim(self, job_id: int, error: AmpdError) -> Claim:
+        """What to write for a job of another node that ends in ``error`` as it is taken over."""
+        attempt = await self._attempt(job_id)
+        status = final_status(error, attempt, self._max_attempts)
+        return Claim((Move(status, error_json(error, attempt)),), self._failure(error))
+
     async def _fail(self, job_id: int, error: AmpdError) -> bool:
         """ERROR or FATAL with the error's JSON, counted in the same transaction: so a repetition counts once."""
         attempt = await self._attempt(job_id)
@@ -54,16 +62,13 @@ class Settler:
         async with self._db.transaction() as conn:
             if not await jobs.transition(conn, job_id, status, self._node_id, detail):
                 return False
-            await jobs.record_failure(
-                conn,
-                job_id,
-                code=error_code(error),
-                handling=error_class(error),
-                spread=random.uniform(0.8, 1.2),  # noqa: S311 - spreads load, protects nothing
-                longest=self._retry_max,
-            )
+            await jobs.record_failure(conn, job_id, **asdict(self._failure(error)))
         _log.error("the job failed", extra={"status": status, **detail})
         return True
+
+    def _failure(self, error: AmpdError) -> Failure:
+        spread = random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, protects nothing
+        return Failure(error_code(error), error_class(error), spread, self._retry_max)
 
     async def _attempt(self, job_id: int) -> Attempt:
         try:

@@ -1,0 +1,93 @@
+"""Looks each second for jobs of dead or drained peers, and takes those over that :mod:`ampd_ray.node.takeover` chooses."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from datetime import timedelta
+from typing import Final
+
+from ampd_ray.errors import AmpdError, DatabaseUnavailable, TakeoverLoop
+from ampd_ray.metadb import takeover
+from ampd_ray.metadb.connection import Database
+from ampd_ray.metadb.takeover import Candidate, Claim, Taker
+from ampd_ray.node.answers import within
+from ampd_ray.node.runner import JobRunner
+from ampd_ray.node.settle import Settler
+from ampd_ray.node.takeover import FRUITLESS_MAX, Situation, Takeover, loops, settlement
+
+_log: Final = logging.getLogger(__name__)
+
+LOOK_EVERY: Final = timedelta(seconds=1)
+JITTER: Final = 0.2
+
+
+class JobClaimer:
+    """Takes jobs over for one node. The runner hears of each, and starts it by its row as any other."""
+
+    def __init__(self, db: Database, taker: Taker, decider: Takeover, runner: JobRunner, settler: Settler) -> None:
+        self._db = db
+        self._taker = taker
+        self._decider = decider
+        self._runner = runner
+        self._settler = settler
+
+    async def run(self) -> None:
+        """Look each second, more or less, for ever."""
+        while True:
+            spread = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spreads load, protects nothing
+            await asyncio.sleep(LOOK_EVERY.total_seconds() * spread)
+            try:
+                await self._look()
+            except DatabaseUnavailable as error:
+                _log.warning("nobody could be looked after; looking again", extra={"error": error})
+
+    async def _look(self) -> None:
+        for candidate in self._decider.choose(self._situation(), await within(self._candidates())):
+            try:
+                await within(self._claim(candidate))
+            except DatabaseUnavailable as error:
+                # Whether it happened or not, the rows tell at the next look.
+                facts = {"job_id": candidate.job_id, "from": candidate.node_id, "error": error}
+                _log.warning("a job could not be taken over; looking again", extra=facts)
+            except AmpdError as error:
+                _log.error("a job cannot be taken over", extra={"job_id": candidate.job_id, "error": error})
+
+    def _situation(self) -> Situation:
+        state = self._runner.state
+        return Situation(time.monotonic(), len(state.tasks), state.draining or state.fenced)
+
+    async def _candidates(self) -> list[Candidate]:
+        async with self._db.connection() as conn:
+            return await takeover.candidates(conn, self._taker)
+
+    async def _claim(self, candidate: Candidate) -> None:
+        loop = await self._looping(candidate) if loops(candidate) else None
+
+        def decide(now: Candidate, epoch: int) -> Claim | None:
+            reason = self._decider.reason(now)
+            if reason is None or self._situation().draining:
+                return None
+            if loops(now):
+                return loop
+            return settlement(now, reason, epoch)
+
+        try:
+            made = await takeover.claim(self._db, candidate.job_id, self._taker, decide)
+        finally:
+            self._runner.notified(candidate.job_id)  # also when nobody knows whether it happened
+        if made is not None:
+            self._runner.counters.takeovers += 1
+            facts = {"job_id": candidate.job_id, "from": candidate.node_id, "written": made.moves}
+            _log.info("job taken over", extra=facts)
+
+    async def _looping(self, candidate: Candidate) -> Claim:
+        error = TakeoverLoop(
+            f"the job was taken over {FRUITLESS_MAX} times within 10 minutes and committed nothing: it seems to end "
+            "every node that runs it. Look at the logs of those nodes, the last of which was "
+            f"{candidate.node_id}, before it is tried again.",
+            takeovers=candidate.fruitless,
+        )
+        return await self._settler.failed_claim(candidate.job_id, error)
