@@ -20,7 +20,7 @@ PLAIN_EVERY_SECS = 5.0
 # A node reports every second: after so long without a word, say so.
 SILENT_SECS = 10.0
 REQUESTS_WINDOW_SECS = 10.0
-BAR_CELLS = 24  # so that a line with everything fits a terminal of 80
+MIN_BAR, MAX_BAR, TEXT = 12, 40, 64  # cells of the bar, and those that a long text beside it takes
 
 
 class Display:
@@ -61,12 +61,13 @@ class Display:
         from rich.progress import BarColumn, Progress, TextColumn
         from rich.table import Column
 
+        console = Console(file=self._stream, highlight=False)
         columns = (
-            BarColumn(BAR_CELLS),
+            BarColumn(max(MIN_BAR, min(MAX_BAR, console.width - TEXT))),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[rest]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
         )
-        with Progress(*columns, console=Console(file=self._stream, highlight=False)) as progress:
+        with Progress(*columns, console=console) as progress:
             task = progress.add_task("", total=len(run.span), completed=run.covered_before, rest="starting")
             speed = _Speed()
 
