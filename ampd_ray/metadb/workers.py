@@ -63,6 +63,16 @@ async def holder(conn: Connection, node_id: str) -> Holder | None:
         return await (await cursor.execute(_SQL["holder"], {"node_id": node_id})).fetchone()
 
 
+async def end_dead_session(conn: Connection, node_id: str, holder: Holder) -> bool:
+    """End the session that holds ``node_id`` if it is provably a dead one of that node; False if it may be alive.
+
+    A host that lost its network may leave one behind for as long as the server takes to notice. A Node ID so long that
+    Postgres cut the session's name proves nothing.
+    """
+    row = await (await conn.execute(_SQL["end_dead_session"], {"node_id": node_id, "pid": holder.pid})).fetchone()
+    return bool(row and row.ended)
+
+
 async def take_node_lease(conn: Connection, node_id: str, incarnation: UUID, ttl: timedelta = NODE_LEASE_LIFE) -> int:
     """Make ``incarnation`` the one that runs ``node_id``; the new epoch. Only the holder of the node lock may."""
     values = {"node_id": node_id, "incarnation": incarnation, "ttl": ttl}

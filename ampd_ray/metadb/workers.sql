@@ -13,6 +13,14 @@ where l.locktype = 'advisory' and l.granted and l.objsubid = 1
   and l.database = (select oid from pg_database where datname = current_database())
   and l.classid::bigint = ((k.key >> 32) & 4294967295) and l.objid::bigint = (k.key & 4294967295);
 
+-- name: end_dead_session
+-- End a session that is provably a dead one of the node: our role, the node's name, and its node lease has run out.
+select pg_terminate_backend(a.pid) as ended
+from pg_stat_activity a
+join ampd_ray.node_lease n on n.node_id = %(node_id)s and n.expires_at <= now()
+where a.pid = %(pid)s and a.pid <> pg_backend_pid() and a.usename = current_user
+  and starts_with(a.application_name, 'ampd-ray/' || n.node_id || '/');
+
 -- name: take_node_lease
 -- Become the incarnation of a node, whatever its lease says: the advisory lock is the proof.
 insert into ampd_ray.node_lease as l (node_id, epoch, incarnation, expires_at, draining)

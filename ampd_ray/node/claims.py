@@ -1,4 +1,4 @@
-"""Looks each second for jobs of dead or drained peers, and takes those over that :mod:`ampd_ray.node.takeover` chooses."""
+"""Looks for jobs of dead or drained peers each second, and takes over those that ``node.takeover`` chooses."""
 
 from __future__ import annotations
 

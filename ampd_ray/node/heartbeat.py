@@ -198,8 +198,9 @@ class Heartbeat:
     async def _lock(self, *, regain: bool) -> None:
         """Take the node lock, asking each second.
 
-        A foreign session may keep it for ``lock_timeout``. Our own lost session may keep it for as long as the server
-        takes to notice; the lease is renewed meanwhile, which also tells whether another process has the node.
+        A foreign session may keep it for ``lock_timeout``; a dead one of an earlier process of this node is ended. Our
+        own lost session may keep it for as long as the server takes to notice; the lease is renewed meanwhile, which
+        also tells whether another process has the node.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._lock_timeout.total_seconds()
@@ -209,6 +210,8 @@ class Heartbeat:
                 await self._renew()
             if regain and self._is_own(holder):
                 deadline = loop.time() + self._lock_timeout.total_seconds()
+            elif not regain and holder and await self._call(CALL_LIMIT, workers.end_dead_session, holder):
+                _log.warning("ended a dead session of this node, which still held its lock", extra={"holder": holder})
             elif loop.time() >= deadline:
                 raise self._lost() if regain else in_use(self._node_id, self._lock_timeout)
             self.counters.lock_waits += 1

@@ -72,7 +72,8 @@ async def _until_free(conn: Connection, node_id: str, patience: timedelta) -> No
     """Wait for the lock of a process that is just ending; the lock itself is the coordinator's to take."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + patience.total_seconds()
-    while await workers.holder(conn, node_id) is not None:
+    while (holder := await workers.holder(conn, node_id)) is not None:
+        await workers.end_dead_session(conn, node_id, holder)
         left = deadline - loop.time()
         if left <= 0:
             raise in_use(node_id, patience)

@@ -72,6 +72,55 @@ async def test_a_busy_lock_is_waited_for(pg_url: str, db: Database) -> None:
         await starting
 
 
+@asynccontextmanager
+async def left_behind(pg_url: str, db: Database, name: str, lease: str) -> AsyncIterator[None]:
+    """A session called ``name`` that holds the node's lock, as after its process lost the network."""
+    old = Database(pg_url, application_name=name)
+    session = await old.connect_session()
+    assert await workers.try_lock(session, NODE)
+    async with db.connection() as conn:
+        await workers.take_node_lease(conn, NODE, uuid4())
+    await execute(db, "update ampd_ray.node_lease set expires_at = now() + %s::interval", lease)
+    try:
+        yield
+    finally:
+        await session.close()
+
+
+async def test_a_dead_session_of_the_node_is_ended(pg_url: str, db: Database) -> None:
+    name = Identity(NODE, uuid4(), INFO).session_name
+    async with left_behind(pg_url, db, name, "1 s"), heartbeat(pg_url, lock_timeout=timedelta(seconds=60)) as node:
+        await asyncio.wait_for(node.start(), 10)
+        assert node.counters.lock_waits
+
+
+@pytest.mark.parametrize(
+    ("name", "lease"),
+    [
+        ("ampd-ray/worker-1/0123", "1 min"),  # it renews: it lives
+        ("ampd-ray/worker-10/0123", "-1 s"),
+        ("ampd-ray/worker-1", "-1 s"),
+        ("amp", "-1 s"),
+    ],
+)
+async def test_a_session_that_may_be_alive_is_left_alone(pg_url: str, db: Database, name: str, lease: str) -> None:
+    async with left_behind(pg_url, db, name, lease), heartbeat(pg_url) as node:
+        with pytest.raises(NodeInUse):
+            await node.start()
+
+
+async def test_a_name_that_postgres_cut_proves_nothing(pg_url: str, db: Database) -> None:
+    node_id = "w" * 60
+    name = Identity(node_id, uuid4(), INFO).session_name
+    old = Database(pg_url, application_name=name)
+    async with old.session() as session, db.connection() as conn:
+        assert await workers.try_lock(session, node_id)
+        await workers.take_node_lease(conn, node_id, uuid4(), timedelta(0))
+        holder = await workers.holder(conn, node_id)
+        assert holder is not None
+        assert not await workers.end_dead_session(conn, node_id, holder)
+
+
 async def test_a_lost_session_is_replaced_and_the_node_goes_on(pg_url: str, db: Database) -> None:
     async with heartbeat(pg_url) as node:
         await node.start()
