@@ -1,0 +1,242 @@
+"""What notebooks call, on a real database with no worker: jobs that end, and the files that count."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ampd_ray.client import Client, Job
+from ampd_ray.config import create_directories, load_settings
+from ampd_ray.datasets.descriptor import JobDescriptor
+from ampd_ray.datasets.evm.schemas import SCHEMAS
+from ampd_ray.datasets.manifest import evm_rpc_manifest
+from ampd_ray.datasets.names import DatasetRef
+from ampd_ray.errors import InvalidName, JobFailed, NotFound, SchedulerError
+from ampd_ray.metadb import jobs, revisions, workers
+from ampd_ray.metadb.jobs import JobStatus
+from ampd_ray.metadb.progress import JobProgress, ReportedProgress, report
+
+NODE = "one"
+REF = DatasetRef("_", "devnet")
+MANIFEST = evm_rpc_manifest("devnet")
+
+
+@pytest.fixture
+def client(pg_url: str, tmp_path: Path) -> Iterator[Client]:
+    settings = load_settings(None, {"AMP_CONFIG_METADATA_DB_URL": pg_url}, solo_dir=tmp_path)
+    create_directories(settings)
+    with Client(settings) as client:
+        client.register_dataset(REF, MANIFEST)
+        yield client
+
+
+@pytest.fixture
+def job(client: Client) -> Job:
+    """A job that is scheduled for a worker that beats no more."""
+
+    async def register() -> None:
+        async with client.db.connection() as conn:
+            await workers.register(conn, NODE, {})
+
+    client.run(register())
+    return client.deploy(JobDescriptor.of(REF, MANIFEST.hash, end_block="99"))
+
+
+def move(client: Client, job: Job, *statuses: JobStatus, detail: dict[str, Any] | None = None) -> None:
+    async def transitions() -> None:
+        async with client.db.connection() as conn:
+            for status in statuses:
+                assert await jobs.transition(conn, job.id, status, NODE, detail if status is statuses[-1] else None)
+
+    client.run(transitions())
+
+
+# -- jobs -----------------------------------------------------------------------------------------------------------
+
+
+def test_waiting_for_a_stopped_job_gives_its_row(client: Client, job: Job) -> None:
+    move(client, job, JobStatus.RUNNING)
+    job.stop()
+    move(client, job, JobStatus.STOPPING, JobStatus.STOPPED)
+    assert job.wait(1).status is JobStatus.STOPPED
+    assert job.failure() is None
+
+
+def test_waiting_for_a_failed_job_raises_nothing_and_its_failure_says_why(client: Client, job: Job) -> None:
+    detail = {"error_code": "LATEST_BLOCK", "error_message": "the node at example.org refused"}
+    move(client, job, JobStatus.RUNNING, JobStatus.FATAL, detail=detail)
+    assert job.wait(1).status is JobStatus.FATAL
+    failure = job.failure()
+    assert isinstance(failure, JobFailed)
+    assert str(failure) == f"job {job.id} ended as FATAL: the node at example.org refused [LATEST_BLOCK]"
+    assert (failure.step, failure.retryable) == ("LATEST_BLOCK", False)
+
+
+def test_a_wait_ends_when_its_time_is_over_and_leaves_the_job(job: Job) -> None:
+    with pytest.raises(TimeoutError, match=f"job {job.id} has not ended after 0 s"):
+        job.wait(0)
+    assert job.status() is JobStatus.SCHEDULED
+
+
+def test_a_wait_ends_when_the_job_is_removed(client: Client, job: Job) -> None:
+    move(client, job, JobStatus.RUNNING, JobStatus.COMPLETED)
+    job.remove()
+    with pytest.raises(NotFound, match="ampd jobs list"):
+        job.wait(1)
+
+
+def test_a_wait_ends_with_the_solo_environment_that_the_session_started(client: Client, job: Job) -> None:
+    def died() -> None:
+        raise SchedulerError("the solo environment ended with exit code 137")
+
+    client.check = died
+    with pytest.raises(SchedulerError, match="exit code 137"):
+        job.wait()
+
+
+def test_a_wait_outlives_a_database_that_drops_its_sessions(client: Client, job: Job, pg_url: str) -> None:
+    looked, dropped = threading.Event(), threading.Event()
+
+    def look(reported: ReportedProgress | None) -> None:
+        looked.set()
+        assert dropped.wait(30)
+
+    ended: list[JobStatus] = []
+    waiting = threading.Thread(target=lambda: ended.append(job.wait(60, look).status))
+    waiting.start()
+    assert looked.wait(30)
+    with psycopg.connect(pg_url, autocommit=True) as session:
+        session.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() "
+            "and pid <> pg_backend_pid()"
+        )
+        dropped.set()
+        session.execute("update jobs_status set status = 'STOPPED' where job_id = %s", [job.id])
+    waiting.join(60)
+    assert ended == [JobStatus.STOPPED]
+
+
+def test_progress_of_an_earlier_run_is_not_passed_on(client: Client, job: Job) -> None:
+    async def say(blocks: int) -> None:
+        async with client.db.connection() as conn:
+            await report(conn, job.id, NODE, JobProgress("extracting", blocks_done=blocks))
+
+    client.run(say(50))
+    heard: list[int | None] = []
+
+    def listen(reported: ReportedProgress | None) -> None:
+        heard.append(None if reported is None else reported.progress.blocks_done)
+        if len(heard) == 1:
+            client.run(say(60))
+        elif heard[-1] == 60 and job.status() is JobStatus.SCHEDULED:
+            move(client, job, JobStatus.RUNNING, JobStatus.COMPLETED)
+
+    job.wait(30, listen)
+    assert heard[0] is None
+    assert set(heard[1:]) <= {None, 60}
+    assert 60 in heard
+
+
+# -- files ----------------------------------------------------------------------------------------------------------
+
+
+class Table:
+    """The revision of one table, to put files into."""
+
+    def __init__(self, client: Client, url: str, name: str = "logs"):
+        self.revision = client.run(revisions.open_revision(client.db, "_", "devnet", MANIFEST.hash, name))
+        self.directory = Path(client.settings.data_dir) / self.revision.path
+        self.directory.mkdir(parents=True)
+        self.schema = SCHEMAS[name]
+        self.url = url
+
+    def add(self, name: str, start: int, end: int, *, canonical: bool | None) -> str:
+        """A file with a row for each block; None: it is not registered. Its path."""
+        columns = {field.name: pa.array([], field.type) for field in self.schema}
+        rows = pa.table(columns, self.schema)
+        path = self.directory / name
+        filled = [filled_in(self.schema, number) for number in range(start, end + 1)]
+        pq.write_table(pa.concat_tables([rows, pa.Table.from_pylist(filled, self.schema)]), path)
+        if canonical is not None:
+            self._register(name, start, end, canonical)
+        return str(path)
+
+    def _register(self, name: str, start: int, end: int, canonical: bool) -> None:
+        with psycopg.connect(self.url) as session:
+            row = session.execute(
+                "insert into file_metadata (location_id, file_name, metadata, url) values (%s, %s, '{}', %s) "
+                "returning id",
+                [self.revision.location_id, name, self.directory.as_uri()],
+            ).fetchone()
+            assert row is not None
+            session.execute(
+                "insert into ampd_ray.segment "
+                "(file_id, location_id, network, blocks, start_parent, end_hash, canonical) "
+                "values (%s, %s, 'devnet', int8range(%s, %s, '[]'), '', '', %s)",
+                [row[0], self.revision.location_id, start, end, canonical],
+            )
+
+
+def filled_in(schema: pa.Schema, number: int) -> dict[str, Any]:
+    """A row whose required columns hold something, its block's number above all."""
+
+    def value(kind: pa.DataType) -> Any:
+        if pa.types.is_fixed_size_binary(kind):
+            return bytes(kind.byte_width)
+        return b"" if pa.types.is_binary(kind) else number
+
+    return {field.name: value(field.type) for field in schema if not field.nullable}
+
+
+def test_files_are_the_canonical_ones_in_block_order(client: Client, pg_url: str) -> None:
+    logs = Table(client, pg_url)
+    later = logs.add("c.parquet", 20, 29, canonical=True)
+    logs.add("b.parquet", 5, 9, canonical=False)  # a branch that lost
+    first = logs.add("a.parquet", 0, 9, canonical=True)
+    logs.add("d.parquet", 10, 19, canonical=None)  # written, never committed
+    assert client.files("_/devnet", "logs") == [first, later]
+    assert client.files(DatasetRef("_", "devnet", MANIFEST.hash), "logs") == [first, later]
+    rows = client.scan("devnet", "logs").to_table(columns=["block_num"])["block_num"].to_pylist()
+    assert rows == [*range(10), *range(20, 30)]
+
+
+def test_a_table_without_files_is_empty_and_has_its_columns(client: Client) -> None:
+    assert client.files("_/devnet", "blocks") == []
+    nothing = client.scan("_/devnet", "blocks")
+    assert nothing.schema.equals(SCHEMAS["blocks"])
+    assert nothing.count_rows() == 0
+
+
+def test_what_does_not_exist_is_named(client: Client) -> None:
+    with pytest.raises(NotFound, match=r"_/mainnet.*ampd datasets list"):
+        client.scan("mainnet", "logs")
+    with pytest.raises(NotFound, match="blocks, transactions, logs"):
+        client.files("_/devnet", "traces")
+    with pytest.raises(InvalidName):
+        client.files("_/Dev Net", "logs")
+
+
+# -- without Ray ----------------------------------------------------------------------------------------------------
+
+
+def test_a_kernel_that_uses_the_client_never_imports_ray(pg_url: str, tmp_path: Path) -> None:
+    (tmp_path / "amp.toml").write_text(f'[metadata_db]\nurl = "{pg_url}"\n')
+    for name in ("data", "providers", "manifests"):
+        (tmp_path / name).mkdir()
+    code = (
+        "import sys; import ampd_ray as amp\n"
+        "assert amp.local and amp.backfill and amp.Summary and amp.Backfill and amp.Job\n"
+        "with amp.connect(sys.argv[1]) as client:\n"
+        "    client.jobs(), client.workers(), client.datasets(), client.providers()\n"
+        "assert 'ray' not in sys.modules and 'typer' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "amp.toml")], check=True, timeout=60)
