@@ -21,6 +21,7 @@ from tests.fakes.places import REPO
 from tests.fakes.process import running
 
 README = (REPO / "README.md").read_text()
+pytestmark = pytest.mark.timeout(300)
 RPC = "http://127.0.0.1:8545"
 
 
