@@ -112,6 +112,10 @@ def test_what_the_database_says_is_what_is_on_disk(extraction: Extraction) -> No
     for file in extraction.files:
         assert file.canonical
         check_file(file)
+    rows = Counter[str]()
+    for file in extraction.files:
+        rows[file.table] += file.row_count
+    print(f"{extraction.jobs} jobs, {len(extraction.files)} files, {dict(rows)}, {extraction.seconds:.0f} s")
     on_disk = set(extraction.data_dir.rglob("*.parquet"))
     assert on_disk == {file.path for file in extraction.files}
 
