@@ -81,6 +81,16 @@ async def add(conn: Connection, location_id: int, entries: Iterable[Entry], *, p
         await _flag(conn, location_id, await segments(conn, location_id), new)
 
 
+async def reindex(conn: Connection, location_id: int, entries: Iterable[Entry]) -> None:
+    """Write the segments of registered files anew, drop those without a file, and flag all anew."""
+    known = await segments(conn, location_id)
+    ids = {segment.file_id for segment in known}
+    new = {entry.segment.file_id: entry for entry in entries if entry.segment.file_id in ids}
+    await conn.execute(_SQL["drop_orphans"], {"location_id": location_id})
+    await conn.execute(_SQL["drop_segments"], {"file_ids": list(new)})
+    await _flag(conn, location_id, known, new)
+
+
 async def _flag(conn: Connection, location_id: int, known: list[Segment], new: Mapping[int, Entry]) -> None:
     """Insert ``new`` and flag all; what loses its place goes first, since canonical segments may never overlap."""
     flags = canonical_flags(known)

@@ -18,6 +18,10 @@ delete from ampd_ray.segment s
 where s.location_id = %(location_id)s
   and not exists (select from file_metadata f where f.id = s.file_id and f.location_id = s.location_id)
 
+-- name: drop_segments
+-- Forget what the index says of these files; it is written anew.
+delete from ampd_ray.segment where file_id = any(%(file_ids)s)
+
 -- name: add_segment
 -- Index a file whose row is there; a segment that is there already keeps what it says.
 insert into ampd_ray.segment

@@ -5,11 +5,15 @@ They run on one server: what differs between servers is tried a folder above.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from ampd_ray.materialize.types import WriterOptions
+from ampd_ray.metadb import datasets
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.schema import migrate
 from tests.fakes.bench import Bench
@@ -40,3 +44,53 @@ async def bench(db: Database, tmp_path: Path, devnet: Devnet) -> AsyncIterator[B
     made = Bench(db, tmp_path, devnet)
     yield made
     await made.close()
+
+
+@dataclass(frozen=True)
+class Original:
+    """A database and a directory in which a job has ended, to be copied."""
+
+    database: str
+    root: Path
+
+
+@pytest.fixture(scope="module")
+def original(one_server: Server, devnet: Devnet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Original]:
+    """The dataset of ``finished``, extracted once."""
+    made = Original(one_server.create_database(TEMPLATE), tmp_path_factory.mktemp("original"))
+
+    async def extract() -> None:
+        db = Database(one_server.url_of(made.database))
+        await db.open()
+        bench = Bench(db, made.root, devnet, options=WriterOptions(segment_blocks=25))
+        await bench.complete(end_block="99")
+        await datasets.link(db, "_", "devnet", bench.manifest.hash)
+        await bench.close()
+        await db.close()
+
+    run_apart(extract)
+    yield made
+    one_server.execute(f"DROP DATABASE {made.database} WITH (FORCE)")
+
+
+@pytest.fixture
+def finished_url(one_server: Server, original: Original) -> Iterator[str]:
+    """The URL of the database of ``finished``."""
+    name = one_server.create_database(original.database)
+    yield one_server.url_of(name)
+    one_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def finished(finished_url: str, original: Original, tmp_path: Path, devnet: Devnet) -> AsyncIterator[Bench]:
+    """A node after a job: blocks 0 to 99 of ``_/devnet``, in four files of each table."""
+    db = Database(finished_url)
+    await db.open()
+    bench = Bench(db, tmp_path, devnet)
+    shutil.copytree(original.root, tmp_path, dirs_exist_ok=True)
+    await bench.execute(
+        "update file_metadata set url = replace(url, %s, %s)", original.root.as_uri() + "/", tmp_path.as_uri() + "/"
+    )
+    yield bench
+    await bench.close()
+    await db.close()

@@ -12,7 +12,7 @@ import pytest
 
 from ampd_ray.errors import AmpdError, DatabaseUnavailable, StoreError
 from ampd_ray.materialize.sweep import Broom, Sweeper
-from ampd_ray.materialize.types import Location, WriterOptions
+from ampd_ray.materialize.types import Location
 from ampd_ray.metadb import leases, sweep
 from ampd_ray.metadb.sweep import LOOK_AGAIN_AFTER
 from ampd_ray.store.files import LocalStore
@@ -34,14 +34,19 @@ class StubbornStore(LocalStore):
 
 
 @pytest.fixture
+def bench(finished: Bench) -> Bench:
+    return finished
+
+
+@pytest.fixture
 async def held(bench: Bench) -> list[Location]:
     """Files 0-24, 25-49 and so on up to 99 in three tables, held under epoch 2."""
-    bench.options = WriterOptions(segment_blocks=25)
-    run = await bench.complete(end_block="99")
     found = await bench.revisions()
     ids = [revision.location_id for revision in found.values()]
+    (job,) = await bench.query("select id from jobs")
     async with bench.db.connection() as conn:
-        epochs = await leases.acquire(conn, ids, run.id, NODE, bench.incarnation)
+        await conn.execute("update ampd_ray.location_lease set expires_at = now()")
+        epochs = await leases.acquire(conn, ids, job.id, NODE, bench.incarnation)
         await conn.execute("update workers set info = info || %s", (f'{{"failover_group": "{GROUP}"}}',))
     assert set(epochs.values()) == {2}
     return [Location(table, r.location_id, r.path, epochs[r.location_id]) for table, r in found.items()]

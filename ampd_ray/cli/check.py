@@ -1,0 +1,133 @@
+"""``ampd check``: hold the files of a dataset against its rows, and the rows against each other."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+
+from ampd_ray.cli.options import AmpDirOption, ConfigOption, JsonOption, open_client
+from ampd_ray.cli.output import duration, size
+
+if TYPE_CHECKING:
+    from ampd_ray.client.check import CheckedTable, Report
+    from ampd_ray.materialize.check import Progress
+
+EXAMPLES = """\b
+Examples:
+  ampd check _/mainnet
+  ampd check acme/eth@1.0.0 --json
+  ampd check _/mainnet --repair
+\b
+Reads every file once, and changes nothing unless told to. With --repair it mends the segment index and cached footers,
+finishes interrupted deletions, and deletes objects that nothing accounts for and that are older than a day; files that
+are registered are never touched. Ends with 0 if all is well (again), 1 if something is wrong."""
+
+LIVE_EVERY_SECS = 0.2
+PLAIN_EVERY_SECS = 5.0
+SHOWN_PER_KIND = 10
+
+
+def check(
+    ctx: typer.Context,
+    dataset: Annotated[str, typer.Argument(help="NAMESPACE/NAME[@REVISION].")],
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what is safe to mend.")] = False,
+    config: ConfigOption = None,
+    amp_dir: AmpDirOption = None,
+    as_json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Audit a dataset: rows against files, checksums, coverage, chain, leftovers."""
+    from ampd_ray.client.check import check as audit
+    from ampd_ray.datasets.names import DatasetRef
+
+    ref = DatasetRef.parse(dataset)
+    line = ProgressLine(sys.stderr, quiet=quiet)
+    with open_client(ctx, config, amp_dir) as client:
+        try:
+            report = audit(client, ref, repair=repair, on_progress=line.update)
+        finally:
+            line.end()
+    if as_json:
+        typer.echo(json.dumps(report.as_json()))
+    else:
+        _print(report, repair)
+    raise typer.Exit(1 if report.remaining else 0)
+
+
+class ProgressLine:
+    """One line that is written over on a terminal; elsewhere a line every few seconds."""
+
+    def __init__(self, stream: TextIO, *, quiet: bool = False):
+        self._stream = stream
+        self._quiet = quiet
+        self._live = stream.isatty()
+        self._started = self._said_at = time.monotonic()
+        self._width = 0
+
+    def update(self, progress: Progress) -> None:
+        """Say how far it is, if it is time to."""
+        now = time.monotonic()
+        if self._quiet or now - self._said_at < (LIVE_EVERY_SECS if self._live else PLAIN_EVERY_SECS):
+            return
+        self._said_at = now
+        text = progress_text(progress, now - self._started)
+        if self._live:
+            self._stream.write("\r" + text.ljust(self._width))
+            self._width = len(text)
+        else:
+            self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def end(self) -> None:
+        """Leave nothing on the terminal's line."""
+        if self._width:
+            self._stream.write("\r" + " " * self._width + "\r")
+            self._stream.flush()
+
+
+def progress_text(progress: Progress, secs: float) -> str:
+    """How far, how fast, how long still."""
+    rate = progress.bytes / secs if secs > 0 else 0.0
+    parts = [
+        f"{100 * progress.bytes // max(1, progress.bytes_total):3} %",
+        f"{progress.files:,} of {progress.files_total:,} files",
+        f"{size(rate)}/s",
+    ]
+    if rate > 0:
+        parts.append(f"ETA {duration(max(0, progress.bytes_total - progress.bytes) / rate)}")
+    return "  ".join(parts)
+
+
+def _print(report: Report, repair: bool) -> None:
+    typer.echo(f"{'dataset':14}{report.dataset} (manifest {report.manifest_hash[:12]})")
+    for table in report.tables:
+        typer.echo(f"{table.table:14}{_extent(table)}")
+    if not report.tables:
+        typer.echo("nothing of it has been extracted yet")
+    repaired = len(report.findings) - len(report.remaining)
+    suffix = f", {repaired} of them repaired" if repaired else ""
+    typer.echo(f"{'findings':14}{len(report.findings) or 'none'}{suffix}")
+    shown: Counter[tuple[str, bool]] = Counter()
+    for finding in report.findings:
+        key = (str(finding.kind), finding.repaired)
+        shown[key] += 1
+        if shown[key] <= SHOWN_PER_KIND:
+            done = " (repaired)" if finding.repaired else ""
+            typer.echo(f"  {finding.kind}  {finding.table}  {finding.subject}: {finding.message}{done}")
+    for (kind, _), count in shown.items():
+        if count > SHOWN_PER_KIND:
+            typer.echo(f"  {kind}  and {count - SHOWN_PER_KIND:,} more; --json lists them all")
+    if report.remaining and not repair:
+        typer.echo("what is safe to mend: the same command with --repair")
+    typer.echo(f"{'time':14}{duration(report.seconds)}")
+
+
+def _extent(table: CheckedTable) -> str:
+    blocks = ", ".join(f"{span.start:,} to {span.end:,}" for span in table.covered[:3]) or "no blocks"
+    more = f" and {len(table.covered) - 3} more stretches" if len(table.covered) > 3 else ""
+    return f"{table.files:,} files, {size(table.bytes)}, {blocks}{more}"

@@ -1,0 +1,115 @@
+"""Audit a dataset: do rows, files and chain agree (``ampd check``)?"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ampd_ray.chain.ranges import Span
+from ampd_ray.datasets.names import DatasetRef
+from ampd_ray.materialize.audit import Finding
+from ampd_ray.materialize.check import Audit, Progress, TableAudit
+from ampd_ray.materialize.mend import Mender
+from ampd_ray.metadb import datasets, revisions
+from ampd_ray.metadb.revisions import Revision
+from ampd_ray.store.files import open_store
+
+if TYPE_CHECKING:
+    from ampd_ray.client.session import Client
+
+
+@dataclass(frozen=True)
+class CheckedTable:
+    """A table as it was found; ``covered`` are the blocks in its live files, ``bytes`` those of all its files."""
+
+    table: str
+    location_id: int
+    files: int
+    bytes: int
+    covered: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of an audit; a table that was never extracted is not in ``tables``."""
+
+    dataset: str
+    manifest_hash: str
+    tables: tuple[CheckedTable, ...]
+    findings: tuple[Finding, ...]
+    seconds: float
+
+    @property
+    def remaining(self) -> list[Finding]:
+        """What is wrong still."""
+        return [finding for finding in self.findings if not finding.repaired]
+
+    def as_json(self) -> dict[str, Any]:
+        """The output of ``ampd check --json``."""
+        return {
+            "dataset": self.dataset,
+            "manifest_hash": self.manifest_hash,
+            "tables": {
+                table.table: {
+                    "location_id": table.location_id,
+                    "files": table.files,
+                    "bytes": table.bytes,
+                    "covered": [[span.start, span.end] for span in table.covered],
+                }
+                for table in self.tables
+            },
+            "findings": [
+                {
+                    "kind": str(finding.kind),
+                    "table": finding.table,
+                    "subject": finding.subject,
+                    "message": finding.message,
+                    "file_id": finding.file_id,
+                    "repaired": finding.repaired,
+                }
+                for finding in self.findings
+            ],
+            "counts": dict(sorted(Counter(str(finding.kind) for finding in self.findings).items())),
+            "remaining": len(self.remaining),
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def check(
+    client: Client,
+    dataset: DatasetRef,
+    *,
+    repair: bool = False,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Report:
+    """Audit ``dataset``; with ``repair`` mend what is safe to. ``NotFound`` if there is no such dataset."""
+    started = time.monotonic()
+    manifest = client.manifest(dataset)
+    store = open_store(client.settings.data_dir)
+
+    async def run() -> list[TableAudit]:
+        async with client.db.connection() as conn:
+            manifest_hash = await datasets.resolve(conn, dataset)
+            found: dict[str, Revision] = await revisions.active_revisions(
+                conn, dataset.namespace, dataset.name, manifest_hash
+            )
+        audit = Audit(client.db, store, found, manifest.start_block, on_progress=on_progress)
+        await audit.run()
+        if repair:
+            await Mender(audit, client.db, store).mend()
+        return audit.tables
+
+    tables = client.run(run())
+    return Report(
+        dataset=dataset.dataset,
+        manifest_hash=manifest.hash,
+        tables=tuple(
+            CheckedTable(each.table, each.revision.location_id, len(each.files), each.bytes, tuple(each.covered))
+            for each in tables
+        ),
+        findings=tuple(finding for each in tables for finding in each.findings),
+        seconds=time.monotonic() - started,
+    )
