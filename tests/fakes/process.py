@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import psutil
