@@ -18,11 +18,12 @@ import psycopg
 from ampd_ray.chain.ranges import BlockRange, Span
 from ampd_ray.chain.segments import Segment
 from ampd_ray.errors import AmpdError, CommitUnknown, Fenced, ObjectExists, Overlap
-from ampd_ray.metadb import leases
+from ampd_ray.metadb import leases, sweep
 from ampd_ray.metadb.connection import Connection, Database, Limits
 from ampd_ray.metadb.queries import load
 from ampd_ray.metadb.segment_index import (
     Entry,
+    Moved,
     add,
     decides_between_branches,
     overlapping,
@@ -91,12 +92,16 @@ class NewFile:
 
 @dataclass(frozen=True, slots=True)
 class CommitRequest:
-    """The files of one block range, all tables, that become visible together or not at all."""
+    """The files of one block range, all tables, that become visible together or not at all.
+
+    ``collect_after``: how long the files that they replace stay for those who read them; None: for good.
+    """
 
     job_id: int
     node_id: str
     incarnation: UUID
     files: tuple[NewFile, ...]
+    collect_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +131,8 @@ async def announce(db: Database, intents: Sequence[Intent], newest_ns: int | Non
 
     It is the database's clock, or later if need be: after ``newest_ns``, the newest file that the caller knows of;
     without it, after every file of the same revisions, which reads all of their rows.
-    The same files announced again under the same epoch get the same time.
+    The same files announced again under the same epoch get the same time. Raises Overlap for a name whose object is
+    about to be deleted, as after a branch that went and came back: under another epoch it has another name.
     """
     values = {
         "location_ids": [intent.location_id for intent in intents],
@@ -135,6 +141,8 @@ async def announce(db: Database, intents: Sequence[Intent], newest_ns: int | Non
         "newest_ns": newest_ns,
     }
     async with db.transaction() as conn:
+        if url := await sweep.buried(conn, [(intent.location_id, intent.file_name) for intent in intents]):
+            raise Overlap(f"{url} is about to be deleted: its blocks are planned again")
         rows = await (await conn.execute(_SQL["announce"], values)).fetchall()
     return max(int(row.created_ns) for row in rows)
 
@@ -215,7 +223,9 @@ async def _commit(db: Database, request: CommitRequest) -> list[CommittedFile]:
             files = [file for file in request.files if file.location_id == location_id]
             fresh = [file for file in files if (location_id, file.file_name) not in ids]
             if fresh:
-                ids |= await _register(conn, location_id, fresh, own=frozenset(ids.values()))
+                added, moved = await _register(conn, location_id, fresh, own=frozenset(ids.values()))
+                ids |= added
+                await _collect_later(conn, moved, request.collect_after)
                 await conn.execute(_SQL["notify_change"], {"location_id": location_id})
     return [_committed(file, ids) for file in request.files]
 
@@ -247,7 +257,9 @@ async def _present(conn: Connection, files: Iterable[NewFile]) -> Ids:
     return ids
 
 
-async def _register(conn: Connection, location_id: int, files: list[NewFile], own: frozenset[int]) -> Ids:
+async def _register(
+    conn: Connection, location_id: int, files: list[NewFile], own: frozenset[int]
+) -> tuple[Ids, Moved]:  # fmt: skip
     """Register and index files of one revision; ``own`` are the request's files that are registered already."""
     plain = True
     for file in files:
@@ -256,10 +268,18 @@ async def _register(conn: Connection, location_id: int, files: list[NewFile], ow
     ids = {(location_id, file.file_name): await _insert(conn, file) for file in files}
     entries = [Entry(_segment(file, ids), file.epoch, file.sha256, file.verified, file.row_count) for file in files]
     try:
-        await add(conn, location_id, entries, plain=plain)
+        moved = await add(conn, location_id, entries, plain=plain)
     except psycopg.errors.ExclusionViolation as error:
         raise Overlap(f"{files[0].table}: blocks {files[0].range.span} were committed meanwhile") from error
-    return ids
+    return ids, moved
+
+
+async def _collect_later(conn: Connection, moved: Moved, after: timedelta | None) -> None:
+    """What left the chain is deleted after a while, if at all; what came back to it is not."""
+    if moved.on:
+        await sweep.unqueue(conn, moved.on)
+    if moved.off and after is not None:
+        await sweep.queue(conn, moved.off, after)
 
 
 async def _known_overlaps(conn: Connection, file: NewFile, own: frozenset[int]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
+from ampd_ray.metadb import sweep
 from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.metadb.queries import load
 from ampd_ray.metadb.segment_index import Entry, reindex
@@ -21,7 +22,7 @@ async def mend_index(db: Database, location_id: int, entries: Collection[Entry],
     async with db.transaction() as conn:
         await conn.execute(_SQL["lock_lease"], {"location_id": location_id})
         await reindex(conn, location_id, entries)
-        await conn.execute(_SQL["unqueue"], {"file_ids": list(canonical)})
+        await sweep.unqueue(conn, canonical)
 
 
 async def put_footer(conn: Connection, file_id: int, footer: bytes) -> None:

@@ -8,10 +8,6 @@ insert into footer_cache (file_id, footer)
 select id, %(footer)s from file_metadata where id = %(file_id)s
 on conflict (file_id) do update set footer = excluded.footer
 
--- name: unqueue
--- Files that are on the chain are not to be collected.
-delete from gc_manifest where file_id = any(%(file_ids)s)
-
 -- name: revoke_tombstone
 -- The object of a registered file must not be deleted.
 delete from ampd_ray.tombstone t

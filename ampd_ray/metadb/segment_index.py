@@ -33,6 +33,14 @@ class Entry:
     row_count: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The files of a revision that left the chain, and those that came back to it, by id."""
+
+    off: tuple[int, ...] = ()
+    on: tuple[int, ...] = ()
+
+
 async def segments(conn: Connection, location_id: int) -> list[Segment]:
     """All registered files of a revision, oldest row first; InvalidFileRow names one that we cannot read."""
     found: list[Segment] = []
@@ -67,18 +75,18 @@ async def decides_between_branches(conn: Connection, location_id: int, block_ran
     return bool(row and row.branches)
 
 
-async def add(conn: Connection, location_id: int, entries: Iterable[Entry], *, plain: bool) -> None:
-    """Index files whose rows are registered.
+async def add(conn: Connection, location_id: int, entries: Iterable[Entry], *, plain: bool) -> Moved:
+    """Index files whose rows are registered; what became of the others.
 
     ``plain``: they overlap nothing and decide between no branches, so all are canonical and nothing else changes.
     Otherwise the canonical files of the revision are determined anew.
     """
     new = {entry.segment.file_id: entry for entry in entries}
-    if plain:
-        for entry in new.values():
-            await _insert(conn, location_id, entry, canonical=True)
-    else:
-        await _flag(conn, location_id, await segments(conn, location_id), new)
+    if not plain:
+        return await _flag(conn, location_id, await segments(conn, location_id), new)
+    for entry in new.values():
+        await _insert(conn, location_id, entry, canonical=True)
+    return Moved()
 
 
 async def reindex(conn: Connection, location_id: int, entries: Iterable[Entry]) -> None:
@@ -91,15 +99,21 @@ async def reindex(conn: Connection, location_id: int, entries: Iterable[Entry]) 
     await _flag(conn, location_id, known, new)
 
 
-async def _flag(conn: Connection, location_id: int, known: list[Segment], new: Mapping[int, Entry]) -> None:
+async def _flag(conn: Connection, location_id: int, known: list[Segment], new: Mapping[int, Entry]) -> Moved:
     """Insert ``new`` and flag all; what loses its place goes first, since canonical segments may never overlap."""
     flags = canonical_flags(known)
     chosen = [file_id for file_id, canonical in flags.items() if canonical]
     others = [file_id for file_id, canonical in flags.items() if not canonical]
-    await conn.execute(_SQL["set_canonical"], {"file_ids": others, "canonical": False})
+    off = await _set(conn, others, canonical=False)
     for file_id, entry in new.items():
         await _insert(conn, location_id, entry, canonical=flags[file_id])
-    await conn.execute(_SQL["set_canonical"], {"file_ids": chosen, "canonical": True})
+    return Moved(off, await _set(conn, chosen, canonical=True))
+
+
+async def _set(conn: Connection, file_ids: list[int], *, canonical: bool) -> tuple[int, ...]:
+    """Flag files; those for which that is new."""
+    rows = await conn.execute(_SQL["set_canonical"], {"file_ids": file_ids, "canonical": canonical})
+    return tuple(row.file_id for row in await rows.fetchall())
 
 
 async def _insert(conn: Connection, location_id: int, entry: Entry, *, canonical: bool) -> None:

@@ -36,6 +36,7 @@ on conflict (file_id) do nothing
 update ampd_ray.segment
 set canonical = %(canonical)s
 where file_id = any(%(file_ids)s) and canonical <> %(canonical)s
+returning file_id
 
 -- name: overlapping
 -- The segments of a revision that share a block with start..end. Canonical ones are disjoint, so that at most one of

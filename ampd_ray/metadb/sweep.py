@@ -79,6 +79,23 @@ async def drop_fulfilled(conn: Connection, location_id: int, epoch: int) -> None
     await conn.execute(_SQL["drop_fulfilled"], {"location_id": location_id, "epoch": epoch})
 
 
+async def queue(conn: Connection, file_ids: Collection[int], after: timedelta) -> None:
+    """Have replaced files collected after ``after`` (at least a second), when nobody reads them any more."""
+    await conn.execute(_SQL["queue"], {"file_ids": list(file_ids), "after": after})
+
+
+async def unqueue(conn: Connection, file_ids: Collection[int]) -> None:
+    """Files that are on the chain (again) stay."""
+    await conn.execute(_SQL["unqueue"], {"file_ids": list(file_ids)})
+
+
+async def buried(conn: Connection, names: Collection[tuple[int, str]]) -> str | None:
+    """The URL of one of these files, given by revision and name, whose object is about to be deleted."""
+    values = {"location_ids": [at for at, _ in names], "names": [name for _, name in names]}
+    row = await (await conn.execute(_SQL["buried"], values)).fetchone()
+    return row.url if row else None
+
+
 async def collect(db: Database, location_id: int, epoch: int) -> list[int]:
     """Unregister a page of replaced files whose time has come, leaving a tombstone for each; their ids.
 

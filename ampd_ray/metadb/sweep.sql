@@ -32,6 +32,29 @@ using ampd_ray.location_lease l
 where l.location_id = %(location_id)s and l.epoch = %(epoch)s and i.location_id = l.location_id and i.epoch < l.epoch
   and exists (select from file_metadata f where f.location_id = i.location_id and f.file_name = i.file_name)
 
+-- name: queue
+-- Have replaced files deleted when nobody reads them any more. A bare name that waits for another file, which only one
+-- of another writer can, stays registered.
+insert into gc_manifest (location_id, file_id, file_path, expiration)
+select f.location_id, f.id, f.file_name,
+       now() at time zone 'utc' + greatest(%(after)s::interval, interval '1 second')
+from file_metadata f
+where f.id = any(%(file_ids)s)
+  and not exists (select from gc_manifest g where g.file_path = f.file_name and g.file_id <> f.id)
+on conflict (file_id) do update set expiration = excluded.expiration
+
+-- name: unqueue
+-- Files that are on the chain are not to be deleted.
+delete from gc_manifest where file_id = any(%(file_ids)s)
+
+-- name: buried
+-- The object of one of these names is about to be deleted.
+select t.url
+from unnest(%(location_ids)s::bigint[], %(names)s::text[]) as wanted (location_id, name)
+join ampd_ray.tombstone t
+  on t.location_id = wanted.location_id and substring(t.url from '[^/]*$') = wanted.name
+limit 1
+
 -- name: lock_lease
 -- Let nobody commit to a revision while its files are collected; no row if it changed hands or a commit is under way.
 select location_id from ampd_ray.location_lease

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -352,6 +353,80 @@ async def test_a_row_that_is_not_of_a_raw_file_is_named(job: Job) -> None:
         async with job.db.connection() as conn:
             with pytest.raises(InvalidFileRow, match="bad"):
                 await files.segments(conn, job.locations["blocks"])
+
+
+# -- files that are replaced ----------------------------------------------------------------------------------------
+
+
+async def queued(job: Job) -> dict[int, Any]:
+    rows = await fetch(
+        job.db, "select *, expiration - (now() at time zone 'utc') as left from gc_manifest order by file_id"
+    )
+    return {row.file_id: row for row in rows}
+
+
+async def replace_tip(job: Job, after: timedelta | None) -> tuple[dict[str, int], dict[str, int]]:
+    """Blocks 10 to 19 of branch 0, then of branch 1; the files of each by table."""
+    await job.commit(blocks(0, 9), 1)
+    old = await job.commit(blocks(10, 19), 2)
+    request = job.request(blocks(10, 19, branch=1, parent_branch=0), 3, known=old.values())
+    done = await commit(job.db, replace(request, collect_after=after))
+    return old, {file.table: file.segment.file_id for file in done}
+
+
+async def test_what_is_replaced_waits_for_its_collection_from_the_same_commit_on(job: Job) -> None:
+    old, _ = await replace_tip(job, timedelta(minutes=30))
+    found = await queued(job)
+    assert found.keys() == set(old.values())
+    for table, file_id in old.items():
+        row = found[file_id]
+        (file,) = await fetch(job.db, "select location_id, file_name from file_metadata where id = %s", file_id)
+        assert (row.location_id, row.file_path) == (job.locations[table], file.file_name)
+        assert timedelta(minutes=29) < row.left <= timedelta(minutes=30)
+
+
+async def test_no_patience_is_a_second(job: Job) -> None:
+    await replace_tip(job, timedelta(0))
+    assert all(timedelta(0) < row.left <= timedelta(seconds=1) for row in (await queued(job)).values())
+
+
+async def test_without_a_collector_nothing_is_queued(job: Job) -> None:
+    await replace_tip(job, None)
+    assert await queued(job) == {}
+
+
+async def test_a_branch_that_comes_back_is_not_collected(job: Job) -> None:
+    """Blocks 3 to 5 decide between two branches above them: the one that lost comes back to the chain."""
+    late = timedelta(minutes=30)
+    await job.commit(blocks(0, 2), 1)
+    old = await job.commit(blocks(6, 8), 2)
+    request = job.request(blocks(6, 9, branch=1), 3, known=old.values())
+    new = await commit(job.db, replace(request, collect_after=late))
+    assert (await queued(job)).keys() == set(old.values())
+    known = [*old.values(), *(file.segment.file_id for file in new)]
+    await commit(job.db, replace(job.request(blocks(3, 5), 4, known=known), collect_after=late))
+    assert (await queued(job)).keys() == {file.segment.file_id for file in new}
+
+
+async def test_a_name_that_waits_for_another_file_keeps_nobody_from_committing(job: Job) -> None:
+    """Names are unique over all revisions by our rule, not by that of other writers."""
+    await job.commit(blocks(0, 9), 1)
+    old = await job.commit(blocks(10, 19), 2)
+    await execute(job.db, "update file_metadata set file_name = 'same' where id = any(%s)", list(old.values()))
+    request = job.request(blocks(10, 19, branch=1, parent_branch=0), 3, known=old.values())
+    await commit(job.db, replace(request, collect_after=timedelta(minutes=30)))
+    assert len(await queued(job)) == 1
+
+
+async def test_a_name_whose_object_is_about_to_be_deleted_is_not_announced(job: Job) -> None:
+    location = job.locations["blocks"]
+    await execute(
+        job.db, "insert into ampd_ray.tombstone (url, location_id) values ('file:///data/blocks/next', %s)", location
+    )
+    with pytest.raises(Overlap, match="about to be deleted"):
+        await announce(job.db, [Intent(location, "next", 1)])
+    assert (await counts(job.db))[3] == 0
+    await announce(job.db, [Intent(location, "another", 1), Intent(job.locations["logs"], "next", 1)])
 
 
 # -- fences -------------------------------------------------------------------------------------------------------
