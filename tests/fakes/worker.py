@@ -31,7 +31,7 @@ class Worker:
         command = [str(AMPD), "worker", "--config", str(site.config), "--node-id", node_id, *arguments]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=_environment(env), start_new_session=True
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(env), start_new_session=True
             )
 
     def log(self) -> str:
@@ -78,7 +78,7 @@ def of_ray_itself(process: psutil.Process) -> bool:
 def ampd(site: Site, *arguments: str, within: float = 60.0) -> subprocess.CompletedProcess[str]:
     """Run a command on the site's database to its good end."""
     command = [str(AMPD), "--config", str(site.config), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=within, check=False, env=_environment(None))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=within, check=False, env=environment(None))
     assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
     return done
 
@@ -104,7 +104,7 @@ def workers(
             worker.end()
 
 
-def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
+def environment(more: Mapping[str, str] | None) -> dict[str, str]:
     """Ours without what tests of this process may have set for Ray or Amp."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "AMP_"))}
     return kept | dict(more or {})

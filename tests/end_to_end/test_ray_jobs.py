@@ -1,0 +1,112 @@
+"""Workers on a Ray cluster that was there before: joined by address, found by ``auto``, run as Ray jobs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from ampd_ray.client import Client
+from ampd_ray.metadb.statuses import JobStatus
+from tests.chaos.check import check
+from tests.fakes.cluster import Cluster
+from tests.fakes.cluster import cluster as run_cluster
+from tests.fakes.devnet import Devnet
+from tests.fakes.places import REPO
+from tests.fakes.site import Site, empty_database, ends_as, make_site, register, wait_until
+from tests.fakes.worker import workers
+from tests.servers import Server
+
+LAST = 200
+AGENT_SECS = 120.0  # Ray's job agent is slow to start on a busy machine
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two Ray nodes with one CPU each."""
+    directory = Path(tempfile.mkdtemp(prefix="ampd-", dir="/tmp"))  # sockets' paths are short
+    try:
+        with run_cluster(directory, ray_nodes=2, cpus=1) as running:
+            yield running
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, embedded: Server, devnet: Devnet) -> Iterator[Site]:
+    with empty_database(embedded) as url:
+        yield make_site(tmp_path_factory.mktemp("cluster") / "site", url, devnet.url)
+
+
+def test_two_workers_share_a_cluster_of_two_cpus(cluster: Cluster, site: Site) -> None:
+    """Each has its writer and extractor, whatever the other took; and neither ends the cluster with itself."""
+    with (
+        workers(site, "by-address", arguments=["--address", cluster.address], env=cluster.env) as [one],
+        workers(site, "by-auto", arguments=["--address", "auto"], env=cluster.env) as [two],
+        site.client() as client,
+    ):
+        jobs = []
+        for worker in (one, two):
+            descriptor = register(client, worker.node_id.replace("-", "_")).model_copy(update={"end_block": str(LAST)})
+            jobs.append(client.deploy(descriptor, worker.node_id))
+        assert [ends_as(client, job.id) for job in jobs] == [JobStatus.COMPLETED] * 2
+        assert [worker.drain() for worker in (one, two)] == [0, 0]
+    for name in ("by_address", "by_auto"):
+        assert check(site.url, f"_/{name}", 0, LAST) == []
+    assert cluster.ray("status", "--address", cluster.address).returncode == 0
+
+
+def test_worker_and_backfill_as_ray_jobs(cluster: Cluster, site: Site, devnet: Devnet) -> None:
+    """The outcome of a Ray job is the exit code of what it ran."""
+    worker = ("worker", "--config", str(site.config), "--node-id", "ray-job")
+    wait_until(lambda: submit(cluster, *worker, job_id="the-worker").returncode == 0, AGENT_SECS, "Ray's job agent")
+    try:
+        with site.client() as client:
+            wait_until(lambda: alive(client), AGENT_SECS, "the worker")
+        common = ("--config", str(site.config), "--rpc", devnet.url, "--network", "devnet", "--quiet")
+        done = submit(cluster, "backfill", *common, "--blocks", "0:101", "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        summary = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
+        assert (summary["blocks"], summary["holes"]) == (101, [])
+        failed = submit(cluster, "backfill", *common, "--blocks", "0:1M")
+        assert failed.returncode == 1
+        assert "beyond" in failed.stdout + failed.stderr or "head" in failed.stdout + failed.stderr
+    finally:
+        stopped = cluster.ray("job", "stop", "--address", cluster.dashboard, "the-worker")
+    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+    with site.client() as client:
+        wait_until(lambda: not alive(client), what="the worker's end")
+
+
+def alive(client: Client) -> bool:
+    return any(row.node_id == "ray-job" and row.alive for row in client.workers())
+
+
+def submit(
+    cluster: Cluster, script: str, *arguments: str, job_id: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """``ray job submit`` of one of our scripts; with a ``job_id`` it does not wait for the end."""
+    options = ["--address", cluster.dashboard, *(["--no-wait", "--submission-id", job_id] if job_id else [])]
+    command = [sys.executable, str(REPO / "jobs" / f"{script}.py"), *arguments]
+    return cluster.ray("job", "submit", *options, "--", *command, within=AGENT_SECS)
+
+
+def test_the_cluster_file_passes_rays_own_check() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    given: dict[str, Any] = yaml.safe_load((REPO / "cluster.yaml").read_text())
+    prepared = prepare_config(given)
+    validate_config(prepared)
+    types = prepared["available_node_types"]
+    assert types["head"]["resources"]["CPU"] == 0
+    assert types["extract"]["min_workers"] == 0 < types["extract"]["max_workers"]
+    assert sum(types[name]["max_workers"] for name in ("amp_node", "extract")) <= prepared["max_workers"]

@@ -1,0 +1,81 @@
+"""A Ray cluster of several Ray nodes on this machine, made of ``ray start`` processes that are ended by their pids."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tests.fakes.site import wait_until
+from tests.fakes.worker import end_all, environment
+
+RAY = Path(sys.executable).with_name("ray")
+HOST = "127.0.0.1"
+START_SECS = 90.0
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster. ``env`` is what processes that use it need."""
+
+    address: str
+    dashboard: str
+    env: Mapping[str, str]
+
+    def ray(self, *arguments: str, within: float = 120.0) -> subprocess.CompletedProcess[str]:
+        """Run a ``ray`` command to its end, whatever comes of it."""
+        command = [str(RAY), *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=within, check=False, env=environment(self.env)
+        )
+
+
+@contextmanager
+def cluster(directory: Path, *, ray_nodes: int, cpus: int) -> Iterator[Cluster]:
+    """``ray_nodes`` Ray nodes of ``cpus`` CPUs each, the first with a dashboard. ``directory`` must be short."""
+    gcs, dashboard = _free_port(), _free_port()
+    env = {
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TMPDIR": str(directory),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
+    }
+    running = Cluster(f"{HOST}:{gcs}", f"http://{HOST}:{dashboard}", env)
+    common = ["--block", "--num-cpus", str(cpus), "--node-ip-address", HOST, "--object-store-memory", str(128 << 20)]
+    head = ["--head", "--port", str(gcs), "--dashboard-host", HOST, "--dashboard-port", str(dashboard)]
+    started = [_start(directory, env, [*common, *head, "--include-dashboard", "true"])]
+    try:
+        wait_until(lambda: _listens(gcs) and _listens(dashboard), START_SECS, "the head of the cluster")
+        started += [_start(directory, env, [*common, "--address", running.address]) for _ in range(ray_nodes - 1)]
+        yield running
+    finally:
+        for process in started:
+            tree = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+            process.kill()
+            process.wait()
+            end_all(tree)
+
+
+def _start(directory: Path, env: Mapping[str, str], arguments: list[str]) -> subprocess.Popen[bytes]:
+    with (directory / "ray.log").open("ab") as log:
+        return subprocess.Popen(
+            [str(RAY), "start", "--dashboard-agent-listen-port", str(_free_port()), *arguments],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(env), start_new_session=True,
+        )  # fmt: skip
+
+
+def _free_port() -> int:
+    with closing(socket.create_server((HOST, 0))) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def _listens(port: int) -> bool:
+    with closing(socket.socket()) as client:
+        return client.connect_ex((HOST, port)) == 0
