@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
@@ -62,16 +63,17 @@ def check(
 class ProgressLine:
     """One line that is written over on a terminal; elsewhere a line every few seconds."""
 
-    def __init__(self, stream: TextIO, *, quiet: bool = False):
+    def __init__(self, stream: TextIO, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic):
         self._stream = stream
         self._quiet = quiet
+        self._clock = clock
         self._live = stream.isatty()
-        self._started = self._said_at = time.monotonic()
+        self._started = self._said_at = clock()
         self._width = 0
 
     def update(self, progress: Progress) -> None:
         """Say how far it is, if it is time to."""
-        now = time.monotonic()
+        now = self._clock()
         if self._quiet or now - self._said_at < (LIVE_EVERY_SECS if self._live else PLAIN_EVERY_SECS):
             return
         self._said_at = now
