@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import psycopg
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 TABLES = ("blocks", "transactions", "logs")
@@ -109,7 +110,11 @@ def _exactly_once(table: str, files: list[File], first: int, last: int) -> Itera
 
 
 def _numbers(path: Path) -> list[int]:
-    return pq.read_table(path, columns=["block_num"]).column(0).to_pylist() if path.exists() else []
+    try:
+        numbers: list[int] = pq.read_table(path, columns=["block_num"]).column(0).to_pylist()
+    except (OSError, pa.ArrowInvalid):  # what is wrong with the object is said for itself
+        return []
+    return numbers
 
 
 def _object(file: File) -> Iterator[str]:
@@ -123,13 +128,17 @@ def _object(file: File) -> Iterator[str]:
     content = file.path.read_bytes()
     if len(content) != file.size or hashlib.sha256(content).digest() != file.sha256:
         yield f"I2 {file.path}: {len(content)} bytes, its row says {file.size}, or another checksum"
-    parquet = pq.ParquetFile(file.path)
-    if parquet.metadata.num_rows != file.rows:
-        yield f"I2 {file.path}: {parquet.metadata.num_rows} rows, its segment says {file.rows}"
+    try:
+        parquet = pq.ParquetFile(file.path)
+        numbers = parquet.read(columns=["_block_num"]).column(0).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        yield f"I2 {file.path}: does not open: {error}"
+        return
+    if len(numbers) != file.rows or parquet.metadata.num_rows != file.rows:
+        yield f"I2 {file.path}: {len(numbers)} rows, its segment says {file.rows}"
     if json.loads(parquet.metadata.metadata[b"nozzle_metadata"]) != file.metadata:
         yield f"I2 {file.path}: footer and row describe it differently"
-    stray = [n for n in parquet.read(columns=["_block_num"]).column(0).to_pylist() if not file.first <= n <= file.last]
-    if stray:
+    if stray := [number for number in numbers if not (file.first or 0) <= number <= (file.last or 0)]:
         yield f"I2 {file.path}: holds block {stray[0]}, outside of {file.first}..{file.last}"
 
 
