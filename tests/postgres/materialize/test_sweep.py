@@ -15,6 +15,7 @@ from ampd_ray.materialize.sweep import Broom, Sweeper
 from ampd_ray.materialize.types import Location
 from ampd_ray.metadb import leases, sweep
 from ampd_ray.metadb.sweep import LOOK_AGAIN_AFTER
+from ampd_ray.node.housekeeping import Housekeeping
 from ampd_ray.store.files import LocalStore
 from tests.fakes.bench import NODE, Bench, until
 
@@ -397,6 +398,21 @@ async def test_what_an_ended_job_left_is_superseded(
     async with bench.db.connection() as conn:
         got = await sweep.supersede(conn, held[0].location_id, 2)
     assert got == expected
+
+
+async def test_housekeeping_leaves_nothing_of_an_ended_job(bench: Bench, held: list[Location]) -> None:
+    """Its writer had published a file, and could not commit it; nobody runs the job again."""
+    lower = await announce(bench, held[0], 1, 1)
+    current = await announce(bench, held[0], 2, 2)
+    replaced = await queue(bench, held[1], 50)
+    await bench.execute("update ampd_ray.location_lease set expires_at = now() - interval '1 minute'")
+    assert await Housekeeping(broom(bench), bench.db, "another group").once()
+    assert all(bench.data.exists(path) for path in (lower, current, replaced))
+    assert await Housekeeping(broom(bench), bench.db, GROUP).once()
+    assert not any(bench.data.exists(path) for path in (lower, current, replaced))
+    await assert_objects_are_rows_and_tombstones(bench)
+    rows = await bench.query("select location_id, epoch from ampd_ray.location_lease order by location_id")
+    assert [row.epoch for row in rows] == [3 if row.location_id == held[0].location_id else 2 for row in rows]
 
 
 async def test_rows_about_deleted_revisions_are_forgotten(bench: Bench, held: list[Location]) -> None:
