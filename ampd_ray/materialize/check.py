@@ -1,7 +1,7 @@
 """Audit the tables of a dataset: read rows and objects, compare them in :mod:`ampd_ray.materialize.audit`, mend.
 
 It may run beside a job: rows are read in one snapshot, and what looks wrong of a file, or of an object without one,
-is looked at once more before it is reported. Memory grows with the number of files (some 600 bytes each), not with
+is looked at once more before it is reported. Memory grows with the number of files (about a kilobyte each), not with
 their sizes.
 """
 
