@@ -87,14 +87,16 @@ def ending_early() -> Iterator[None]:
     def end(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, end)
+    # SIGINT too: a shell that starts a command in the background has it ignored.
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     except (KeyboardInterrupt, SystemExit):  # Ray's own handler, while it starts, raises the latter
         typer.echo("told to end while starting: nothing was begun", err=True)
         raise typer.Exit(0) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def migrate(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
