@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -10,6 +11,14 @@ from ampd_ray.cli.options import AmpDirOption, ConfigOption, JsonOption, open_cl
 from ampd_ray.cli.output import print_object, print_rows
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="JSON-RPC providers: where blocks come from.")
+
+
+class Integrity(StrEnum):
+    """How much of an answer is held against the block's header."""
+
+    STRICT = "strict"
+    BASIC = "basic"
+
 
 ADD_EXAMPLES = """\b
 Examples:
@@ -33,13 +42,21 @@ def add(
     auth_token: Annotated[str | None, typer.Option("--auth-token", help="Sent as a Bearer token.")] = None,
     batch: Annotated[int | None, typer.Option("--batch", min=0, help="Calls in one request; 0: one each.")] = None,
     rate: Annotated[int | None, typer.Option("--rate-limit-per-minute", min=1, help="Requests a minute.")] = None,
+    integrity: Annotated[
+        Integrity | None, typer.Option("--integrity", help="basic for chains that do not follow Ethereum's roots.")
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite a different file of that name.")] = False,
     config: ConfigOption = None,
     amp_dir: AmpDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a provider file."""
-    keys = {"auth_token": auth_token, "rpc_batch_size": batch, "rate_limit_per_minute": rate}
+    keys = {
+        "auth_token": auth_token,
+        "rpc_batch_size": batch,
+        "rate_limit_per_minute": rate,
+        "ampd_ray": None if integrity is None else {"integrity": integrity.value},
+    }
     with open_client(ctx, config, amp_dir) as client:
         client.add_provider(
             name, replace=replace, kind="evm-rpc", network=network, url=url,

@@ -130,7 +130,8 @@ def _local(directory: str) -> Path:
 
 def _read_all(directory: Path) -> Iterator[ListedProvider]:
     try:
-        paths = sorted(path for path in directory.iterdir() if path.is_file())
+        # A hidden file is one that is just being written, or an editor's.
+        paths = sorted(path for path in directory.iterdir() if path.is_file() and not path.name.startswith("."))
     except OSError as error:
         raise StoreError(f"cannot read providers_dir {directory}: {error.strerror}") from error
     for path in paths:

@@ -7,7 +7,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 _opener = build_opener(ProxyHandler({}))
 
 
-class RpcFailed(Exception):  # noqa: N818 - a fact, told to the test
+class RpcFailed(Exception):
     """The node answered with an error."""
 
 
