@@ -48,6 +48,7 @@ def register(
     as_json: JsonOption = False,
 ) -> None:
     """Register a manifest under a name; `dev` points to it from now on."""
+    from ampd_ray.datasets import names
     from ampd_ray.datasets.manifest import evm_rpc_manifest, parse_manifest
     from ampd_ray.datasets.names import DatasetRef
 
@@ -60,7 +61,7 @@ def register(
         parsed = parse_manifest(manifest.read_bytes())
     else:
         assert network is not None
-        parsed = evm_rpc_manifest(network, start_block, finalized)
+        parsed = evm_rpc_manifest(names.network(network), start_block, finalized)
     with open_client(ctx, config, amp_dir) as client:
         hash_ = client.register_dataset(ref, parsed, tag)
     fields = {"dataset": f"{ref.namespace}/{ref.name}", "manifest_hash": hash_, "network": parsed.network,

@@ -8,6 +8,7 @@ import typer
 
 from ampd_ray.cli.options import AmpDirOption, ConfigOption, JsonOption, open_client
 from ampd_ray.cli.output import duration, print_object, print_rows, size
+from ampd_ray.errors import JobConflict
 
 if TYPE_CHECKING:
     from ampd_ray.metadb.jobs import JobRow
@@ -22,7 +23,7 @@ Examples:
   ampd deploy _/mainnet --end-block latest       # up to the head of now
   ampd deploy acme/eth@1.0.0 --end-block 18000000 --max-writers 4 --worker 'extract-*'"""
 
-JobArgument = Annotated[int, typer.Argument(help="The job's id.")]
+JobArgument = Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="The job's id.")]
 
 
 def _examples(*lines: str) -> str:
@@ -135,7 +136,10 @@ def stop(
     with open_client(ctx, config, amp_dir) as client:
         handle = client.job(job)
         handle.stop()
-        row = handle.wait(wait) if wait else handle.row()
+        try:
+            row = handle.wait(wait) if wait else handle.row()
+        except TimeoutError as error:
+            raise JobConflict(f"{error}; it was asked to stop, see `ampd jobs progress {job}`") from None
     print_object({"job_id": job, "status": str(row.status)}, as_json=as_json)
 
 

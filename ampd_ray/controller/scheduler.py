@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ampd_ray.datasets.names import node_id as valid_node_id
-from ampd_ray.errors import SchedulerError, WorkerNotAvailable
+from ampd_ray.errors import InvalidName, SchedulerError, WorkerNotAvailable
 
 START_HINT = "Start one with: ampd worker --config <file> --node-id <id>"
 
@@ -36,6 +36,8 @@ def choose_worker(candidates: Sequence[Candidate], selector: str | None, rng: ra
     if selector is None:
         return _least_loaded(candidates, rng, f"no worker is alive{_known(candidates)}. {START_HINT}")
     if selector.endswith("*"):
+        if selector == "*":
+            raise InvalidName("give a node id, or the beginning of one with a * behind it; none: any worker")
         prefix = valid_node_id(selector[:-1])
         matching = [c for c in candidates if c.node_id.startswith(prefix)]
         missing = f"no live worker's id starts with {prefix!r}{_known(candidates)}. {START_HINT}"

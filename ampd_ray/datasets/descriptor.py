@@ -97,7 +97,7 @@ class _Kind(BaseModel):
 
 def _problems(error: ValidationError) -> str:
     problems = [
-        f"{'.'.join(map(str, problem['loc'])) or 'the JSON'}: {problem['msg']}"
+        f"{'.'.join(map(str, problem['loc'])) or 'the JSON'}: {problem['msg'].removeprefix('Value error, ')}"
         for problem in error.errors(include_url=False, include_input=False)
     ]
     return "; ".join(problems)

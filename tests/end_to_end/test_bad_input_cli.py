@@ -328,6 +328,28 @@ def test_a_pooler_before_a_database_in_utc_is_no_reason_to_refuse(place: Place, 
         assert ampd("jobs", "list", "--config", place.config).code == 0
 
 
+def test_what_there_is_not_and_what_cannot_be_done(place: Place, database: Callable[..., str]) -> None:
+    place.configure(database())
+    assert ampd("datasets", "register", "_/chain", "--network", "chain", "--config", place.config).code == 0
+    (place.folder / "half.json").write_text('{"kind": "evm-rpc", ')
+    wrong = {
+        ("jobs", "show", "7"): "there is no job 7; see `ampd jobs list`",
+        ("jobs", "stop", "7"): "there is no job 7",
+        ("datasets", "show", "_/nothing"): "dataset _/nothing does not exist",
+        ("datasets", "register", "_/half", "--manifest", str(place.folder / "half.json")): "the manifest is not JSON",
+        ("datasets", "register", "_/Half!", "--network", "a"): "'Half!' is not a dataset name",
+        ("datasets", "register", "_/half", "--network", ""): "a network's name must not be empty",
+        ("deploy", "_/chain"): "no worker is alive",
+        ("deploy", "_/chain", "--worker", "w9"): "worker 'w9' is not alive",
+        ("deploy", "_/chain", "--end-block", "soon"): 'end_block: must be null, "latest", "123" or "-100"',
+        ("providers", "add", "p", "--network", "a", "--url", f"nothing/{CANARY}"): "url must begin with one of",
+    }
+    for command, told in wrong.items():
+        said = ampd(*command, "--config", place.config)
+        assert (said.code, told in said.error) == (1, True), said.err
+    assert ampd("jobs", "show", str(1 << 63), "--config", place.config).code == 2
+
+
 def test_a_node_id_that_somebody_holds_ends_with_3(place: Place, database: Callable[..., str]) -> None:
     url = database()
     place.configure(url)
