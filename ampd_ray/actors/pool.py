@@ -62,6 +62,11 @@ class Pool:
         self._failed_starts = 0
         self._last_failure: AmpdError | None = None
 
+    @property
+    def ready(self) -> int:
+        """How many actors there are now; others may be on their way."""
+        return len(self._ready())
+
     async def acquire(self) -> Member:
         """The least loaded ready actor, its load raised by one; waits until there is one.
 
@@ -146,8 +151,8 @@ class RayExtractors:
         self._pool = pool
 
     def wanted_tasks(self) -> int:
-        """Enough to keep every extractor fetching while it decodes."""
-        return TASKS_PER_EXTRACTOR * max(1, self._pool.size)
+        """Enough to keep every extractor that is there fetching while it decodes."""
+        return TASKS_PER_EXTRACTOR * max(1, self._pool.ready)
 
     async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Any]:
         """The summary by value, the rows as a reference that a writer resolves."""

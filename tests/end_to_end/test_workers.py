@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+import psutil
 import psycopg
 import pytest
 
@@ -167,3 +168,16 @@ def test_the_beat_goes_on_under_load(town: Town, record_property: Callable[[str,
     print(f"beats: {beats.count}, longest gaps: {beats.gaps}")
     assert set(beats.gaps) == set(NODES)
     assert max(beats.gaps.values()) < 3.0
+
+
+def test_a_worker_whose_coordinator_dies_says_so(town: Town) -> None:
+    """The last test here: it ends a worker."""
+    north, south = town.workers
+    (coordinator,) = [p for p in south.tree() if p.cmdline()[0].startswith("ray::CoordinatorActor")]
+    tree = south.tree()
+    coordinator.kill()
+    assert south.process.wait(20) == 1
+    assert "the coordinator actor died; nothing is lost" in south.log()
+    assert "Traceback" not in south.log()
+    assert psutil.wait_procs(tree, 10)[1] == []
+    assert north.process.poll() is None

@@ -107,6 +107,8 @@ async def test_the_first_actor_needs_no_cpu_and_so_does_its_replacement(no_cpu_l
         assert first.beside
         assert [member.beside for member in helpers._members] == [True, False, False]
         assert [member.ready for member in helpers._members] == [True, False, False]
+        assert helpers.ready == 1
+        assert pool.RayExtractors(helpers).wanted_tasks() == pool.TASKS_PER_EXTRACTOR
         ray.kill(first.handle)
         with pytest.raises(ray.exceptions.ActorDiedError) as raised:
             await until_it_fails(first.handle.ready.remote)
@@ -116,7 +118,8 @@ async def test_the_first_actor_needs_no_cpu_and_so_does_its_replacement(no_cpu_l
 
 async def test_actors_that_never_start_give_their_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "RESTART_PAUSE_SECS", 0.0)
-    async with pool_of(2, DatabaseRefused("no such database")) as helpers:
+    monkeypatch.setattr(pool, "MAX_FAILED_STARTS", 2)
+    async with pool_of(1, DatabaseRefused("no such database")) as helpers:
         for _ in range(2):
             with pytest.raises(DatabaseRefused, match="no such database"):
                 await asyncio.wait_for(helpers.acquire(), 60)
