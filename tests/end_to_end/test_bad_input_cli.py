@@ -88,7 +88,6 @@ def test_the_same_configuration_before_and_after_the_command_is_fine(place: Plac
         ["worker", "--nodeid", "w1"],
         ["jobs", "show", "first"],
         ["backfill", "--rpc", "http://127.0.0.1:1"],
-        ["backfill", "--rpc", "http://127.0.0.1:1", "--blocks", "0:9", "--writers", "0"],
         ["jobs", "list"],
     ],
     ids=" ".join,
@@ -98,20 +97,37 @@ def test_a_wrong_call_is_wrong_usage(arguments: list[str], tmp_path: Path) -> No
     assert (said.code, bool(said.error)) == (2, True)
 
 
-@pytest.mark.parametrize("node_id", ["9lives", "a b", "grüße", "x" * 129, "a/b", "a:b"])
+@pytest.mark.parametrize("node_id", ["9lives", "a:b", "grüße", "x" * 129])
 def test_a_node_id_that_breaks_the_rule_is_told_the_rule(place: Place, node_id: str) -> None:
     said = place.worker(node_id=node_id)
     assert (said.code, "start with a letter" in said.error) == (1, True)
 
 
+SEVERAL = f"""
+dat_dir = "x"
+poll_interval_secs = "soon"
+worker_events = 3
+[metadata_db]
+url = ["{CANARY}"]
+pool_size = 0
+[ampd_ray]
+extractor = 3
+"""
 CONFIGS: list[tuple[str, str, list[str]]] = [
-    ("not TOML", "poll_interval_secs = = 1", ["is not valid TOML", "line 1"]),
-    ("unknown key", "dat_dir = 'x'", ["dat_dir", "unknown key; did you mean data_dir?"]),
-    ("unknown key of ours", "[ampd_ray]\nextractor = 3", ["ampd_ray.extractor", "did you mean ampd_ray.extractors?"]),
-    ("text for a number", "poll_interval_secs = 'soon'", ["poll_interval_secs", "expected a valid number, got 'soon'"]),
-    ("number for a table", "writer = 3", ["writer", "expected a table, got 3"]),
-    ("out of range", "[metadata_db]\npool_size = 0", ["metadata_db.pool_size", "greater than or equal to 1, got 0"]),
-    ("secret of a wrong type", f"[metadata_db]\nurl = ['{CANARY}']", ["metadata_db.url", "a secret, not shown"]),
+    (
+        "several",
+        SEVERAL,
+        [
+            "6 problems",
+            "dat_dir ({config}): unknown key; did you mean data_dir?",
+            "poll_interval_secs ({config}): expected a valid number, got 'soon'",
+            "worker_events ({config}): expected a table, got 3",
+            "metadata_db.url ({config}): expected a valid string, got a secret, not shown",
+            "metadata_db.pool_size ({config}): expected greater than or equal to 1, got 0",
+            "ampd_ray.extractor ({config}): unknown key; did you mean ampd_ray.extractors?",
+        ],
+    ),
+    ("not TOML", "poll_interval_secs = = 1", ["{config} is not valid TOML", "line 1"]),
     ("another database", f"[metadata_db]\nurl = 'mysql://u:{CANARY}@h/d'", ["metadata_db.url", "postgresql://user"]),
     ("at sign", f"[metadata_db]\nurl = 'postgresql://u:x@{CANARY}@h/d'", ["metadata_db.url", "%40"]),
     ("slash", f"[metadata_db]\nurl = 'postgresql://u:x/{CANARY}@h/d'", ["metadata_db.url", "%2F"]),
@@ -122,11 +138,6 @@ CONFIGS: list[tuple[str, str, list[str]]] = [
         ["`metadata_db.url` is not a Postgres URL"],
     ),
     ("no database", "", ["metadata_db.url: set nowhere"]),
-    (
-        "several",
-        f"dat_dir = 1\npoll_interval_secs = ''\n[metadata_db]\nurl = '{CANARY}'",
-        ["3 problems", "dat_dir", "poll_interval_secs", "metadata_db.url"],
-    ),
 ]
 
 
@@ -135,7 +146,7 @@ def test_a_wrong_configuration_is_told_key_source_and_way_out(place: Place, text
     place.config.write_text(text)
     said = place.worker()
     assert said.code == 1
-    assert [part for part in told if part not in said.error] == []
+    assert [part for part in told if part.format(config=place.config) not in said.error] == []
 
 
 @pytest.mark.parametrize(
