@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ from tests.chaos.check import check
 from tests.fakes.cluster import Cluster
 from tests.fakes.cluster import cluster as run_cluster
 from tests.fakes.devnet import Devnet
+from tests.fakes.devnet import devnet as run_devnet
 from tests.fakes.places import REPO
 from tests.fakes.site import Site, empty_database, ends_as, make_site, register, wait_until
 from tests.fakes.worker import workers
 from tests.servers import Server
 
 LAST = 200
+LONG = 3000
+GONE_WITHIN_SECS = 20.0
 AGENT_SECS = 120.0  # Ray's job agent is slow to start on a busy machine
 pytestmark = pytest.mark.timeout(400)
 
@@ -48,7 +52,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, embedded: Server, devnet: Dev
 
 
 def test_two_workers_share_a_cluster_of_two_cpus(cluster: Cluster, site: Site) -> None:
-    """Each has its writer and extractor, whatever the other took; and neither ends the cluster with itself."""
+    """Each has its writer and extractor, whatever the other took; drained or killed, none leaves an actor behind."""
     with (
         workers(site, "by-address", arguments=["--address", cluster.address], env=cluster.env) as [one],
         workers(site, "by-auto", arguments=["--address", "auto"], env=cluster.env) as [two],
@@ -59,7 +63,10 @@ def test_two_workers_share_a_cluster_of_two_cpus(cluster: Cluster, site: Site) -
             descriptor = register(client, worker.node_id.replace("-", "_")).model_copy(update={"end_block": str(LAST)})
             jobs.append(client.deploy(descriptor, worker.node_id))
         assert [ends_as(client, job.id) for job in jobs] == [JobStatus.COMPLETED] * 2
-        assert [worker.drain() for worker in (one, two)] == [0, 0]
+        assert Counter(cluster.actors(0)) == {"CoordinatorActor": 2, "ExtractorActor": 2, "WriterActor": 2}
+        assert one.drain() == 0
+        two.kill()
+        wait_until(lambda: not cluster.actors(0), GONE_WITHIN_SECS, "the end of all actors")
     for name in ("by_address", "by_auto"):
         assert check(site.url, f"_/{name}", 0, LAST) == []
     assert cluster.ray("status", "--address", cluster.address).returncode == 0
@@ -85,6 +92,23 @@ def test_worker_and_backfill_as_ray_jobs(cluster: Cluster, site: Site, devnet: D
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
     with site.client() as client:
         wait_until(lambda: not alive(client), what="the worker's end")
+
+
+def test_a_ray_node_vanishes_with_extractors_and_rows(cluster: Cluster, tmp_path: Path, embedded: Server) -> None:
+    """The last test of this cluster: one of its Ray nodes is lost, as a pre-empted machine is."""
+    with empty_database(embedded) as url, run_devnet(LONG) as chain:
+        site = make_site(tmp_path / "site", url, chain.url, extractors=3)
+        arguments = ["--address", cluster.address]
+        with workers(site, "stable", arguments=arguments, env=cluster.env), site.client() as client:
+            warm = client.deploy(register(client, "warm").model_copy(update={"end_block": "10"}))
+            assert ends_as(client, warm.id) is JobStatus.COMPLETED
+            wait_until(lambda: "ExtractorActor" in cluster.actors(1), what="an extractor on the other Ray node")
+            job = client.deploy(register(client, "eth").model_copy(update={"end_block": str(LONG)}))
+            wait_until(lambda: list(site.data_dir.glob("_/eth/blocks/*/*.parquet")), what="a first file")
+            assert job.status() is JobStatus.RUNNING
+            cluster.kill(1)
+            assert ends_as(client, job.id) is JobStatus.COMPLETED
+        assert check(url, "_/eth", 0, LONG) == []
 
 
 def alive(client: Client) -> bool:

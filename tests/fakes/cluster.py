@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -22,11 +23,24 @@ START_SECS = 90.0
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster. ``env`` is what processes that use it need."""
+    """A running cluster. ``env`` is what processes that use it need, ``ray_nodes`` its Ray nodes, the head first."""
 
     address: str
     dashboard: str
     env: Mapping[str, str]
+    ray_nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def actors(self, ray_node: int) -> list[str]:
+        """The classes of the actors that live on a Ray node."""
+        found = (re.match(r"ray::(\w+Actor)\b", _title(process)) for process in _tree(self.ray_nodes[ray_node]))
+        return [title[1] for title in found if title]
+
+    def kill(self, ray_node: int) -> None:
+        """Let a Ray node vanish with all that is on it."""
+        tree = _tree(self.ray_nodes[ray_node])
+        self.ray_nodes[ray_node].kill()
+        end_all(tree)
+        self.ray_nodes[ray_node].wait()
 
     def ray(self, *arguments: str, within: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run a ``ray`` command to its end, whatever comes of it."""
@@ -47,19 +61,28 @@ def cluster(directory: Path, *, ray_nodes: int, cpus: int) -> Iterator[Cluster]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
     }
     running = Cluster(f"{HOST}:{gcs}", f"http://{HOST}:{dashboard}", env)
-    common = ["--block", "--num-cpus", str(cpus), "--node-ip-address", HOST, "--object-store-memory", str(128 << 20)]
-    head = ["--head", "--port", str(gcs), "--dashboard-host", HOST, "--dashboard-port", str(dashboard)]
-    started = [_start(directory, env, [*common, *head, "--include-dashboard", "true"])]
+    common = ["--block", "--num-cpus", str(cpus), "--object-store-memory", str(128 << 20)]
+    head = [
+        "--head",
+        "--node-ip-address",
+        HOST,
+        "--port",
+        str(gcs),
+        "--dashboard-host",
+        HOST,
+        "--dashboard-port",
+        str(dashboard),
+    ]
+    running.ray_nodes.append(_start(directory, env, [*common, *head, "--include-dashboard", "true"]))
     try:
         wait_until(lambda: _listens(gcs) and _listens(dashboard), START_SECS, "the head of the cluster")
-        started += [_start(directory, env, [*common, "--address", running.address]) for _ in range(ray_nodes - 1)]
+        for number in range(1, ray_nodes):
+            join = ["--address", running.address, "--node-ip-address", f"127.0.0.{number + 1}"]
+            running.ray_nodes.append(_start(directory, env, [*common, *join]))
         yield running
     finally:
-        for process in started:
-            tree = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-            process.kill()
-            process.wait()
-            end_all(tree)
+        for number in range(len(running.ray_nodes)):
+            running.kill(number)
 
 
 def _start(directory: Path, env: Mapping[str, str], arguments: list[str]) -> subprocess.Popen[bytes]:
@@ -68,6 +91,18 @@ def _start(directory: Path, env: Mapping[str, str], arguments: list[str]) -> sub
             [str(RAY), "start", "--dashboard-agent-listen-port", str(_free_port()), *arguments],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(env), start_new_session=True,
         )  # fmt: skip
+
+
+def _tree(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    below: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    return below
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def _free_port() -> int:
