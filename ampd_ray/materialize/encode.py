@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -38,12 +39,43 @@ BLOOM_FILTER = {"ndv": 10_000, "fpp": 0.05}
 
 @dataclass(frozen=True)
 class ClosedFile:
-    """A complete Parquet file in staging. ``footer`` is the blob of ``spec/data.md`` 5.7, route A."""
+    """A complete Parquet file in staging. ``footer`` is the blob of ``spec/data.md`` 5.7, route A.
+
+    ``size`` and ``sha256`` are those of the bytes that were written: what the store has to hold in the end.
+    """
 
     table: str
     path: Path
     rows: int
     footer: bytes
+    size: int
+    sha256: bytes
+
+
+class HashedSink:
+    """Passes bytes on to ``sink``, and keeps count and checksum of them."""
+
+    closed = False
+
+    def __init__(self, sink: pa.NativeFile):
+        self.size = 0
+        self._sink = sink
+        self._sha256 = hashlib.sha256()
+
+    @property
+    def sha256(self) -> bytes:
+        """The checksum of all bytes so far."""
+        return self._sha256.digest()
+
+    def write(self, data: bytes) -> int:
+        """Write all of ``data``."""
+        self._sink.write(data)
+        self._sha256.update(data)
+        self.size += len(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is kept back here."""
 
 
 class TableFile:
@@ -58,8 +90,9 @@ class TableFile:
         self._pending_bytes = 0
         with _disk_errors(path):
             self._sink = pa.OSFile(str(path), "wb")
+            self._hashed = HashedSink(self._sink)
             try:
-                self._writer = _parquet_writer(self._sink, table, options)
+                self._writer = _parquet_writer(pa.PythonFile(self._hashed, "w"), table, options)
             except BaseException:
                 self._sink.close()
                 path.unlink()
@@ -81,7 +114,8 @@ class TableFile:
             self._writer.add_key_value_metadata(dict(metadata))
             self._writer.close()
             self._sink.close()
-            return ClosedFile(self.table, self._path, self.rows, read_footer(self._path))
+            footer = read_footer(self._path)
+        return ClosedFile(self.table, self._path, self.rows, footer, self._hashed.size, self._hashed.sha256)
 
     def discard(self) -> None:
         """Remove the file, finished or not. Its writer must be closed all the same, so that what it holds is freed."""

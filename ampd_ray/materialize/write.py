@@ -17,13 +17,13 @@ import numpy as np
 import pyarrow as pa
 
 from ampd_ray.chain.ranges import BlockRange, Span
-from ampd_ray.errors import ActorLost, DatabaseUnavailable
+from ampd_ray.errors import ActorLost, DatabaseUnavailable, StoreError
 from ampd_ray.materialize.assemble import Assembler, CutSegment, Instruction, Limits, WriteRows
 from ampd_ray.materialize.encode import ClosedFile, TableFile, footer_metadata
 from ampd_ray.materialize.types import CommittedFile, Extract, Location, Partition, WriterReport
 from ampd_ray.metadb import files
 from ampd_ray.metadb.connection import Database
-from ampd_ray.store.files import Store
+from ampd_ray.store.files import ObjectMeta, Store
 from ampd_ray.store.layout import file_name
 
 WRITER_VERSION = 1
@@ -185,6 +185,7 @@ class PartitionWriter:
         closed: ClosedFile = self._open[location.table].close(metadata)
         meta = self._store.publish(closed.path, f"{location.path}/{name}")
         del self._open[location.table]
+        _check_stored(f"{location.path}/{name}", closed, meta)
         return files.NewFile(
             table=location.table,
             location_id=location.location_id,
@@ -224,6 +225,16 @@ async def _in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) ->
     except asyncio.CancelledError:
         await asyncio.wait({task})
         raise
+
+
+def _check_stored(path: str, written: ClosedFile, stored: ObjectMeta) -> None:
+    """The store must hold just the bytes that were written (``spec/commit.md`` 5); else nothing is committed."""
+    if (stored.size, stored.sha256) != (written.size, written.sha256):
+        raise StoreError(
+            f"{path}: {written.size} bytes were written, but the store gives back {stored.size} bytes with another "
+            "content. The file is not committed, and its blocks are extracted again; check the disk.",
+            path=path,
+        )
 
 
 def _rows_of(table: pa.Table, held: Span, wanted: Span) -> pa.Table:

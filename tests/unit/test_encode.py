@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,8 @@ def written(path: Path, table: str, parts: Sequence[pa.Table], options: WriterOp
     closed = file.close(METADATA)
     assert closed.rows == sum(part.num_rows for part in parts)
     assert closed.footer == read_footer(path)
+    content = path.read_bytes()
+    assert (closed.size, closed.sha256) == (len(content), hashlib.sha256(content).digest())
     return pq.read_metadata(path)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -20,7 +20,7 @@ from ampd_ray.chain.ranges import BlockRange, Span
 from ampd_ray.chain.segments import Segment
 from ampd_ray.datasets.manifest import TABLES
 from ampd_ray.devnet.chain import DevChain
-from ampd_ray.errors import ActorLost, AmpdError, DatabaseUnavailable, Fenced, Overlap
+from ampd_ray.errors import ActorLost, AmpdError, DatabaseUnavailable, Fenced, Overlap, StoreError
 from ampd_ray.materialize import write
 from ampd_ray.materialize.types import CommittedFile, Location, Partition, WriterOptions
 from ampd_ray.materialize.write import PartitionWriter
@@ -230,6 +230,26 @@ async def test_what_is_as_it_was_everywhere_needs_no_commit(
     report = await writer_of(tmp_path, known={at: {at: same} for at in (1, 2, 3)}).append(extract(chain, SPAN))
     assert (report.finished, report.committed) == (True, ())
     assert (catalogue.announced, catalogue.requests) == ([], [])
+    assert left_over(tmp_path) == []
+
+
+# -- what the store holds ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:-1] + b"?", lambda data: data + b"?"])
+async def test_what_the_store_does_not_give_back_as_written_is_not_committed(
+    tmp_path: Path, chain: DevChain, catalogue: Catalogue, damage: Callable[[bytes], bytes]
+) -> None:
+    class Forgetful(LocalStore):
+        def publish(self, staged: Path, path: str) -> ObjectMeta:
+            if "/logs/" in path:
+                staged.write_bytes(damage(staged.read_bytes()))
+            return super().publish(staged, path)
+
+    writer = writer_of(tmp_path, Forgetful(tmp_path))
+    with pytest.raises(StoreError, match=r"logs/r/000000000-.*not committed.*check the disk"):
+        await writer.append(extract(chain, SPAN))
+    assert catalogue.requests == []
     assert left_over(tmp_path) == []
 
 
