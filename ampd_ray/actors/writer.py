@@ -6,6 +6,7 @@ import os
 
 from ampd_ray import log
 from ampd_ray.config import Settings
+from ampd_ray.errors import ActorLost
 from ampd_ray.materialize.types import Extract, Partition, WriterReport
 from ampd_ray.materialize.write import PartitionWriter
 from ampd_ray.metadb.connection import Database
@@ -41,14 +42,19 @@ class WriterActor:
 
     async def append(self, key: int, extract: Extract) -> WriterReport:
         """Take one extract of the partition."""
-        return await self._partitions[key].append(extract)
+        return await self._partition(key).append(extract)
 
     async def flush(self, key: int, reason: str) -> WriterReport:
         """Commit what the open file holds."""
-        return await self._partitions[key].flush(reason)
+        return await self._partition(key).flush(reason)
 
     async def discard(self, key: int) -> None:
         """Forget the partition."""
         writer = self._partitions.pop(key, None)
         if writer is not None:
             await writer.discard()
+
+    def _partition(self, key: int) -> PartitionWriter:
+        if (writer := self._partitions.get(key)) is None:
+            raise ActorLost(f"partition {key} was given up at its writer; its blocks are planned again")
+        return writer

@@ -137,10 +137,10 @@ class JobState:
                 return self._flush_old()
             case StopAsked():
                 return self._stop()
-            case PartitionFailed(_, error) | Crashed(error):
+            case Crashed(error):
                 return self._fail(error)
         part = self._open.get(event.partition)
-        if part is None:  # an answer that was under way when the partition was abandoned
+        if part is None:  # an answer that was under way when the partition ended or was abandoned
             return []
         match event:
             case PartitionOpened():
@@ -165,6 +165,8 @@ class JobState:
                 part.flushing = False
             case PartitionFinished(number):
                 del self._open[number]
+            case PartitionFailed(_, error):
+                return self._fail(error)
             case WriterLost(number):
                 del self._open[number]
                 return [Abandon(number)]

@@ -117,6 +117,19 @@ def test_a_lost_writer_gives_its_partition_up_and_the_pass_goes_on() -> None:
     assert machine.on(events.TaskExtracted(0, Span(0, 9), 1)) == []
 
 
+def test_a_late_failure_of_a_partition_that_has_ended_is_nobodys() -> None:
+    machine = JobState([unit(0, 9), unit(10, 19)], Limits(max_partitions=2))
+    machine.start()
+    opened(machine, 0)
+    opened(machine, 1)
+    machine.on(events.StopAsked())
+    machine.on(events.PartitionFinished(0))
+    assert machine.on(events.PartitionFailed(0, ProviderUnreachable("late"))) == []
+    assert not machine.finished
+    error = WrongChain("in time")
+    assert machine.on(events.PartitionFailed(1, error)) == [events.Abandon(1), events.Finish(error)]
+
+
 def test_the_open_file_is_flushed_by_age_once() -> None:
     machine = JobState([unit(0, 999)], Limits(max_tasks=1, flush_secs=10))
     machine.start()
