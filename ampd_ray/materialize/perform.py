@@ -23,6 +23,7 @@ from ampd_ray.materialize.types import ExtractSummary, RangeTask, WriterReport
 logger = logging.getLogger(__name__)
 
 TICK_SECS = 1.0
+DISCARD_SECS = 5.0  # a commit in trouble may hold its writer longer; what that leaves in staging is cleared later
 
 
 class Extractors(Protocol):
@@ -237,5 +238,5 @@ class Pass:
     async def _discard(self, number: int) -> None:
         writer = self._writers.pop(number, None)
         if writer is not None:
-            with contextlib.suppress(AmpdError):
-                await writer.discard()
+            with contextlib.suppress(AmpdError, TimeoutError):
+                await asyncio.wait_for(writer.discard(), DISCARD_SECS)

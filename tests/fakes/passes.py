@@ -33,6 +33,7 @@ class World:
     on_append: Hook = nothing
     on_flush: Hook = nothing
     on_open: Hook = nothing
+    on_discard: Hook = nothing
     extracted: list[Span] = field(default_factory=list)
     appended: list[Span] = field(default_factory=list)
     flushes: list[tuple[Span, str]] = field(default_factory=list)
@@ -109,6 +110,7 @@ class Handle:
 
     async def discard(self) -> None:
         self.world.discarded.append(self.span)
+        await self.world.on_discard(self.span)
 
 
 class Faults:

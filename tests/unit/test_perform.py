@@ -178,6 +178,22 @@ async def test_a_stop_waits_no_longer_than_it_was_told() -> None:
     assert world.discarded == [WHOLE]
 
 
+async def test_a_writer_that_a_commit_holds_does_not_hold_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its discard waits for the same turn as the commit."""
+    monkeypatch.setattr(perform, "DISCARD_SECS", 0.01)
+
+    async def never(_: Span) -> None:
+        await asyncio.Event().wait()
+
+    world = World(on_extract=never, on_flush=never, on_discard=never)
+    pass_ = world.pass_over(WHOLE)
+    task = asyncio.create_task(pass_.run())
+    await until(lambda: world.held)
+    pass_.stop(0.01)
+    assert await asyncio.wait_for(task, 5.0) is None
+    assert world.discarded == [WHOLE]
+
+
 async def test_rows_that_arrive_with_the_stop_do_no_harm() -> None:
     arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
