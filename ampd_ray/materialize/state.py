@@ -124,10 +124,14 @@ class JobState:
 
     def on(self, event: Event) -> list[Instruction]:
         """Take one event; say what to do about it."""
-        if self._finished:
+        if self._finished or self._is_late(event):
             return []
         instructions = self._handle(event)
         return instructions if self.finished else instructions + self._advance()
+
+    def _is_late(self, event: Event) -> bool:
+        """True of an answer that was under way when its partition ended or was abandoned."""
+        return not isinstance(event, Tick | StopAsked | Crashed) and event.partition not in self._open
 
     def _handle(self, event: Event) -> list[Instruction]:
         match event:
@@ -137,11 +141,9 @@ class JobState:
                 return self._flush_old()
             case StopAsked():
                 return self._stop()
-            case Crashed(error):
+            case PartitionFailed(_, error) | Crashed(error):
                 return self._fail(error)
-        part = self._open.get(event.partition)
-        if part is None:  # an answer that was under way when the partition ended or was abandoned
-            return []
+        part = self._open[event.partition]
         match event:
             case PartitionOpened():
                 part.opened = True
@@ -165,8 +167,6 @@ class JobState:
                 part.flushing = False
             case PartitionFinished(number):
                 del self._open[number]
-            case PartitionFailed(_, error):
-                return self._fail(error)
             case WriterLost(number):
                 del self._open[number]
                 return [Abandon(number)]
