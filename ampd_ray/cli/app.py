@@ -40,9 +40,11 @@ class AmpdGroup(TyperGroup):
             raise typer.Exit(1) from None
         except Exception as error:
             logger.info("a bug", exc_info=error)  # in the log of what runs for long; elsewhere with AMP_LOG=debug
+            logged = logger.isEnabledFor(logging.INFO)
+            where = "the log above says" if logged else "AMP_LOG=debug shows"
             typer.echo(
-                f"error: unexpected {type(error).__name__}: this is a bug in ampd-ray. The log on stderr says where it "
-                "happened; with AMP_LOG=debug it always does. Please report it.",
+                f"error: unexpected {type(error).__name__}: this is a bug in ampd-ray; {where} where it happened. "
+                "Please report it.",
                 err=True,
             )
             raise typer.Exit(1) from None
