@@ -8,7 +8,6 @@ import typer
 
 from ampd_ray.cli.options import AmpDirOption, ConfigOption, JsonOption, open_client
 from ampd_ray.cli.output import duration, print_object, print_rows, size
-from ampd_ray.errors import JobConflict
 
 if TYPE_CHECKING:
     from ampd_ray.metadb.jobs import JobRow
@@ -136,11 +135,15 @@ def stop(
     with open_client(ctx, config, amp_dir) as client:
         handle = client.job(job)
         handle.stop()
+        late = False
         try:
             row = handle.wait(wait) if wait else handle.row()
-        except TimeoutError as error:
-            raise JobConflict(f"{error}; it was asked to stop, see `ampd jobs progress {job}`") from None
+        except TimeoutError:
+            row, late = handle.row(), True
     print_object({"job_id": job, "status": str(row.status)}, as_json=as_json)
+    if late and not row.status.terminal:
+        typer.echo(f"error: job {job} is still stopping after {wait:g} s; see `ampd jobs progress {job}`", err=True)
+        raise typer.Exit(1)
 
 
 @app.command("rm", epilog=_examples("ampd jobs rm 1"))
@@ -209,12 +212,12 @@ def progress_fields(reported: ReportedProgress | None, as_json: bool) -> dict[st
 
 
 def _fields(row: JobRow) -> dict[str, Any]:
-    descriptor = row.descriptor if isinstance(row.descriptor, dict) else {}
-    named = "dataset_name" in descriptor
+    descriptor = row.descriptor if isinstance(row.descriptor, dict) else {}  # it may be anybody's
+    name = [descriptor.get(key) for key in ("dataset_namespace", "dataset_name")]
     return {
         "job_id": row.job_id,
         "status": str(row.status),
-        "dataset": f"{descriptor['dataset_namespace']}/{descriptor['dataset_name']}" if named else None,
+        "dataset": "/".join(map(str, name)) if None not in name else None,
         "end_block": descriptor.get("end_block"),
         "node_id": row.node_id,
         "created_at": row.created_at,
