@@ -66,7 +66,9 @@ class CoordinatorActor:
             db=self._coordinator.db,
             data=self._data,
             manifests=self._manifests,
-            choose_provider=lambda network: choose(settings.providers_dir, "evm-rpc", network).name,
+            choose_provider=lambda network, wanted: (
+                choose(settings.providers_dir, "evm-rpc", network, name=wanted).name
+            ),
             open_source=lambda provider, network: open_source(settings, provider, network),
             options=writer_options(settings),
             flush_secs=settings.writer.segment_flush_interval_secs,

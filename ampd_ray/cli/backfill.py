@@ -17,7 +17,9 @@ from ampd_ray.cli.output import duration, size
 from ampd_ray.errors import UsageError
 
 if TYPE_CHECKING:
+    from ampd_ray.chain.ranges import Span
     from ampd_ray.client import Backfill, Client, Summary
+    from ampd_ray.client.prepare import Prepared
 
 EXAMPLES = """\b
 Examples:
@@ -45,25 +47,31 @@ def backfill(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Extract a block range into Parquet, in a solo environment or on the configured database."""
-    from ampd_ray.client.backfills import start
+    from ampd_ray.client.prepare import prepare
     from ampd_ray.client.request import BackfillRequest, probe
 
     wanted = tuple(table.strip() for table in tables.split(",")) if tables else None
     request = BackfillRequest(rpc=rpc, blocks=blocks, network=network, tables=wanted, writers=writers, verify=verify)
-    request.checked()
+    relative = request.checked().is_relative
     display = Display(sys.stderr, quiet=quiet)
     found = probe(request)
     span = request.resolved(found)
-    display.say(
-        f"{request.network_of(found)} (chain {found.chain_id}), head {found.head.number:,}, "
-        f"blocks {span.start:,} to {span.end:,}"
-    )
+    which = "" if relative else f", {_blocks(span)}"  # an unfinished backfill may have settled what is relative
+    display.say(f"{request.network_of(found)} (chain {found.chain_id}), head {found.head.number:,}{which}")
     started = time.monotonic()
     with _open(ctx, config, amp_dir, display) as client:
-        run = start(client, request, found)
-        failure = _watch(run, display)
-        summary = replace(run.summary(), seconds=time.monotonic() - started)
-        _print(summary, as_json, client.settings.data_dir, failure)  # before a solo environment takes its time to end
+        prepared = prepare(client, request, found)
+        if relative:
+            earlier = "" if prepared.span == span else f", which is what {blocks} meant when this was started"
+            display.say(f"{_blocks(prepared.span)}{earlier}")
+        run, failure = _run(prepared, display)
+        if run is not None:
+            summary = replace(run.summary(), seconds=time.monotonic() - started)
+            # Before a solo environment takes its time to end.
+            _print(summary, as_json, client.settings.data_dir, failure)
+    if run is None:
+        typer.echo(f"error: {failure}", err=True)
+        raise typer.Exit(1)
     raise typer.Exit(1 if summary.holes or failure else 0)
 
 
@@ -80,17 +88,35 @@ def _open(ctx: typer.Context, config: Path | None, amp_dir: Path | None, display
         return local(solo_directory(amp_dir))
 
 
-def _watch(run: Backfill, display: Display) -> str | None:
-    """Watch the job to its end; what went wrong, if anything. Ctrl-C stops the job."""
+def _run(prepared: Prepared, display: Display) -> tuple[Backfill | None, str | None]:
+    """Deploy the job and watch it to its end; what went wrong, if anything. Ctrl-C stops the job, if there is one."""
+    from ampd_ray.client.backfills import joined, start
+
+    run = None
+    try:
+        run = start(prepared)
+        _watch(run, display)
+    except KeyboardInterrupt:
+        if run is None:
+            job = prepared.active_job()
+            if job is None:
+                return None, "interrupted before there was a job"
+            run = joined(prepared, job)
+        return run, _stop(run, display)
+    failure = run.job.failure()
+    return run, None if failure is None else str(failure)
+
+
+def _watch(run: Backfill, display: Display) -> None:
+    if run.other_provider is not None:
+        display.say(
+            f"job {run.job.id} is at work already with another provider ({run.other_provider}), and goes on with that; "
+            f"to use {run.provider}: ampd jobs stop {run.job.id}, then this command again"
+        )
     if run.covered_before:
         display.say(f"resuming: {100 * run.covered_before // len(run.span)} % covered")
-    try:
-        with display.bar(run) as update:
-            run.job.wait(on_progress=update)
-    except KeyboardInterrupt:
-        return _stop(run, display)
-    failure = run.job.failure()
-    return None if failure is None else str(failure)
+    with display.bar(run) as update:
+        run.job.wait(on_progress=update)
 
 
 def _stop(run: Backfill, display: Display) -> str | None:
@@ -104,6 +130,10 @@ def _stop(run: Backfill, display: Display) -> str | None:
     except KeyboardInterrupt:
         return f"interrupted before job {run.job.id} had stopped; the same command again resumes"
     return None if row.status == "COMPLETED" else "stopped; the same command again resumes"
+
+
+def _blocks(span: Span) -> str:
+    return f"blocks {span.start:,} to {span.end:,}"
 
 
 def _print(summary: Summary, as_json: bool, data_dir: str, failure: str | None) -> None:

@@ -6,23 +6,18 @@ files: running a backfill again resumes it, and a longer range extends it.
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ampd_ray.chain.expression import parse_range
 from ampd_ray.chain.ranges import Span
 from ampd_ray.client.job import Job
-from ampd_ray.client.request import BackfillRequest, Probe, probe
+from ampd_ray.client.prepare import Prepared, prepare
+from ampd_ray.client.request import BackfillRequest
 from ampd_ray.client.session import Client
 from ampd_ray.client.summary import Summary, committed, holes
-from ampd_ray.datasets.descriptor import JobDescriptor
-from ampd_ray.datasets.manifest import TABLES, evm_rpc_manifest
 from ampd_ray.datasets.names import DatasetRef
-from ampd_ray.errors import AmpdError, NotFound
-from ampd_ray.metadb.jobs import JobRow, JobStatus
+from ampd_ray.metadb.jobs import JobStatus
 from ampd_ray.metadb.progress import JobProgress, ReportedProgress
 
 
@@ -30,7 +25,8 @@ from ampd_ray.metadb.progress import JobProgress, ReportedProgress
 class Backfill:
     """A backfill that was started. ``dataset`` names the manifest by its hash, so that it means these files for good.
 
-    ``covered_before``: how many blocks of ``span`` were there when it was started.
+    ``covered_before``: how many blocks of ``span`` were there when it was started. ``provider``: the name of the
+    provider's file; ``other_provider``: the job was at work already and goes on with this one instead.
     """
 
     client: Client = field(repr=False)
@@ -40,6 +36,8 @@ class Backfill:
     span: Span
     tables: tuple[str, ...]
     covered_before: int
+    provider: str
+    other_provider: str | None = None
     _stale: ReportedProgress | None = field(default=None, repr=False)  # what an earlier run reported last
     _started: float = field(default_factory=time.monotonic, repr=False)
 
@@ -109,72 +107,38 @@ def backfill(
 ) -> Backfill:
     """Start extracting ``blocks`` (``"15M:16M"``, ``"0:+1000"``, ``"-1000:"``; the end is excluded); returns at once.
 
-    The same call again resumes. Raises ``InvalidRange``, ``InvalidName``, a ``ProviderError``, ``JobConflict`` (the
-    dataset is being filled with another range) or ``SchedulerError`` (no worker).
+    The same call again resumes. An interrupt before it returns stops the job as well. Raises ``InvalidRange``,
+    ``InvalidName``, a ``ProviderError``, ``JobConflict`` (the dataset is being filled with another range) or
+    ``SchedulerError`` (no worker).
     """
     chosen = None if tables is None else tuple(tables)
-    return start(client, BackfillRequest(rpc, blocks, network, chosen, writers, verify))
+    prepared = prepare(client, BackfillRequest(rpc, blocks, network, chosen, writers, verify))
+    try:
+        return start(prepared)
+    except KeyboardInterrupt:
+        job = prepared.active_job()
+        if job is not None:
+            job.stop()
+        raise
 
 
-def start(client: Client, request: BackfillRequest, found: Probe | None = None) -> Backfill:
-    """Register provider and dataset, deploy the job; returns and raises as :func:`backfill`."""
-    request.checked()
-    found = found or probe(request)
-    network = request.network_of(found)
-    slug = re.sub(r"[^a-z0-9_]", "_", network.lower())
-    slug = slug if re.match(r"[a-z_]", slug) else f"_{slug}"
-    _provide(client, slug, network, request)
-    name = DatasetRef("_", slug)
-    span = _unfinished(client, name, request) or request.resolved(found)
-    manifest_hash = client.register_dataset(name, evm_rpc_manifest(network, span.start))
-    dataset = DatasetRef(name.namespace, name.name, manifest_hash)
-    tables = request.tables or TABLES
-    lacking = holes(span, committed(client, dataset, span, tables), tables)
-    job = client.deploy(
-        JobDescriptor.of(
-            dataset,
-            manifest_hash,
-            end_block=str(span.end),
-            max_writers=request.writers,
-            verify=request.verify,
-            tables=request.tables,
-            requested=request.blocks,
-        )
+def start(prepared: Prepared) -> Backfill:
+    """Deploy its job; raises as :func:`backfill`. Interrupted, it may have done so: ask ``active_job``."""
+    return joined(prepared, prepared.deploy())
+
+
+def joined(prepared: Prepared, job: Job) -> Backfill:
+    """The backfill that ``job`` carries out."""
+    used = job.descriptor().provider
+    return Backfill(
+        client=prepared.client,
+        job=job,
+        dataset=prepared.dataset,
+        network=prepared.network,
+        span=prepared.span,
+        tables=prepared.tables,
+        covered_before=prepared.covered,
+        provider=prepared.provider,
+        other_provider=None if used == prepared.provider else used or "any of its network",
+        _stale=job.progress(),
     )
-    covered = len(span) - sum(map(len, lacking))
-    return Backfill(client, job, dataset, network, span, tables, covered, job.progress())
-
-
-def _provide(client: Client, name: str, network: str, request: BackfillRequest) -> None:
-    """Write the provider's file, unless it is there and says the same: more may stand in it, a rate limit say."""
-    wanted = {"kind": "evm-rpc", "network": network, **request.provider_keys()}
-    there = next((listed.config for listed in client.providers() if listed.name == name), None)
-    if there is None or not wanted.items() <= there.keys().items():
-        client.add_provider(name, replace=True, **wanted)
-
-
-def _unfinished(client: Client, dataset: DatasetRef, request: BackfillRequest) -> Span | None:
-    """A relative range means what it meant when an unfinished backfill with the same text was started."""
-    if not parse_range(request.blocks).is_relative:
-        return None
-    for row in client.jobs():
-        span = _same_request(client, row, dataset, request)
-        if span is not None:
-            return None if row.status == "COMPLETED" else span
-    return None
-
-
-def _same_request(client: Client, row: JobRow, dataset: DatasetRef, request: BackfillRequest) -> Span | None:
-    try:
-        descriptor = JobDescriptor.parse(json.dumps(row.descriptor))
-    except AmpdError:  # somebody else's job
-        return None
-    if descriptor.requested != request.blocks or descriptor.end_block is None:
-        return None
-    if descriptor.dataset != dataset.dataset:
-        return None
-    try:
-        manifest = client.manifest(DatasetRef(dataset.namespace, dataset.name, descriptor.manifest_hash))
-    except NotFound:
-        return None
-    return Span(manifest.start_block, int(descriptor.end_block))

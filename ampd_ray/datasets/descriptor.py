@@ -19,8 +19,9 @@ _END_BLOCK = re.compile(r"latest|-?[0-9]+")
 class JobDescriptor(BaseModel):
     """What a job does. Unknown fields are accepted and dropped; ``end_block`` is None (continuous) or text.
 
-    ``tables`` (None: all) and ``requested`` (the range a person asked for, as typed) are ours and written only
-    when set, so that Amp's descriptors stay as they are.
+    ``tables`` (None: all), ``requested`` (the range a person asked for, as typed) and ``provider`` (the name of the
+    only one to use; None: any of the network) are ours and written only when set, so that Amp's descriptors stay as
+    they are.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
@@ -34,6 +35,7 @@ class JobDescriptor(BaseModel):
     verify: bool = False
     tables: tuple[str, ...] | None = None
     requested: str | None = None
+    provider: str | None = None
 
     @field_validator("end_block")
     @classmethod
@@ -69,16 +71,19 @@ class JobDescriptor(BaseModel):
 
     def to_json(self) -> str:
         """The descriptor in Amp's field order."""
-        unset = {name for name in ("tables", "requested") if getattr(self, name) is None}
+        unset = {name for name in ("tables", "requested", "provider") if getattr(self, name) is None}
         return self.model_dump_json(exclude=unset)
 
     def same_work(self, other: JobDescriptor) -> bool:
-        """True if both ask for the same work, however they are spelled (``spec/metadata-db.md`` 7.3)."""
+        """True if both ask for the same work, however they are spelled (``spec/metadata-db.md`` 7.3).
+
+        Whoever is asked for the blocks, they are the same blocks.
+        """
         return self._work() == other._work()
 
     def _work(self) -> dict[str, Any]:
         tables = None if self.tables is None else tuple(sorted(set(self.tables)))
-        return self.model_dump(exclude={"requested"}) | {"tables": tables}
+        return self.model_dump(exclude={"requested", "provider"}) | {"tables": tables}
 
     @property
     def dataset(self) -> str:

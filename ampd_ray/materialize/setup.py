@@ -39,7 +39,8 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class Environment:
-    """What a job needs of its node. ``choose_provider`` maps a network to the name of a usable provider.
+    """What a job needs of its node. ``choose_provider`` maps a network, and the provider that is wanted
+    if there is one, to the name of a usable provider.
 
     ``unit_blocks``: the most blocks that a writer takes at a time; None: as many as make a good file size.
     A registered object that is missing is looked for again after ``second_look_secs`` before the job is given up.
@@ -48,7 +49,7 @@ class Environment:
     db: Database
     data: Store
     manifests: Store
-    choose_provider: Callable[[str], str]
+    choose_provider: Callable[[str, str | None], str]
     open_source: Callable[[str, str], HeadSource]
     options: WriterOptions
     flush_secs: float
@@ -75,7 +76,7 @@ async def open_job(spec: JobSpec, env: Environment) -> Opened:
     async with step("GET_DATASET"):
         manifest = await patiently(partial(load_manifest, env, spec.descriptor.manifest_hash))
     async with step("CREATE_BLOCK_STREAM_CLIENT"):
-        provider = await asyncio.to_thread(env.choose_provider, manifest.network)
+        provider = await asyncio.to_thread(env.choose_provider, manifest.network, spec.descriptor.provider)
         source = env.open_source(provider, manifest.network)
         try:
             await source.start()

@@ -83,10 +83,17 @@ def find_by_name(directory: str, name: str) -> ProviderConfig:
     return listed.config
 
 
-def choose(directory: str, kind: str, network: str, env: Mapping[str, str] | None = None) -> ProviderConfig:
-    """The first provider of ``network`` whose variables are set, resolved. Raises ``ProviderMissing`` with reasons."""
+def choose(
+    directory: str, kind: str, network: str, env: Mapping[str, str] | None = None, *, name: str | None = None
+) -> ProviderConfig:
+    """The first provider of ``network`` whose variables are set, resolved; with ``name`` that one and no other.
+
+    Raises ``ProviderMissing`` with reasons.
+    """
     reasons = []
     for config in find(directory, kind, network):
+        if name is not None and config.name != name:
+            continue
         try:
             resolved = config.resolved(os.environ if env is None else env)
             Endpoint.of(resolved)
@@ -95,8 +102,9 @@ def choose(directory: str, kind: str, network: str, env: Mapping[str, str] | Non
             reasons.append(error.message)
         else:
             return resolved
-    found = "; ".join(reasons) or "add one: ampd providers add NAME --network NETWORK --url URL"
-    raise ProviderMissing(f"no usable {kind} provider for network {network}: {found}", network=network)
+    found = "; ".join(reasons) or f"add one: ampd providers add {name or 'NAME'} --network NETWORK --url URL"
+    wanted = "" if name is None else f" named {name}"
+    raise ProviderMissing(f"no usable {kind} provider{wanted} for network {network}: {found}", network=network)
 
 
 def write_provider(directory: str, name: str, keys: Mapping[str, Any], *, replace: bool = False) -> ProviderConfig:

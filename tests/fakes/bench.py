@@ -92,7 +92,7 @@ class Bench:
 
     def environment(self) -> Environment:
         settings: dict[str, Any] = {
-            "choose_provider": lambda network: "devnet",
+            "choose_provider": lambda network, wanted: wanted or "devnet",
             "open_source": self.source,
             "flush_secs": 600.0,
             "poll_secs": 0.02,

@@ -42,6 +42,8 @@ def test_our_own_fields_are_written_only_when_set() -> None:
     assert descriptor.max_writers == 1
     assert JobDescriptor.parse(descriptor.to_json()) == descriptor
     assert json.loads(descriptor.to_json())["tables"] == ["logs"]
+    pinned = JobDescriptor.parse(document(provider="mine"))
+    assert JobDescriptor.parse(pinned.to_json()).provider == "mine"
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,7 @@ def test_our_own_fields_are_written_only_when_set() -> None:
         {"x": 1},
         {"max_writers": 0},
         {"requested": "1:2"},
+        {"provider": "other"},
     ],
 )
 def test_spelling_does_not_change_the_work(changes: dict[str, Any]) -> None:

@@ -191,6 +191,18 @@ def test_the_first_usable_provider_is_chosen(tmp_path: Path) -> None:
         choose(str(tmp_path), "evm-rpc", "holesky", {})
 
 
+def test_a_provider_that_is_asked_for_by_name_is_taken_and_no_other(tmp_path: Path) -> None:
+    put(tmp_path, "a")
+    put(tmp_path, "b")
+    put(tmp_path, "c", GOOD.replace("mainnet", "sepolia"))
+    assert choose(str(tmp_path), "evm-rpc", "mainnet", {}, name="b").name == "b"
+    for name in ("c", "d"):
+        with pytest.raises(
+            ProviderMissing, match=f"named {name} for network mainnet: add one: ampd providers add {name}"
+        ):
+            choose(str(tmp_path), "evm-rpc", "mainnet", {}, name=name)
+
+
 def test_written_files_are_read_back_equal(tmp_path: Path) -> None:
     keys: dict[str, Any] = {
         "kind": "evm-rpc",

@@ -11,6 +11,7 @@ from ampd_ray.datasets.manifest import TABLES, evm_rpc_manifest
 from ampd_ray.errors import AmpdError, ProviderMissing
 from ampd_ray.materialize.types import JobOutcome, Outcome, WriterOptions
 from ampd_ray.metadb import revisions
+from ampd_ray.providers.evm_rpc import EvmRpcSource
 from tests.fakes.bench import Bench, Run
 
 DONE = JobOutcome(Outcome.COMPLETED)
@@ -67,13 +68,26 @@ async def test_a_manifest_that_differs_from_its_kind_is_used_with_a_warning(
 
 
 async def test_no_provider_for_the_network(bench: Bench) -> None:
-    def none(network: str) -> str:
+    def none(network: str, wanted: str | None) -> str:
         raise ProviderMissing(f"no usable evm-rpc provider for network {network}: add one", network=network)
 
     bench.settings["choose_provider"] = none
     run = await bench.job(end_block="10")
     error = await fails(run, "CREATE_BLOCK_STREAM_CLIENT", retryable=True, words="for network devnet: add one")
     assert (error.details["cause"], error.details["error_class"]) == ("PROVIDER_NOT_FOUND", "bounded")
+
+
+async def test_the_provider_that_the_descriptor_names_is_the_one_that_is_asked(bench: Bench) -> None:
+    asked: list[tuple[str, str]] = []
+    open_source = bench.source
+
+    def opened(name: str, network: str) -> EvmRpcSource:
+        asked.append((name, network))
+        return open_source(name, network)
+
+    bench.settings["open_source"] = opened
+    await bench.complete(end_block="10", provider="mine")
+    assert asked == [("mine", "devnet")]
 
 
 async def test_a_provider_of_another_chain(bench: Bench) -> None:

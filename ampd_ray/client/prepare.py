@@ -1,0 +1,128 @@
+"""All that a backfill needs before its job: the provider's file, the dataset, and the blocks that are meant."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+
+from ampd_ray.chain.expression import parse_range
+from ampd_ray.chain.ranges import Span
+from ampd_ray.client.job import Job
+from ampd_ray.client.request import BackfillRequest, Probe, probe
+from ampd_ray.client.session import Client
+from ampd_ray.client.summary import committed, holes
+from ampd_ray.datasets.descriptor import JobDescriptor
+from ampd_ray.datasets.manifest import TABLES, evm_rpc_manifest
+from ampd_ray.datasets.names import DatasetRef
+from ampd_ray.errors import AmpdError
+from ampd_ray.metadb.jobs import JobRow
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A backfill that only needs its job. ``dataset`` names the manifest by its hash.
+
+    ``covered``: how many blocks of ``span`` are there already; ``provider``: the name of the provider's file.
+    """
+
+    client: Client = field(repr=False)
+    descriptor: JobDescriptor
+    dataset: DatasetRef
+    network: str
+    span: Span
+    tables: tuple[str, ...]
+    covered: int
+    provider: str
+
+    def deploy(self) -> Job:
+        """Schedule the job, or find it at work. Raises ``JobConflict`` or ``SchedulerError``."""
+        return self.client.deploy(self.descriptor)
+
+    def active_job(self) -> Job | None:
+        """The job that does this, if it has not ended; None as well before it was deployed."""
+        for row in self.client.jobs(active_only=True):
+            descriptor = _descriptor(row)
+            if descriptor is not None and descriptor.same_work(self.descriptor):
+                return Job(self.client, row.job_id)
+        return None
+
+
+def prepare(client: Client, request: BackfillRequest, found: Probe | None = None) -> Prepared:
+    """Register provider and dataset; raises ``InvalidRange``, ``InvalidName`` or a ``ProviderError``."""
+    request.checked()
+    found = found or probe(request)
+    network = request.network_of(found)
+    slug = re.sub(r"[^a-z0-9_]", "_", network.lower())
+    slug = slug if re.match(r"[a-z_]", slug) else f"_{slug}"
+    provider = provide(client, slug, network, request)
+    name = DatasetRef("_", slug)
+    span = _unfinished(client, name, network, request) or request.resolved(found)
+    manifest_hash = client.register_dataset(name, evm_rpc_manifest(network, span.start))
+    dataset = DatasetRef(name.namespace, name.name, manifest_hash)
+    descriptor = JobDescriptor.of(
+        dataset,
+        manifest_hash,
+        end_block=str(span.end),
+        max_writers=request.writers,
+        verify=request.verify,
+        tables=request.tables,
+        requested=request.blocks,
+        provider=provider,
+    )
+    tables = request.tables or TABLES
+    lacking = holes(span, committed(client, dataset, span, tables), tables)
+    covered = len(span) - sum(map(len, lacking))
+    return Prepared(client, descriptor, dataset, network, span, tables, covered, provider)
+
+
+def provide(client: Client, slug: str, network: str, request: BackfillRequest) -> str:
+    """The name of a provider's file for this address and network: one that is there, else a new one.
+
+    A file that says the same is used, and more may stand in it, a rate limit say. No file is ever changed: it may be
+    somebody's, another network's that looks alike, or what another job is using.
+    """
+    wanted = {"kind": "evm-rpc", "network": network, **request.provider_keys()}
+    there = {listed.name: listed.config for listed in client.providers()}
+    same = [name for name, config in there.items() if config and wanted.items() <= config.keys().items()]
+    if same:
+        return slug if slug in same else same[0]
+    digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+    name = f"{slug}_{digest[:8]}" if slug in there else slug
+    client.add_provider(name, **wanted)
+    return name
+
+
+def _unfinished(client: Client, dataset: DatasetRef, network: str, request: BackfillRequest) -> Span | None:
+    """A relative range means what it meant when an unfinished backfill with the same text was started."""
+    if not parse_range(request.blocks).is_relative:
+        return None
+    for row in client.jobs():
+        span = _same_request(client, row, dataset, network, request)
+        if span is not None:
+            return None if row.status == "COMPLETED" else span
+    return None
+
+
+def _same_request(
+    client: Client, row: JobRow, dataset: DatasetRef, network: str, request: BackfillRequest
+) -> Span | None:
+    descriptor = _descriptor(row)
+    if descriptor is None or descriptor.requested != request.blocks or descriptor.end_block is None:
+        return None
+    if descriptor.dataset != dataset.dataset:
+        return None
+    try:
+        manifest = client.manifest(DatasetRef(dataset.namespace, dataset.name, descriptor.manifest_hash))
+        span = Span(manifest.start_block, int(descriptor.end_block))
+    except (AmpdError, ValueError):  # a manifest that cannot be read any more, or no descriptor of ours
+        return None
+    return span if manifest.network == network else None
+
+
+def _descriptor(row: JobRow) -> JobDescriptor | None:
+    try:
+        return JobDescriptor.parse(json.dumps(row.descriptor))
+    except AmpdError:  # somebody else's job
+        return None
