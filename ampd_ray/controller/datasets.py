@@ -8,7 +8,7 @@ from typing import Final
 
 from ampd_ray.datasets import names
 from ampd_ray.datasets.descriptor import JobDescriptor
-from ampd_ray.datasets.manifest import KIND, TABLES, Manifest, parse_manifest, table_differences
+from ampd_ray.datasets.manifest import KIND, TABLES, Manifest, stored_manifest, table_differences
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.errors import InvalidDescriptor, InvalidManifest, InvalidName
 from ampd_ray.metadb import datasets
@@ -50,10 +50,7 @@ async def load_manifest(db: Database, manifests: Store, ref: DatasetRef) -> Mani
     async with db.connection() as conn:
         manifest_hash = await datasets.resolve(conn, ref)
         row = await datasets.manifest(conn, manifest_hash)
-    manifest = parse_manifest(await asyncio.to_thread(manifests.read, row.path))
-    if manifest.hash != manifest_hash:
-        raise InvalidManifest(f"the object of manifest {manifest_hash} was changed: it is {manifest.hash} now")
-    return manifest
+    return stored_manifest(await asyncio.to_thread(manifests.read, row.path), manifest_hash)
 
 
 async def check_deployable(conn: Connection, descriptor: JobDescriptor) -> None:

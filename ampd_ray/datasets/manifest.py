@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 from ampd_ray.datasets.evm.schemas import SCHEMAS, TABLES
 from ampd_ray.errors import InvalidManifest
 
-__all__ = ["KIND", "TABLES", "Manifest", "evm_rpc_manifest", "parse_manifest", "table_differences"]
+__all__ = ["KIND", "TABLES", "Manifest", "evm_rpc_manifest", "parse_manifest", "stored_manifest", "table_differences"]
 
 KIND = "evm-rpc"
 
@@ -30,13 +30,17 @@ _UNITS: dict[pa.DataType, str] = {
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a raw dataset is. ``tables`` is the canonical form of what was given; Amp ignores it, and so do we."""
+    """What a raw dataset is. ``tables`` is the canonical form of what was given; Amp ignores it, and so do we.
+
+    ``registered_as``: the hash that it goes by, if it was written with more than we know.
+    """
 
     kind: str
     network: str
     start_block: int = 0
     finalized_blocks_only: bool = False
     tables: Mapping[str, Any] = field(default_factory=dict)
+    registered_as: str | None = field(default=None, compare=False)
 
     def canonical_bytes(self) -> bytes:
         """The bytes whose SHA-256 is the manifest's hash, byte-identical to Amp's."""
@@ -51,8 +55,8 @@ class Manifest:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the canonical bytes, 64 lower-case hex digits."""
-        return hashlib.sha256(self.canonical_bytes()).hexdigest()
+        """SHA-256 of the canonical bytes, 64 lower-case hex digits; or what it is registered as."""
+        return self.registered_as or hashlib.sha256(self.canonical_bytes()).hexdigest()
 
 
 def evm_rpc_manifest(network: str, start_block: int = 0, finalized_blocks_only: bool = False) -> Manifest:
@@ -88,6 +92,19 @@ def _nested(child: pa.Field) -> dict[str, Any]:
 
 
 # -- reading ----------------------------------------------------------------------------------------------------
+
+
+def stored_manifest(text: bytes, manifest_hash: str) -> Manifest:
+    """Read the object of a registered manifest. Raises InvalidManifest, also if it is not what the hash says.
+
+    Either the bytes have that hash, with fields in them that we may not know, or their canonical form has it.
+    """
+    manifest = parse_manifest(text)
+    if manifest.hash == manifest_hash:
+        return manifest
+    if hashlib.sha256(text).hexdigest() == manifest_hash:
+        return replace(manifest, registered_as=manifest_hash)
+    raise InvalidManifest(f"the object of manifest {manifest_hash} was changed: it is {manifest.hash} now")
 
 
 def parse_manifest(text: bytes) -> Manifest:

@@ -14,7 +14,7 @@ from functools import partial
 from uuid import UUID
 
 from ampd_ray.datasets.descriptor import JobDescriptor
-from ampd_ray.datasets.manifest import TABLES, Manifest, parse_manifest, table_differences
+from ampd_ray.datasets.manifest import TABLES, Manifest, stored_manifest, table_differences
 from ampd_ray.errors import InvalidManifest, NotFound, ObjectMissing
 from ampd_ray.materialize.heads import HeadSource
 from ampd_ray.materialize.patience import patiently, step
@@ -106,11 +106,9 @@ async def load_manifest(env: Environment, manifest_hash: str) -> Manifest:
     except ObjectMissing as error:
         raise InvalidManifest(f"manifest {manifest_hash} is not in manifests_dir; restore it, or {register}") from error
     try:
-        manifest = parse_manifest(raw)
+        manifest = stored_manifest(raw, manifest_hash)
     except InvalidManifest as error:
         raise InvalidManifest(f"manifest {manifest_hash} cannot be used: {error}; {register}") from error
-    if manifest.hash != manifest_hash:
-        raise InvalidManifest(f"manifest {manifest_hash} was changed: its object is {manifest.hash} now; {register}")
     for difference in table_differences(manifest):
         logger.warning(
             "a manifest differs from its kind's tables, which are used",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
 import pytest
 
-from ampd_ray.datasets.manifest import evm_rpc_manifest, parse_manifest, table_differences
+from ampd_ray.datasets.manifest import evm_rpc_manifest, parse_manifest, stored_manifest, table_differences
 from ampd_ray.errors import InvalidManifest
 
 GOLDEN = [
@@ -124,3 +125,27 @@ def test_any_table_is_accepted_and_told_as_a_difference(table: Any) -> None:
     text = json.dumps({"kind": "evm-rpc", "network": "a", "tables": {"logs": table, "extra": {}}})
     told = table_differences(parse_manifest(text.encode()))
     assert [line.split(":")[0] for line in told] == ["table extra", "table blocks", "table transactions", "table logs"]
+
+
+# -- objects of registered manifests ----------------------------------------------------------------------------------
+
+
+def test_an_object_is_what_its_hash_says_by_its_canonical_form() -> None:
+    manifest = evm_rpc_manifest("devnet")
+    spaced = json.dumps(json.loads(manifest.canonical_bytes()) | {"more": 1}, indent=2).encode()
+    assert stored_manifest(spaced, manifest.hash).hash == manifest.hash
+
+
+@pytest.mark.parametrize("place", ["top", "schema"])
+def test_an_object_with_fields_that_we_do_not_know_keeps_the_hash_of_its_bytes(place: str) -> None:
+    document = json.loads(evm_rpc_manifest("devnet").canonical_bytes())
+    (document if place == "top" else document["tables"]["blocks"]["schema"]["arrow"])["more"] = {}
+    text = json.dumps(document, separators=(",", ":")).encode()
+    sha256 = hashlib.sha256(text).hexdigest()
+    found = stored_manifest(text, sha256)
+    assert (found, found.hash) == (evm_rpc_manifest("devnet"), sha256)
+
+
+def test_another_object_is_refused() -> None:
+    with pytest.raises(InvalidManifest, match="object of manifest 0{64} was changed: it is [0-9a-f]{64} now"):
+        stored_manifest(evm_rpc_manifest("devnet").canonical_bytes(), "0" * 64)
