@@ -147,5 +147,5 @@ def test_an_object_with_fields_that_we_do_not_know_keeps_the_hash_of_its_bytes(p
 
 
 def test_another_object_is_refused() -> None:
-    with pytest.raises(InvalidManifest, match="object of manifest 0{64} was changed: it is [0-9a-f]{64} now"):
+    with pytest.raises(InvalidManifest, match=r"object of manifest 0{64} was changed: it is [0-9a-f]{64} now"):
         stored_manifest(evm_rpc_manifest("devnet").canonical_bytes(), "0" * 64)
