@@ -129,11 +129,20 @@ class Compactor(Table):
 
 
 class Collector(Table):
-    """``[writer.collector]``."""
+    """``[writer.collector]``: what becomes of files that a reorg replaced.
+
+    Amp's default for ``active`` is false, and then they are kept for ever (``spec/data.md`` 11, 21 and 24). Ours
+    deletes them unless the file says ``active = false``.
+    """
 
     active: bool = False
     min_interval: Seconds = 30.0
     deletion_lock_duration: Seconds = 1800.0
+
+    @property
+    def collects(self) -> bool:
+        """True unless it was switched off."""
+        return self.active or "active" not in self.model_fields_set
 
 
 class Writer(Table):

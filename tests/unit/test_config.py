@@ -142,6 +142,23 @@ def test_aliases_are_silent(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     assert not caplog.records
 
 
+@pytest.mark.parametrize(
+    ("text", "active", "collects"),
+    [
+        ("", False, True),
+        ("[writer.collector]\nmin_interval = 5\n", False, True),
+        ("[writer.collector]\nactive = false\n", False, False),
+        ("[writer.garbage_collector]\nactive = false\n", False, False),
+        ("[writer.collector]\nactive = true\n", True, True),
+    ],
+)
+def test_replaced_files_are_collected_unless_that_is_switched_off(
+    tmp_path: Path, text: str, active: bool, collects: bool
+) -> None:
+    collector = pickle.loads(pickle.dumps(load_settings(written(tmp_path, text), MINIMAL))).writer.collector
+    assert (collector.active, collector.collects) == (active, collects)
+
+
 def test_a_key_that_nobody_reads_is_accepted_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     load_settings(written(tmp_path, "[writer.compactor]\nmax_eager_generation = 3\n"), MINIMAL)
     assert "max_eager_generation has no effect" in caplog.text
