@@ -15,7 +15,7 @@ from ampd_ray.client.job import Job
 from ampd_ray.client.prepare import Prepared, prepare
 from ampd_ray.client.request import BackfillRequest
 from ampd_ray.client.session import Client
-from ampd_ray.client.summary import Summary, committed, holes
+from ampd_ray.client.summary import Summary, committed, holes, rows_within
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.metadb.jobs import JobStatus
 from ampd_ray.metadb.progress import JobProgress, ReportedProgress
@@ -86,7 +86,7 @@ class Backfill:
             start=self.span.start,
             end=self.span.end,
             blocks=len(self.span) - sum(map(len, lacking)),
-            rows={table: found[table].rows if table in found else 0 for table in self.tables},
+            rows=rows_within(self.client, found, self.span, self.tables),
             files=sum(table.files for table in found.values()),
             bytes=sum(table.bytes for table in found.values()),
             retries=reported.retries if reported else 0,

@@ -6,11 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from ampd_ray.chain.ranges import Span, merge, subtract
 from ampd_ray.datasets.manifest import TABLES
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.metadb import datasets, files, revisions
-from ampd_ray.metadb.files import TableSummary
+from ampd_ray.metadb.files import TableSummary, Uncounted
+from ampd_ray.store.files import Store, open_store
 
 if TYPE_CHECKING:
     from ampd_ray.client.session import Client
@@ -18,7 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a backfill's range holds now; ``holes`` are the blocks that some table lacks."""
+    """What a backfill's range holds now; ``holes`` are the blocks that some table lacks.
+
+    ``blocks`` and ``rows`` are those of the range. ``files`` and ``bytes`` are of whole files, also where a file
+    reaches out of the range.
+    """
 
     dataset: str
     network: str
@@ -60,6 +68,31 @@ def committed(client: Client, dataset: DatasetRef, span: Span, tables: Sequence[
             return await files.summary(conn, ids, span) if ids else {}
 
     return client.run(ask())
+
+
+def rows_within(client: Client, found: Mapping[str, TableSummary], span: Span, tables: Sequence[str]) -> dict[str, int]:
+    """Per table the rows of ``span``; files that reach out of it are read. ``ObjectMissing`` if one is not there."""
+    store = open_store(client.settings.data_dir)
+    ids = [found[table].location_id for table in tables if table in found]
+
+    async def ask() -> list[Uncounted]:
+        async with client.db.connection() as conn:
+            return await files.uncounted(conn, ids, span)
+
+    rows = {table: found[table].rows if table in found else 0 for table in tables}
+    for file in client.run(ask()) if ids else ():
+        rows[file.table] += _count(store, file, span) - file.counted
+    return rows
+
+
+def _count(store: Store, file: Uncounted, span: Span) -> int:
+    with store.open(file.path) as opened:
+        parquet = pq.ParquetFile(opened)
+        if file.within:
+            return int(parquet.metadata.num_rows)
+        numbers = parquet.read(columns=["_block_num"]).column(0)
+        within = pc.and_(pc.greater_equal(numbers, span.start), pc.less_equal(numbers, span.end))
+        return int(pc.sum(within).as_py() or 0)
 
 
 def holes(span: Span, found: Mapping[str, TableSummary], tables: Sequence[str] = TABLES) -> list[Span]:

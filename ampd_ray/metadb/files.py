@@ -37,6 +37,7 @@ __all__ = [
     "Intent",
     "NewFile",
     "TableSummary",
+    "Uncounted",
     "announce",
     "canonical_names",
     "commit",
@@ -45,6 +46,7 @@ __all__ = [
     "segments",
     "summary",
     "sync_segments",
+    "uncounted",
 ]
 
 _SQL: Final = load(__file__)
@@ -126,6 +128,19 @@ class TableSummary:
     covered: tuple[Span, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Uncounted:
+    """A canonical file whose rows within a span only the file itself knows; ``counted`` of them are in a summary.
+
+    ``path`` is that of the file in the data directory; ``within``: none of its blocks are outside of the span.
+    """
+
+    table: str
+    path: str
+    counted: int
+    within: bool
+
+
 async def announce(db: Database, intents: Sequence[Intent], newest_ns: int | None = None) -> int:
     """Announce files before their first byte; returns their creation time in Unix nanoseconds.
 
@@ -202,6 +217,13 @@ async def summary(conn: Connection, location_ids: Collection[int], span: Span) -
         )
         for row in rows
     }
+
+
+async def uncounted(conn: Connection, location_ids: Collection[int], span: Span) -> list[Uncounted]:
+    """The files whose rows a summary of ``span`` counts as a whole, or not at all."""
+    values = {"location_ids": list(location_ids), "start": span.start, "end": span.end}
+    rows = await (await conn.execute(_SQL["uncounted"], values)).fetchall()
+    return [Uncounted(row.table_name, f"{row.path}/{row.file_name}", row.counted, row.within) for row in rows]
 
 
 async def _look(db: Database, request: CommitRequest, unknown: CommitUnknown) -> list[CommittedFile] | None:

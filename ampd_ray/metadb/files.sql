@@ -70,6 +70,18 @@ where r.id = any(%(location_ids)s)
 group by r.id
 order by r.id
 
+-- name: uncounted
+-- The canonical files of which the index does not say how many rows they have within start..end: they reach out of it,
+-- or their rows were never counted. Canonical files are disjoint: at most two of a revision reach out.
+select r.metadata ->> 'table_name' as table_name, r.path, f.file_name,
+       coalesce(s.row_count, 0)::bigint as counted, s.blocks <@ int8range(%(start)s, %(end)s, '[]') as within
+from ampd_ray.segment s
+join file_metadata f on f.id = s.file_id
+join physical_table_revisions r on r.id = s.location_id
+where s.location_id = any(%(location_ids)s) and s.canonical and s.blocks && int8range(%(start)s, %(end)s, '[]')
+  and (s.row_count is null or not s.blocks <@ int8range(%(start)s, %(end)s, '[]'))
+order by s.location_id, lower(s.blocks)
+
 -- name: file_names
 -- The registered files of a revision.
 select file_name

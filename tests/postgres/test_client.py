@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ampd_ray.chain.ranges import Span
 from ampd_ray.client import Client, Job
+from ampd_ray.client.summary import committed, rows_within
 from ampd_ray.config import create_directories, load_settings
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.evm.schemas import SCHEMAS
@@ -214,6 +216,28 @@ def test_a_table_without_files_is_empty_and_has_its_columns(client: Client) -> N
     nothing = client.scan("_/devnet", "blocks")
     assert nothing.schema.equals(SCHEMAS["blocks"])
     assert nothing.count_rows() == 0
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["counted", "never-counted"])
+def test_a_summary_counts_the_rows_of_its_range_in_files_that_reach_out_of_it(
+    client: Client, pg_url: str, counted: bool
+) -> None:
+    for name, last in (("blocks", 39), ("logs", 19)):
+        table = Table(client, pg_url, name)
+        for start in range(0, last, 10):
+            table.add(f"{start}.parquet", start, start + 9, canonical=True)
+        table.add("other.parquet", 10, 19, canonical=False)  # a branch that lost
+    if counted:
+        with psycopg.connect(pg_url) as session:
+            session.execute("update ampd_ray.segment set row_count = 10")
+    for span, blocks, logs in (
+        (Span(0, 39), 40, 20),
+        (Span(5, 34), 30, 15),
+        (Span(12, 13), 2, 2),
+        (Span(90, 99), 0, 0),
+    ):
+        found = committed(client, REF, span, ("blocks", "logs"))
+        assert rows_within(client, found, span, ("blocks", "logs")) == {"blocks": blocks, "logs": logs}
 
 
 def test_what_does_not_exist_is_named(client: Client) -> None:
