@@ -19,6 +19,7 @@ from ampd_ray.node.runner import JobRunner
 _log: Final = logging.getLogger(__name__)
 
 UNPROVEN_EVERY: Final = timedelta(seconds=5)  # between passes while LISTEN is not known to work
+RETEST_EVERY: Final = timedelta(minutes=1)  # between tests whether LISTEN works
 RETRY_EVERY: Final = timedelta(seconds=1)  # after a pass that failed
 FIRST_LISTEN_WITHIN: Final = timedelta(seconds=5)
 JITTER: Final = 0.1
@@ -40,13 +41,7 @@ class RowWatcher:
     async def listen(self) -> None:
         """Follow ``job_actions`` for ever. After each (re)connection all rows are read: hints may have been lost."""
         self._listening.clear()
-        if not await notifications.supports_listen(self._db):
-            _log.warning(
-                "notifications do not get through, and node locks may not hold: is there a pooler in transaction mode "
-                "before the metadata database? Connect directly. Until then the jobs are read every %.0f s",
-                UNPROVEN_EVERY.total_seconds(),
-            )
-            await asyncio.Event().wait()
+        await self._proof()
         try:
             async for heard in notifications.listen(self._db.connect_session, notifications.JOB_ACTIONS):
                 if isinstance(heard, notifications.Reconnected):
@@ -57,6 +52,21 @@ class RowWatcher:
                     self._heard(heard.payload)
         finally:
             self._listening.clear()
+
+    async def _proof(self) -> None:
+        """Wait until notifications are known to get through: what was in their way may have been a bad moment."""
+        warned = False
+        while not await notifications.supports_listen(self._db):
+            if not warned:
+                warned = True
+                _log.warning(
+                    "notifications do not get through, and node locks may not hold: is there a pooler in transaction "
+                    "mode before the metadata database? Connect directly. Until then the jobs are read every %.0f s",
+                    UNPROVEN_EVERY.total_seconds(),
+                )
+            await asyncio.sleep(RETEST_EVERY.total_seconds())
+        if warned:
+            _log.warning("notifications get through now")
 
     async def reconcile(self) -> None:
         """Read all rows now and then for ever; LISTEN comes first, so that nothing falls between."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from ampd_ray.errors import (
 from ampd_ray.metadb import jobs, notifications, workers
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.statuses import JobStatus
+from ampd_ray.node import watcher
 from tests.fakes.postgres_proxy import proxied
 from tests.postgres.nodes import (
     NODE,
@@ -50,6 +52,24 @@ async def becomes(db: Database, job_id: int, wanted: JobStatus) -> None:
         return await status(db, job_id) is wanted
 
     await until(there)
+
+
+async def test_notifications_that_do_not_get_through_at_first_are_tried_again(
+    pg_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = [False, False]
+    supports_listen = notifications.supports_listen
+
+    async def tested(db: Database) -> bool:
+        return answers.pop() if answers else await supports_listen(db)
+
+    monkeypatch.setattr(notifications, "supports_listen", tested)
+    monkeypatch.setattr(watcher, "RETEST_EVERY", timedelta(milliseconds=10))
+    async with node(pg_url, tmp_path) as running:
+        assert running.coordinator.counters.listens == 1
+    told = [record.message for record in caplog.records if "get through" in record.message]
+    assert len(told) == 2
+    assert told[1] == "notifications get through now"
 
 
 # -- identity and start ---------------------------------------------------------------------------------------------
