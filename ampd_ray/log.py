@@ -16,12 +16,14 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 VALUE_BYTES = 2048  # bound of one logged value
+FILE_BYTES = 10 << 20  # of a log file at a start, beyond which a new one is begun
 
 _LEVELS = {
     "trace": logging.DEBUG,
@@ -100,6 +102,13 @@ def setup(level: str | None = None, *, as_json: bool | None = None) -> None:
         logging.getLogger(__name__).warning(
             "unknown log level, using info", extra={"level": wanted, "levels": "trace debug info warn error off"}
         )
+
+
+def rotate(path: Path) -> None:
+    """Start a log file anew once it is large; one old file is kept, with ``.1`` at its name. Raises ``OSError``."""
+    with suppress(FileNotFoundError):
+        if path.stat().st_size > FILE_BYTES:
+            path.replace(path.with_name(f"{path.name}.1"))
 
 
 class _Formatter(logging.Formatter):

@@ -152,7 +152,7 @@ class Client:
         return rows[::-1][:limit]
 
     def workers(self) -> list[WorkerRow]:
-        """All workers that ever registered, newest first."""
+        """All workers that ever registered, by Node ID."""
         return self.run(self._with(workers.list_workers))
 
     async def _with(self, verb: Callable[[Any], Coroutine[Any, Any, T]]) -> T:

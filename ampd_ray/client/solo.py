@@ -14,6 +14,7 @@ from ampd_ray.client.session import Client
 from ampd_ray.client.solo_lock import runs_in
 from ampd_ray.config import Settings, load_settings
 from ampd_ray.errors import AmpdError, ConfigError, NodeInUse, NotFound
+from ampd_ray.log import rotate
 from ampd_ray.metadb.embedded import EmbeddedPostgres
 
 READY_WITHIN_SECS = 120.0
@@ -68,6 +69,7 @@ class SoloProcess:
         self._log = directory / LOG_NAME
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            rotate(self._log)
             log = self._log.open("ab")
         except OSError as error:
             raise ConfigError(f"a solo environment cannot use {directory}: {error.strerror}") from error

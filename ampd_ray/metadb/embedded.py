@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ampd_ray.errors import ConfigError, DatabaseUnavailable
+from ampd_ray.log import rotate
 from ampd_ray.metadb.binaries import find_binaries
 from ampd_ray.metadb.postmaster import PORT, Postmaster, disown_stale
 from ampd_ray.metadb.server_user import ServerUser
@@ -177,6 +178,7 @@ class EmbeddedPostgres:
             "timezone": "UTC",
         }
         log = self.data_dir / "postgres.log"
+        rotate(log)
         options = shlex.join(part for key, value in settings.items() for part in ("-c", f"{key}={value}"))
         command: list[str | Path] = [binaries / "pg_ctl", "start", "-w", "-t", f"{_START_SECS:.0f}", "-s"]
         command += ["-D", self.data_dir, "-l", log, "-o", options]

@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ampd_ray import log
 from ampd_ray.chain.ranges import Span
 from ampd_ray.client import Client, Job
+from ampd_ray.client.solo import SoloFailed, local
 from ampd_ray.client.summary import committed, rows_within
 from ampd_ray.config import create_directories, load_settings
 from ampd_ray.datasets.descriptor import JobDescriptor
@@ -247,6 +249,16 @@ def test_what_does_not_exist_is_named(client: Client) -> None:
         client.files("_/devnet", "traces")
     with pytest.raises(InvalidName):
         client.files("_/Dev Net", "logs")
+
+
+def test_the_log_of_a_solo_environment_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "FILE_BYTES", 4)
+    monkeypatch.setenv("AMP_CONFIG_POLL_INTERVAL_SECS", "never")  # so that it ends at once
+    (tmp_path / "solo.log").write_text("of long ago")
+    with pytest.raises(SoloFailed, match="poll_interval_secs"):
+        local(tmp_path)
+    assert (tmp_path / "solo.log.1").read_text() == "of long ago"
+    assert "of long ago" not in (tmp_path / "solo.log").read_text()
 
 
 # -- without Ray ----------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 
+from ampd_ray import log
 from ampd_ray.errors import ConfigError, DatabaseUnavailable
 from ampd_ray.metadb import binaries, server_user
 from ampd_ray.metadb.embedded import EmbeddedPostgres
@@ -336,3 +337,15 @@ def test_others_run_it_as_themselves(server_dir: Path) -> None:
     result = user.run(command, timeout=120)
     assert result.stderr == ""
     assert result.stdout.splitlines() == [f"{nobody.pw_uid} {nobody.pw_uid} (1,)", "False"]
+
+
+def test_a_log_that_has_grown_large_is_put_aside_at_a_start(
+    postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_file, old = postgres.data_dir / "postgres.log", postgres.data_dir / "postgres.log.1"
+    log_file.write_text("of long ago\n")
+    monkeypatch.setattr(log, "FILE_BYTES", 4)
+    postgres.start()
+    assert old.read_text() == "of long ago\n"
+    assert "of long ago" not in log_file.read_text()
+    assert "ready to accept connections" in log_file.read_text()

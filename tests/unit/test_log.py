@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -115,3 +116,18 @@ def test_an_ill_formed_call_never_breaks_the_caller(capsys: pytest.CaptureFixtur
     log.setup("info", as_json=False)
     logger.info("x", extra={"odd": Odd()})
     assert "odd=odd" in capsys.readouterr().err
+
+
+def test_a_log_file_starts_anew_once_it_is_large_and_one_old_one_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "FILE_BYTES", 4)
+    path, old = tmp_path / "solo.log", tmp_path / "solo.log.1"
+    log.rotate(path)  # there is none yet
+    path.write_text("1234")
+    log.rotate(path)
+    assert path.read_text() == "1234"
+    for text in ("first", "second"):
+        path.write_text(text)
+        log.rotate(path)
+        assert (path.exists(), old.read_text()) == (False, text)
