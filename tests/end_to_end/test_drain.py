@@ -18,11 +18,12 @@ from tests.fakes.site import Site, empty_database, make_site, register, wait_unt
 from tests.fakes.worker import DRAIN_SECS, Worker
 from tests.servers import Server
 
-LAST = 700
+PART = 200  # of the chain; the job cannot end before the third part is there
+LAST = 3 * PART
 
 
 def test_a_worker_is_drained_twice_and_its_job_resumed(tmp_path: Path, embedded: Server) -> None:
-    with empty_database(embedded) as url, run_devnet(100, block_time=0.02) as chain:
+    with empty_database(embedded) as url, run_devnet(PART) as chain:
         site = make_site(tmp_path / "site", url, chain.url)
         running: list[Worker] = [Worker(site, "worker-1").up()]
         try:
@@ -30,7 +31,7 @@ def test_a_worker_is_drained_twice_and_its_job_resumed(tmp_path: Path, embedded:
                 descriptor = register(client, "eth").model_copy(update={"end_block": str(LAST)})
                 job = client.deploy(descriptor)
                 wait_until(lambda: committed(site) > 0, what="something committed")
-
+                chain.mine(PART)
                 tree = running[0].tree()
                 assert running[0].drain(signal.SIGTERM) == 0
                 assert psutil.wait_procs(tree, 5.0)[1] == []
@@ -38,12 +39,14 @@ def test_a_worker_is_drained_twice_and_its_job_resumed(tmp_path: Path, embedded:
 
                 running.append(Worker(site, "worker-1").up())
                 before = committed(site)
+                chain.mine(PART // 2)
                 wait_until(lambda: committed(site) > before, what="the job resumed")
                 os.killpg(running[1].process.pid, signal.SIGINT)  # Ctrl-C reaches all processes of a terminal
                 assert running[1].process.wait(DRAIN_SECS) == 0
                 assert_left_to_resume(client, job)
 
                 running.append(Worker(site, "worker-1").up())
+                chain.mine(PART // 2)
                 assert job.wait(120).status is JobStatus.COMPLETED
                 assert [event.event_type for event in job.events()] == ["SCHEDULED", "RUNNING", "COMPLETED"]
                 assert running[2].drain() == 0
