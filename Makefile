@@ -34,7 +34,7 @@ test: $(STAMP) lint types imports anvil  ## Run all checks and all tests but the
 	$(PYTEST) tests/chaos tests/benchmarks
 
 .PHONY: unit
-unit: $(STAMP)  ## Run the unit tests: no Ray, no Postgres, seconds
+unit: $(STAMP) anvil  ## Run the unit tests: no Ray, no Postgres, seconds
 	$(PYTEST) tests/unit
 
 .PHONY: lint

@@ -10,7 +10,7 @@ from tests.fakes.anvil import Anvil
 from tests.fakes.anvil import anvil as run_anvil
 from tests.fakes.devnet import Devnet
 from tests.fakes.devnet import devnet as run_devnet
-from tests.fakes.places import ANVIL, CHAIN_DATA, RPC_TOOLS
+from tests.fakes.places import ANVIL, CHAIN_DATA, RPC_TOOLS, needs
 from tests.fakes.replay import Replay, replay
 
 pytest_plugins = ["tests.servers"]
@@ -21,16 +21,13 @@ DEVNET_BLOCKS = 200
 @pytest.fixture(scope="session")
 def chain_data() -> Path:
     """The folder of real chain data beside the checkout."""
-    if not CHAIN_DATA.is_dir():
-        pytest.skip("needs the chain data in ../shared/chain-data")
-    return CHAIN_DATA
+    return needs(CHAIN_DATA)
 
 
 @pytest.fixture
 def replay_server(chain_data: Path) -> Iterator[Callable[..., Replay]]:
     """Call it with set names (and ``options``) to serve real blocks: ``replay_server("mainnet-forks")``."""
-    if not (RPC_TOOLS / "replay.py").is_file():
-        pytest.skip("needs the replay server in ../shared/tools/rpc")
+    needs(RPC_TOOLS / "replay.py")
     with ExitStack() as running:
         yield lambda *sets, **settings: running.enter_context(replay(*sets, **settings))
 
@@ -53,6 +50,6 @@ def devnet_server() -> Iterator[Callable[..., Devnet]]:
 def anvil() -> Iterator[Callable[..., Anvil]]:
     """Call it for an anvil: ``anvil(block_time=0.1, slots_in_an_epoch=2)``."""
     if not ANVIL.is_file():
-        pytest.skip("needs anvil: python tests/install_anvil.py")
+        pytest.fail("anvil is not installed: `make anvil`, which `make test` begins with", pytrace=False)
     with ExitStack() as running:
         yield lambda *block_time, **settings: running.enter_context(run_anvil(*block_time, **settings))

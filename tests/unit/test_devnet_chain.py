@@ -12,7 +12,7 @@ import pytest
 
 from ampd_ray.devnet.blocks import DevBlock
 from ampd_ray.devnet.chain import DevChain
-from tests.fakes.places import RPC_TOOLS
+from tests.fakes.places import RPC_TOOLS, needs
 
 VERIFY = RPC_TOOLS / "verify.py"
 
@@ -153,8 +153,7 @@ def test_a_chain_without_transactions_has_only_empty_blocks() -> None:
 
 
 def test_an_independent_check_verifies_every_hash_root_bloom_and_sender(tmp_path: Path) -> None:
-    if not VERIFY.is_file():
-        pytest.skip("needs the checker in ../shared/tools/rpc")
+    needs(VERIFY)
     chain = chain_of(120, seed=3, txs_per_block=8)
     chain.reorg(10)
     dump = tmp_path / "blocks.jsonl"

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ import pytest_asyncio
 from aiohttp import ClientConnectionError, ClientPayloadError, ClientSession, ContentTypeError
 
 from ampd_ray.devnet.chain import DevChain
+from tests.fakes import places
 from tests.fakes.anvil import Anvil
 from tests.fakes.anvil_txs import KINDS, Sender
 from tests.fakes.devnet import Devnet
 from tests.fakes.faulty_rpc import STATUS, Fault, FaultyRpc
+from tests.fakes.places import needs
 from tests.fakes.replay import Replay
 from tests.fakes.tcp_proxy import TcpProxy
 
@@ -186,3 +189,24 @@ def test_anvil_mines_by_itself_where_asked(anvil: Callable[..., Anvil]) -> None:
     node = anvil(block_time=0.05)
     while node.head() < 2:
         pass
+
+
+# -- what lies beside the checkout ------------------------------------------------------------------------------------
+
+
+def test_a_clone_of_its_own_skips_what_it_lacks_and_one_that_is_tested_for_all_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    monkeypatch.setattr(places, "SHARED", shared)
+    for ci, makes in (("true", False), ("", True)):
+        monkeypatch.setenv("CI", ci)
+        if makes:
+            shared.mkdir()
+        with pytest.raises(pytest.skip.Exception, match="needs shared/chain-data beside the checkout"):
+            needs(shared / "chain-data")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="chain-data is not in"):
+        needs(shared / "chain-data")
+    (shared / "chain-data").mkdir()
+    assert needs(shared / "chain-data") == shared / "chain-data"
