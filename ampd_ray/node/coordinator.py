@@ -16,10 +16,12 @@ from ampd_ray.config import Settings, check_directories
 from ampd_ray.datasets import names
 from ampd_ray.errors import AmpdError, Fenced
 from ampd_ray.log import bind
+from ampd_ray.materialize.sweep import Broom
 from ampd_ray.metadb import schema
 from ampd_ray.metadb.connection import Database
 from ampd_ray.node.counters import Counters
 from ampd_ray.node.heartbeat import Heartbeat, Identity
+from ampd_ray.node.housekeeping import Housekeeping
 from ampd_ray.node.job import JobFactory
 from ampd_ray.node.lag import watch_loop_lag
 from ampd_ray.node.runner import JobRunner
@@ -127,6 +129,7 @@ class Coordinator:
             "listen": self.watcher.listen,
             "reconcile": self.watcher.reconcile,
             "loop lag": lambda: watch_loop_lag(self.counters),
+            "sweep": self._housekeeping().run,
             "drain": self._drain,
         }
         tasks = [asyncio.create_task(self._keep(name, service), name=name) for name, service in services.items()]
@@ -140,6 +143,11 @@ class Coordinator:
             await asyncio.gather(*tasks, return_exceptions=True)
         _log.info("node ends", extra={"code": code})
         return code
+
+    def _housekeeping(self) -> Housekeeping:
+        store = open_store(self._settings.data_dir)
+        broom = Broom(self.db, store, collect=self._settings.writer.collector.collects)
+        return Housekeeping(broom, self.db, self._settings.ampd_ray.failover_group)
 
     async def _keep(self, name: str, service: Callable[[], Awaitable[None]]) -> None:
         """Run a service for as long as the node lives: nothing that goes wrong in it ends the process but a fence."""
