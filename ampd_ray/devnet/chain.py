@@ -28,6 +28,7 @@ class DevChain:
         first = genesis(f"ampd devnet {seed}".encode()[:32])
         self._blocks = [first]
         self._by_hash = {first.hash: first}
+        self._parents: dict[bytes, DevBlock] = {}  # by the hash of the child
         self._places: dict[bytes, tuple[DevBlock, int]] = {}  # of the canonical transactions, by hash
 
     @property
@@ -48,12 +49,25 @@ class DevChain:
         """
         if not 1 <= depth <= self.head.number:
             raise ValueError(f"depth {depth}: the head is block {self.head.number}, give 1 to {self.head.number}")
-        for orphan in self._blocks[-depth:]:
-            for digest in orphan.hashes:
-                del self._places[digest]
-        del self._blocks[-depth:]
+        self._drop(depth)
         self._branch += 1
         return self.mine(depth)
+
+    def switch(self, digest: bytes) -> DevBlock:
+        """Go back to the branch that ends in the block with this hash, canonical or orphaned; it is the head then.
+
+        An unknown hash raises ``ValueError``.
+        """
+        if (block := self._by_hash.get(digest)) is None:
+            raise ValueError(f"no block has the hash 0x{digest.hex()}")
+        branch: list[DevBlock] = []
+        while self.block(block.number) is not block:
+            branch.append(block)
+            block = self._parents[block.hash]
+        self._drop(self.head.number - block.number)
+        for block in reversed(branch):
+            self._append(block)
+        return self.head
 
     def block(self, number: int) -> DevBlock | None:
         """The canonical block ``number``; None above the head."""
@@ -74,7 +88,15 @@ class DevChain:
         extra = f"ampd devnet branch {self._branch}".encode()
         return next_block(parent, rng, txs=self.txs_per_block, chain_id=self.chain_id, extra=extra)
 
+    def _drop(self, depth: int) -> None:
+        """Orphan the last ``depth`` blocks."""
+        for orphan in self._blocks[len(self._blocks) - depth :]:
+            for digest in orphan.hashes:
+                del self._places[digest]
+        del self._blocks[len(self._blocks) - depth :]
+
     def _append(self, block: DevBlock) -> None:
+        self._parents[block.hash] = self.head
         self._blocks.append(block)
         self._by_hash[block.hash] = block
         self._places.update({digest: (block, index) for index, digest in enumerate(block.hashes)})

@@ -1,7 +1,8 @@
 """JSON-RPC answers about a :class:`DevChain`, as a node gives them: bytes in, bytes out, no I/O.
 
 Spelling and error codes follow the execution-apis specification and JSON-RPC 2.0; ``null`` stands for a block or
-transaction that is not there. ``devnet_mine [count]`` and ``devnet_reorg [depth]`` steer the chain.
+transaction that is not there. ``devnet_mine [count]``, ``devnet_reorg [depth]`` and ``devnet_switch [hash]``, back to
+the branch of an orphaned block, steer the chain.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class DevRpc:
             "eth_getLogs": self._logs,
             "devnet_mine": self._mine,
             "devnet_reorg": self._reorg,
+            "devnet_switch": self._switch,
         }
 
     def answer(self, request: bytes | str) -> bytes:
@@ -172,6 +174,12 @@ class DevRpc:
         try:
             return encode_json(hex(self.chain.reorg(int(depth)).number))
         except (TypeError, ValueError) as error:
+            raise RpcError(INVALID_PARAMS, str(error)) from error
+
+    def _switch(self, params: list[Any]) -> bytes:
+        try:
+            return encode_json(hex(self.chain.switch(_hash(_param(params, 0))).number))
+        except ValueError as error:
             raise RpcError(INVALID_PARAMS, str(error)) from error
 
 

@@ -14,7 +14,7 @@ from tests.fakes.http import rpc_call
 
 @dataclass(frozen=True)
 class Devnet:
-    """A running devnet. Read ``chain`` freely while nothing mines; change it with ``mine`` and ``reorg``."""
+    """A running devnet. Read ``chain`` freely while nothing mines; change it by ``mine``, ``reorg``, ``switch``."""
 
     server: DevnetServer
 
@@ -44,6 +44,10 @@ class Devnet:
     def reorg(self, depth: int) -> None:
         """Replace the last ``depth`` blocks by as many of another branch."""
         self.call("devnet_reorg", depth)
+
+    def switch(self, digest: bytes) -> None:
+        """Go back to the branch that ends in this block."""
+        self.call("devnet_switch", f"0x{digest.hex()}")
 
 
 @contextmanager

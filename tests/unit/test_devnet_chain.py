@@ -129,6 +129,23 @@ def test_orphans_stay_by_hash_but_their_transactions_are_gone() -> None:
     assert chain.place(orphan.hashes[0]) is None
 
 
+def test_an_orphaned_branch_comes_back_with_its_transactions() -> None:
+    chain = chain_of(20)
+    before = hashes(chain)
+    chain.reorg(5)
+    other = chain.mine(2)
+    assert chain.switch(before[-1]).number == 20
+    assert hashes(chain) == before
+    assert all(chain.place(digest) for block in blocks_of(chain) for digest in block.hashes)
+    assert not any(chain.place(digest) for digest in other.hashes)
+    assert chain.switch(other.hash) is other
+    assert chain.switch(other.hash) is other
+    assert chain.switch(before[3]).number == 3
+    assert hashes(chain) == before[:4]
+    with pytest.raises(ValueError, match="no block has the hash 0x3f3f"):
+        chain.switch(b"?" * 32)
+
+
 @pytest.mark.parametrize("depth", [0, -1, 4])
 def test_a_reorg_out_of_bounds_is_refused(depth: int) -> None:
     with pytest.raises(ValueError, match="head is block 3"):

@@ -118,6 +118,7 @@ async def test_what_is_not_there_is_null(client: Client) -> None:
         ("eth_getLogs", [{"blockHash": NO_HASH}], -32000),
         ("devnet_reorg", [0], -32602),
         ("devnet_reorg", [HEAD + 1], -32602),
+        ("devnet_switch", ["0x" + "77" * 32], -32602),
         ("devnet_mine", [0], -32602),
         ("devnet_mine", ["x"], -32602),
     ],
