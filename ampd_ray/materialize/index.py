@@ -5,49 +5,60 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from ampd_ray.chain.growing import GrowingTable, Lacking
 from ampd_ray.chain.ranges import BlockRange, Span
-from ampd_ray.chain.segments import Segment, missing
-from ampd_ray.materialize.types import CommittedFile, Location
+from ampd_ray.chain.segments import Segment
+from ampd_ray.materialize.types import Location, WriterReport
 from ampd_ray.metadb import files
 from ampd_ray.metadb.connection import Database
 
 
 class SegmentIndex:
-    """What is registered, per table."""
+    """What is registered, per table. ``version`` changes with every change."""
 
     def __init__(self) -> None:
-        self._segments: dict[str, list[Segment]] = {}
+        self.version = 0
+        self._tables: dict[str, GrowingTable] = {}
 
     async def load(self, db: Database, locations: Sequence[Location]) -> None:
         """Read everything anew."""
         async with db.connection() as conn:
-            self._segments = {
-                location.table: list(await files.segments(conn, location.location_id)) for location in locations
+            self._tables = {
+                location.table: GrowingTable(await files.segments(conn, location.location_id)) for location in locations
             }
+        self.version += 1
 
-    def add(self, file: CommittedFile) -> None:
-        """A file of our own was committed."""
-        self._segments[file.table].append(Segment(file.file_id, file.range, file.created_ns))
+    def note(self, report: WriterReport) -> None:
+        """Take in what a writer of ours has committed, and what it found as it was."""
+        for file in report.committed:
+            self._tables[file.table].add(Segment(file.file_id, file.range, file.created_ns))
+        for found in report.unchanged:
+            self._tables[found.table].confirm(found.file_id, found.span)
+        if report.committed or report.unchanged:
+            self.version += 1
 
-    async def lacking(self, wanted: Span, beside: Segment | None = None) -> dict[str, list[Span]]:
-        """The blocks of ``wanted`` that each table lacks (``spec/data.md`` 6); ``beside`` counts as registered.
+    async def lacking(self, wanted: Span, beside: Segment | None = None) -> dict[str, Lacking]:
+        """What each table lacks of ``wanted`` (``spec/data.md`` 6); ``beside`` counts as registered.
 
-        With a hundred thousand files this takes a second, so it does not run on the event loop.
+        With a hundred thousand files a fork takes a second, which is not spent on the event loop.
         """
-        extra = [] if beside is None else [beside]
-        return await asyncio.to_thread(
-            lambda: {table: missing([*segments, *extra], wanted) for table, segments in self._segments.items()}
-        )
+        found: dict[str, Lacking] = {}
+        for table, segments in self._tables.items():
+            at_once = segments.lacking_at_once(wanted, beside)
+            if at_once is None:
+                at_once = await asyncio.to_thread(segments.lacking, wanted, beside)
+            found[table] = at_once
+        return found
 
     def overlapped(self, table: str, span: Span) -> dict[int, BlockRange]:
         """The registered files that writing ``span`` may overlap, by id: those that a repair is about to replace."""
-        return {
-            segment.file_id: segment.range
-            for segment in self._segments[table]
-            if segment.range.start <= span.end and span.start <= segment.range.end
-        }
+        return {segment.file_id: segment.range for segment in self._tables[table].overlapped(span)}
+
+    def again(self, table: str, span: Span) -> frozenset[int]:
+        """Those of them that are to be written again though they are as the provider has them, see ``GrowingTable``."""
+        return self._tables[table].again(span)
 
     @property
     def newest_ns(self) -> int:
         """The highest ``created_at`` of all files, 0 without any."""
-        return max((segment.created_ns for found in self._segments.values() for segment in found), default=0)
+        return max((table.newest_ns for table in self._tables.values()), default=0)

@@ -21,7 +21,7 @@ from ampd_ray.materialize.heads import Head, Heads
 from ampd_ray.materialize.index import SegmentIndex
 from ampd_ray.materialize.meter import Meter
 from ampd_ray.materialize.orders import Orders
-from ampd_ray.materialize.patience import patiently, step
+from ampd_ray.materialize.patience import Standstill, patiently, step
 from ampd_ray.materialize.perform import Extractors, Pass, WriterHandle
 from ampd_ray.materialize.plan import Unit
 from ampd_ray.materialize.setup import Environment, JobSpec, Opened
@@ -59,6 +59,8 @@ class MaterializeJob:
         self._arrow_density: float | None = None  # bytes a block, in memory
         self._file_density: float | None = None  # bytes a block, on disk
         self._fruitless = 0
+        self._standstill = Standstill(env.poll_secs)
+        self._nothing_at: object = None  # what was asked when nothing was missing
 
     async def stop(self, deadline_secs: float) -> None:
         """Commit what can be committed within ``deadline_secs``, then end as STOPPED. Safe to call twice."""
@@ -129,12 +131,16 @@ class MaterializeJob:
                 end = await self._resolve_end(start, head)
             top = head.number if end is None else min(end, head.number)
             beside = heads.is_steady and not final_only and top == head.number
-            units = await self._plan(opened, top, end, head if beside else None)
+            units, repairs = await self._plan(opened, top, end, head if beside else None)
             if units:
                 files = self.meter.totals.files
+                if repairs:  # what is written again under its old epoch would have its old name
+                    opened = await self._renew(opened)
                 opened = await self._run_pass(opened, units, heads)
                 if self.meter.totals.files == files:
-                    await self._wait("head")  # the provider does not serve the branch of its own head
+                    await self._wait("head", None if self._fruitless else self._standstill.pause(units[0].span))
+                else:
+                    self._standstill.settle()
             elif end is not None and end <= head.number:
                 return JobOutcome(Outcome.COMPLETED)
             else:
@@ -164,20 +170,27 @@ class MaterializeJob:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), self._env.poll_secs if secs is None else secs)
 
-    async def _plan(self, opened: Opened, top: int, end: int | None, beside: Head | None) -> list[Unit]:
-        """What is missing up to ``top``; ``beside``: the head, if it may be another block of the height of our tip."""
+    async def _plan(self, opened: Opened, top: int, end: int | None, beside: Head | None) -> tuple[list[Unit], bool]:
+        """What is missing up to ``top``, and whether some of it replaces files that are there.
+
+        ``beside``: the head, if it may be another block of the height of our tip.
+        """
         start = opened.manifest.start_block
-        if top < start:
-            return []
+        asked = (top, end, None if beside is None else beside.hash, self._index.version)
+        if top < start or asked == self._nothing_at:
+            return [], False
         wanted = Span(start, top)
         after = None if beside is None else plan.after(beside.number, beside.hash, opened.manifest.network)
         lacking = await self._index.lacking(wanted, after)
-        left = sum(len(span) for span in merge([span for spans in lacking.values() for span in spans]))
+        left = sum(len(span) for span in merge(span for each in lacking.values() for span in each.spans))
         self.meter.planned(None if end is None else end - start + 1, len(wanted) - left)
         writers = self.spec.descriptor.max_writers
         size = self._env.unit_blocks or plan.unit_blocks(self._file_density, blocks=left, writers=writers)
-        units = plan.plan(lacking, unit_blocks=size)
-        return list(plan.one_pass(units, density_known=self._file_density is not None, writers=writers))
+        units = plan.plan({table: each.spans for table, each in lacking.items()}, unit_blocks=size)
+        if not units:
+            self._nothing_at = asked
+        repairs = any(each.repairs for each in lacking.values())
+        return list(plan.one_pass(units, density_known=self._file_density is not None, writers=writers)), repairs
 
     # -- one pass -------------------------------------------------------------------------------------------------
 
@@ -232,13 +245,15 @@ class MaterializeJob:
             return opened
         if self._fruitless:
             await self._wait("writer", FRUITLESS_PAUSE_SECS * 2 ** (self._fruitless - 1))
-        locations = await setup.take_leases(self.spec, self._env, opened.revisions)
-        opened = replace(opened, locations=locations)
+        opened = await self._renew(opened)
         await self._load_index(opened)
         return opened
 
+    async def _renew(self, opened: Opened) -> Opened:
+        """Go on under a new epoch."""
+        return replace(opened, locations=await setup.take_leases(self.spec, self._env, opened.revisions))
+
     def _on_report(self, report: WriterReport) -> None:
         """Own commits go straight into the index."""
-        for file in report.committed:
-            self._index.add(file)
+        self._index.note(report)
         self.meter.reported(report)

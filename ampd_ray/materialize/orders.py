@@ -48,6 +48,7 @@ class Orders:
             known={each.location_id: self.index.overlapped(each.table, unit.span) for each in locations},
             newest_ns=self.index.newest_ns,
             options=self.options,
+            again=frozenset[int]().union(*(self.index.again(each.table, unit.span) for each in locations)),
             finalized=self.finalized,
             verified="roots" if self.spec.descriptor.verify else "none",
         )

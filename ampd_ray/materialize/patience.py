@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ampd_ray.chain.ranges import Span
 from ampd_ray.errors import AmpdError, Handling, JobFailed
 
 logger = logging.getLogger(__name__)
@@ -17,6 +18,7 @@ T = TypeVar("T")
 
 PAUSES_SECS = (0.2, 0.5, 1.0, 2.0, 5.0)
 COMPLAIN_EVERY_SECS = 60.0
+MAX_PAUSE_SECS = 30.0
 
 
 @asynccontextmanager
@@ -86,3 +88,32 @@ class Complaints:
             facts = {"after_secs": round(self._clock() - since, 1), "failures": sum(self.counts.values())}
             logger.info("%s: going on", self._what, extra=facts)
             self._causes.clear()
+
+
+class Standstill:
+    """Passes that change nothing: longer and longer pauses after them, and a warning a minute.
+
+    ``shortest_secs`` is the first pause; ``clock`` counts seconds.
+    """
+
+    def __init__(self, shortest_secs: float, clock: Callable[[], float] = time.monotonic):
+        self._shortest = shortest_secs
+        self._clock = clock
+        self._passes = 0
+        self._since = self._warned_at = 0.0
+
+    def pause(self, first: Span) -> float:
+        """Another pass, over ``first`` and perhaps more, has changed nothing: how many seconds to wait now."""
+        now = self._clock()
+        if self._passes == 0:
+            self._since = self._warned_at = now
+        self._passes += 1
+        if now - self._warned_at >= COMPLAIN_EVERY_SECS:
+            self._warned_at = now
+            facts = {"first": first, "passes": self._passes, "for_secs": round(now - self._since, 1)}
+            logger.warning("blocks are asked for again and again, and nothing changes; trying on", extra=facts)
+        return min(self._shortest * 2.0 ** min(self._passes - 1, 30), max(MAX_PAUSE_SECS, self._shortest))
+
+    def settle(self) -> None:
+        """Something has changed."""
+        self._passes = 0

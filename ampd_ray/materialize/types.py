@@ -81,7 +81,8 @@ class Partition:
     """Ordered spans of one set of tables, written by one writer.
 
     ``known`` holds, per location, the registered files that this partition may overlap, by id: those that a repair
-    replaces. Any other overlap means that somebody else committed these blocks.
+    replaces. Any other overlap means that somebody else committed these blocks. What comes out just like one of them is
+    not written, but for those of ``again``: branches that come back win by being newer.
     ``newest_ns`` is the highest ``created_at`` of all registered files (Unix nanoseconds), which the new ones exceed.
     """
 
@@ -96,6 +97,7 @@ class Partition:
     known: Mapping[int, Mapping[int, BlockRange]]
     newest_ns: int
     options: WriterOptions
+    again: frozenset[int] = frozenset()
     finalized: int | None = None
     verified: str = "none"
 
@@ -114,16 +116,27 @@ class CommittedFile:
 
 
 @dataclass(frozen=True)
+class UnchangedFile:
+    """A registered file whose blocks were extracted again, and are just what it holds."""
+
+    table: str
+    file_id: int
+    span: Span
+
+
+@dataclass(frozen=True)
 class WriterReport:
     """What a call to a writer brought about: spans that are in open or committed files, and files committed.
 
     ``open``: a file with uncommitted blocks is open now. ``finished``: every block of the partition is committed.
+    ``unchanged``: files that were to be replaced, and need not be.
     """
 
     appended: tuple[Span, ...] = ()
     committed: tuple[CommittedFile, ...] = ()
     open: bool = False
     finished: bool = False
+    unchanged: tuple[UnchangedFile, ...] = ()
 
 
 class Outcome(StrEnum):

@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 
 from ampd_ray.chain.ranges import BlockRange, Span
+from ampd_ray.chain.repair import twin
 from ampd_ray.errors import ActorLost, DatabaseUnavailable, StoreError
 from ampd_ray.materialize.assemble import Assembler, CutSegment, Instruction, Limits, WriteRows
 from ampd_ray.materialize.encode import ClosedFile, TableFile, footer_metadata
-from ampd_ray.materialize.types import CommittedFile, Extract, Location, Partition, WriterReport
+from ampd_ray.materialize.types import CommittedFile, Extract, Location, Partition, UnchangedFile, WriterReport
 from ampd_ray.metadb import files
 from ampd_ray.metadb.connection import Database
 from ampd_ray.store.files import ObjectMeta, Store
@@ -83,6 +84,7 @@ class PartitionWriter:
     async def _carry_out(self, instructions: Sequence[Instruction]) -> WriterReport:
         appended: list[Span] = []
         committed: list[CommittedFile] = []
+        unchanged: list[UnchangedFile] = []
         try:
             for instruction in instructions:
                 if isinstance(instruction, WriteRows):
@@ -91,13 +93,19 @@ class PartitionWriter:
                     if instruction.last == extract.span.end:
                         appended.append(extract.span)
                 else:
-                    committed += await self._commit(instruction)
+                    committed += await self._commit(instruction, unchanged)
         except BaseException:
             self._given_up = True
             await _in_thread(self._discard)
             raise
         assembler = self._assembler
-        return WriterReport(tuple(appended), tuple(committed), assembler.open_span is not None, assembler.finished)
+        return WriterReport(
+            appended=tuple(appended),
+            committed=tuple(committed),
+            open=assembler.open_span is not None,
+            finished=assembler.finished,
+            unchanged=tuple(unchanged),
+        )
 
     def _write(self, instruction: WriteRows) -> None:
         extract: Extract = instruction.payload
@@ -117,10 +125,13 @@ class PartitionWriter:
 
     # -- one segment becomes visible ------------------------------------------------------------------------------
 
-    async def _commit(self, cut: CutSegment) -> list[CommittedFile]:
-        """Announce, finish, publish and commit the open files of all tables."""
+    async def _commit(self, cut: CutSegment, unchanged: list[UnchangedFile]) -> list[CommittedFile]:
+        """Announce, finish, publish and commit the open files of all tables, but for those that are there already."""
         range_ = BlockRange(self._partition.network, cut.start, cut.end, cut.hash, cut.prev_hash, cut.timestamp)
-        locations = await _in_thread(self._drop_twins, range_)
+        twins = await _in_thread(self._drop_twins, range_)
+        unchanged += twins
+        dropped = {found.table for found in twins}
+        locations = [location for location in self._partition.locations if location.table not in dropped]
         if not locations:
             return []
         names = {location.table: self._name(location, range_) for location in locations}
@@ -152,17 +163,17 @@ class PartitionWriter:
             for done in await commit_surely(self._db, request)
         ]
 
-    def _drop_twins(self, range_: BlockRange) -> list[Location]:
-        """The locations that get a file; a repair may find just what is there, if the provider went back again."""
-        fresh = []
+    def _drop_twins(self, range_: BlockRange) -> list[UnchangedFile]:
+        """Write nothing for tables that have just this file; a repair may find what is there already."""
+        found: list[UnchangedFile] = []
         for location in self._partition.locations:
-            if range_ in self._partition.known.get(location.location_id, {}).values():
+            file_id = twin(range_, self._partition.known.get(location.location_id, {}), self._partition.again)
+            if file_id is not None:
                 self._open.pop(location.table).discard()
-            else:
-                fresh.append(location)
-        if len(fresh) < len(self._partition.locations):
+                found.append(UnchangedFile(location.table, file_id, range_.span))
+        if found:
             logger.info("blocks are as they were; not written again", extra={"blocks": range_.span})
-        return fresh
+        return found
 
     def _name(self, location: Location, range_: BlockRange) -> str:
         return file_name(

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from ampd_ray.chain.ranges import Span
 from ampd_ray.errors import (
     AmpdError,
     BlockUnavailable,
@@ -130,3 +131,19 @@ async def test_a_node_that_does_not_tell_what_is_final_is_complained_about_once(
         assert await heads.finalized() is None
         assert await heads.poll() is not None
     assert [record.__dict__["cause"] for record in caplog.records] == ["RPC_BLOCK_UNAVAILABLE"]
+
+
+def test_passes_that_change_nothing_come_more_and_more_rarely_and_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    standstill = patience.Standstill(0.5, lambda: now)
+    pauses = []
+    for _ in range(12):
+        pauses.append(standstill.pause(Span(7, 9)))
+        now += pauses[-1]
+    assert pauses[:4] == [0.5, 1.0, 2.0, 4.0]
+    assert pauses[-1] == patience.MAX_PAUSE_SECS
+    assert 1 < len(caplog.records) < 6
+    assert caplog.records[0].__dict__["first"] == Span(7, 9)
+    assert caplog.records[0].__dict__["for_secs"] >= 60
+    standstill.settle()
+    assert standstill.pause(Span(7, 9)) == 0.5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise, permutations
 from random import Random
@@ -263,66 +263,6 @@ def test_flagged_segments_never_overlap_and_hold_the_chain(held: list[Segment]) 
     assert set(chain.canonical if chain else ()) <= set(flagged)
     for other in held:  # and no file could be added
         assert flags[other.file_id] or intersect((s.range.span for s in flagged), other.range.span)
-
-
-# -- our repair always converges ----------------------------------------------------------------------------------
-
-
-class Table:
-    """A table that follows a chain and is repaired as ``spec/data.md`` 7.2 says, one commit for each step."""
-
-    def __init__(self) -> None:
-        self.branch = [0]  # of each block, from 0
-        self.held = [segment(0, 0, 0, 0, 0)]
-        self.clock = self.ids = 0
-
-    def add(self, start: int, end: int) -> None:
-        self.ids += 1
-        before, last = self.branch[max(start - 1, 0)], self.branch[end]
-        self.held.append(segment(self.ids, start, end, before, last, self.clock))
-
-    def grow(self, blocks: int) -> None:
-        """The chain grows by one file of so many blocks."""
-        self.clock += 1
-        start = len(self.branch)
-        self.branch += [self.branch[-1]] * blocks
-        self.add(start, len(self.branch) - 1)
-
-    def reorg(self, depth: int, blocks: int) -> None:
-        """Replace the newest ``depth`` blocks by ``blocks`` new ones: trim, suffix, drop rows that reach higher."""
-        self.clock += 1
-        ancestor = max(len(self.branch) - 1 - depth, 0)
-        chain = resolve(self.held)
-        assert chain is not None
-        self.branch[ancestor + 1 :] = [self.clock] * blocks
-        tip = ancestor + blocks
-        self.held = [s for s in self.held if s.range.end <= tip]
-        for old in chain.canonical:
-            if old.range.start <= ancestor < old.range.end:
-                self.add(old.range.start, ancestor)
-        self.add(ancestor + 1, tip)
-
-
-steps = st.one_of(
-    st.builds(lambda n: lambda table: table.grow(n), st.integers(1, 5)),
-    st.builds(lambda d, n: lambda table: table.reorg(d, n), st.integers(1, 8), st.integers(1, 8)),
-)
-
-
-@settings(max_examples=300)
-@given(st.lists(steps, max_size=12))
-def test_after_any_reorgs_our_repair_leaves_no_fork_and_nothing_missing(
-    story: list[Callable[[Table], None]],
-) -> None:
-    table = Table()
-    for step in story:
-        step(table)
-        tip = len(table.branch) - 1
-        chain = resolve(table.held)
-        assert chain is not None
-        assert chain.fork is None
-        assert missing(table.held, Span(0, tip)) == []
-        assert chain.canonical[-1].range.hash == digest(tip, table.branch[tip])
 
 
 def test_a_long_history_resolves_quickly() -> None:

@@ -124,6 +124,47 @@ async def test_reorg_upon_reorg(growing: Bench) -> None:
     await growing.assert_exactly_once(0, growing.devnet.chain.head.number)
 
 
+@pytest.mark.parametrize("depth", [1, 3])
+async def test_a_branch_that_comes_back_is_followed_again(growing: Bench, depth: int) -> None:
+    """At equal height, and once more with growth; what is written again has a name of its own."""
+    run = await growing.job()
+    running = asyncio.create_task(run())
+    await until(lambda: follows(growing))
+    for _ in range(4):
+        growing.devnet.mine()
+        await until(lambda: follows(growing))  # so that every block is a file
+    first = growing.devnet.chain.head
+    growing.devnet.reorg(depth)
+    await until(lambda: follows(growing))
+    second = growing.devnet.chain.head
+    for branch in (first, second, first):
+        growing.devnet.switch(branch.hash)
+        await until(lambda: follows(growing))
+    growing.devnet.mine()
+    await until(lambda: follows(growing))
+    growing.devnet.switch(second.hash)
+    growing.devnet.mine(2)
+    await until(lambda: follows(growing))
+    passes = len(run.writers.partitions)
+    await growing.assert_exactly_once(0, growing.devnet.chain.head.number)
+    await stopped(run, running)
+    assert len(run.writers.partitions) == passes < 40  # and then there is nothing left to do
+
+
+async def test_a_job_with_an_end_completes_on_a_branch_that_came_back(growing: Bench) -> None:
+    run = await growing.job(end_block="24")
+    running = asyncio.create_task(run())
+    growing.devnet.mine()
+    await until(lambda: follows(growing))
+    first = growing.devnet.chain.head
+    growing.devnet.reorg(1)
+    await until(lambda: follows(growing))
+    growing.devnet.switch(first.hash)
+    growing.devnet.mine(5)
+    assert await asyncio.wait_for(running, 20.0) == DONE
+    await growing.assert_exactly_once(0, 24)
+
+
 async def test_one_answer_from_another_branch_is_not_believed(bench: Bench) -> None:
     """A lagging node behind a load balancer: at the next poll all is as before, and nothing is fetched again."""
     tip = bench.devnet.chain.block(120)
