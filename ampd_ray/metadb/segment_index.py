@@ -19,7 +19,7 @@ from ampd_ray.metadb.connection import Connection
 from ampd_ray.metadb.queries import load
 
 _SQL: Final = load(__file__)
-_PAGE: Final = 5_000  # rows read at a time, so that the event loop breathes in between
+_PAGE: Final = 5_000  # rows read or written at a time, so that the event loop breathes in between
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,7 @@ async def add(conn: Connection, location_id: int, entries: Iterable[Entry], *, p
     new = {entry.segment.file_id: entry for entry in entries}
     if not plain:
         return await _flag(conn, location_id, await segments(conn, location_id), new)
-    for entry in new.values():
-        await _insert(conn, location_id, entry, canonical=True)
+    await _insert(conn, location_id, new.values(), dict.fromkeys(new, True))
     return Moved()
 
 
@@ -105,8 +104,7 @@ async def _flag(conn: Connection, location_id: int, known: list[Segment], new: M
     chosen = [file_id for file_id, canonical in flags.items() if canonical]
     others = [file_id for file_id, canonical in flags.items() if not canonical]
     off = await _set(conn, others, canonical=False)
-    for file_id, entry in new.items():
-        await _insert(conn, location_id, entry, canonical=flags[file_id])
+    await _insert(conn, location_id, new.values(), flags)
     return Moved(off, await _set(conn, chosen, canonical=True))
 
 
@@ -116,10 +114,22 @@ async def _set(conn: Connection, file_ids: list[int], *, canonical: bool) -> tup
     return tuple(row.file_id for row in await rows.fetchall())
 
 
-async def _insert(conn: Connection, location_id: int, entry: Entry, *, canonical: bool) -> None:
+async def _insert(conn: Connection, location_id: int, entries: Iterable[Entry], flags: Mapping[int, bool]) -> None:
+    """Insert them, thousands at a time; ``flags`` says of each file id whether it is canonical."""
+    rows = [_row(entry, canonical=flags[entry.segment.file_id]) for entry in entries]
+    for at in range(0, len(rows), _PAGE):
+        page = rows[at : at + _PAGE]
+        columns = {name: [row[name] for row in page] for name in page[0]}
+        await conn.execute(_SQL["add_segments"], {"location_id": location_id} | columns)
+
+
+def _row(entry: Entry, *, canonical: bool) -> dict[str, Any]:
     block_range = entry.segment.range
-    values = _values(location_id, block_range) | {
+    return {
         "file_id": entry.segment.file_id,
+        "network": block_range.network,
+        "start": block_range.start,
+        "end": block_range.end,
         "prev_hash": block_range.prev_hash,
         "hash": block_range.hash,
         "sha256": entry.sha256,
@@ -128,7 +138,6 @@ async def _insert(conn: Connection, location_id: int, entry: Entry, *, canonical
         "canonical": canonical,
         "row_count": entry.row_count,
     }
-    await conn.execute(_SQL["add_segment"], values)
 
 
 def _values(location_id: int, block_range: BlockRange) -> dict[str, Any]:

@@ -22,13 +22,17 @@ where s.location_id = %(location_id)s
 -- Forget what the index says of these files; it is written anew.
 delete from ampd_ray.segment where file_id = any(%(file_ids)s)
 
--- name: add_segment
--- Index a file whose row is there; a segment that is there already keeps what it says.
+-- name: add_segments
+-- Index files whose rows are there; a segment that is there already keeps what it says.
 insert into ampd_ray.segment
     (file_id, location_id, network, blocks, start_parent, end_hash, sha256, epoch, verified, canonical, row_count)
-values
-    (%(file_id)s, %(location_id)s, %(network)s, int8range(%(start)s, %(end)s, '[]'), %(prev_hash)s, %(hash)s,
-     %(sha256)s, %(epoch)s, %(verified)s, %(canonical)s, %(row_count)s)
+select file_id, %(location_id)s::bigint, network, int8range(first, last, '[]'), prev_hash, hash, sha256, epoch,
+    verified, canonical, row_count
+from unnest(
+    %(file_id)s::bigint[], %(network)s::text[], %(start)s::bigint[], %(end)s::bigint[], %(prev_hash)s::bytea[],
+    %(hash)s::bytea[], %(sha256)s::bytea[], %(epoch)s::bigint[], %(verified)s::text[], %(canonical)s::boolean[],
+    %(row_count)s::bigint[]
+) as new (file_id, network, first, last, prev_hash, hash, sha256, epoch, verified, canonical, row_count)
 on conflict (file_id) do nothing
 
 -- name: set_canonical

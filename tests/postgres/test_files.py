@@ -15,7 +15,7 @@ import pytest
 from ampd_ray.chain.ranges import BlockRange, Span
 from ampd_ray.chain.segments import missing
 from ampd_ray.errors import CommitUnknown, DatabaseUnavailable, Fenced, InvalidFileRow, ObjectExists, Overlap
-from ampd_ray.metadb import files, leases
+from ampd_ray.metadb import files, leases, segment_index
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.files import CommitRequest, Intent, NewFile, announce, commit
 from ampd_ray.metadb.revisions import open_revision
@@ -336,6 +336,46 @@ async def test_files_of_amp_are_adopted_and_deleted_ones_forgotten(job: Job) -> 
     async with job.db.transaction() as conn:
         await files.sync_segments(conn, job.locations.values())
     assert await job.canonical() == {Span(5, 9): True, Span(10, 14): True}
+
+
+async def test_many_files_of_amp_are_adopted_in_few_statements(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Canonical and orphaned ones, over several pages; what the index says of our own file stays."""
+    monkeypatch.setattr(segment_index, "_PAGE", 100)
+    location, count = job.locations["blocks"], 450
+    await job.commit(blocks(count, count), 9)
+    rows = [
+        (f"{branch}/{n}", blocks(n, n, branch), 1 + branch) for n in range(count) for branch in (0, 1) if n or branch
+    ]
+    async with job.db.transaction() as conn:
+        await conn.execute(
+            "insert into file_metadata (location_id, file_name, metadata, url) "
+            "select %s, name, row::jsonb, 'u' from unnest(%s::text[], %s::text[]) as found (name, row)",
+            [location, [name for name, *_ in rows], [json.dumps(metadata("blocks", *row)) for row in rows]],
+        )
+        statements = 0
+        execute_one = type(conn).execute
+
+        async def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+            nonlocal statements
+            statements += 1
+            return await execute_one(self, *args, **kwargs)
+
+        monkeypatch.setattr(type(conn), "execute", counted)
+        await files.sync_segments(conn, [location])
+    assert statements < 40
+    found = await fetch(
+        job.db,
+        "select s.canonical, s.epoch, s.row_count, s.end_hash, s.start_parent, lower(s.blocks) as first, f.file_name "
+        "from ampd_ray.segment s join file_metadata f on f.id = s.file_id where s.location_id = %s",
+        location,
+    )
+    assert len(found) == len(rows) + 1
+    for row in found:
+        ours = row.first == count
+        branch = 0 if ours else int(row.file_name[0])
+        assert row.canonical == (ours or branch == 1)
+        assert (row.end_hash, row.start_parent) == (block_hash(row.first, branch), block_hash(row.first - 1, branch))
+        assert (row.epoch > 0, row.row_count) == ((True, 10) if ours else (False, None))
 
 
 async def test_a_row_that_is_not_of_a_raw_file_is_named(job: Job) -> None:
