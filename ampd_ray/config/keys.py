@@ -203,8 +203,7 @@ class AmpdRay(Table):
     retry_max_attempts: Count = 20
     address: str | None = None  # the Ray cluster to join, "auto" for the one on this machine, none for an own one
     extractors: Positive | None = None  # upper bound of extractor actors; none: by the cluster's CPUs
-    max_tasks_in_flight: Positive = 64  # spans extracted and not yet appended, per job
-    memory_bytes: Positive = 256 * 1024 * 1024  # their Arrow bytes, per job
+    memory_bytes: Positive = 256 * 1024 * 1024  # Arrow bytes extracted and not yet appended, per job
     networks: dict[str, Count] = {}  # network name → chain id that its providers must report
 
 
