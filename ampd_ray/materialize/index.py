@@ -22,10 +22,12 @@ class SegmentIndex:
 
     async def load(self, db: Database, locations: Sequence[Location]) -> None:
         """Read everything anew."""
+        tables: dict[str, GrowingTable] = {}
         async with db.connection() as conn:
-            self._tables = {
-                location.table: GrowingTable(await files.segments(conn, location.location_id)) for location in locations
-            }
+            for location in locations:
+                found = await files.segments(conn, location.location_id)
+                tables[location.table] = await asyncio.to_thread(GrowingTable, found)
+        self._tables = tables
         self.version += 1
 
     def note(self, report: WriterReport) -> None:
