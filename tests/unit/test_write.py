@@ -22,7 +22,7 @@ from ampd_ray.datasets.manifest import TABLES
 from ampd_ray.devnet.chain import DevChain
 from ampd_ray.errors import ActorLost, AmpdError, DatabaseUnavailable, Fenced, Overlap, StoreError
 from ampd_ray.materialize import write
-from ampd_ray.materialize.types import CommittedFile, Location, Partition, WriterOptions
+from ampd_ray.materialize.types import CommittedFile, Location, Partition, UnchangedFile, WriterOptions
 from ampd_ray.materialize.write import PartitionWriter
 from ampd_ray.metadb import files
 from ampd_ray.store.files import LocalStore, ObjectMeta
@@ -216,6 +216,7 @@ async def test_what_is_as_it_was_is_not_written_again(tmp_path: Path, chain: Dev
     report = await writer.append(extract(chain, SPAN))
     assert report.finished
     assert [file.table for file in report.committed] == [TABLES[1]]
+    assert report.unchanged == (UnchangedFile(TABLES[0], 7, SPAN), UnchangedFile(TABLES[2], 10, SPAN))
     assert [(f.table, f.known) for f in catalogue.requests[0].files] == [(TABLES[1], frozenset({8}))]
     assert left_over(tmp_path) == []
     assert len(published(tmp_path)) == 1
@@ -230,6 +231,21 @@ async def test_what_is_as_it_was_everywhere_needs_no_commit(
     report = await writer_of(tmp_path, known={at: {at: same} for at in (1, 2, 3)}).append(extract(chain, SPAN))
     assert (report.finished, report.committed) == (True, ())
     assert (catalogue.announced, catalogue.requests) == ([], [])
+    assert left_over(tmp_path) == []
+
+
+async def test_an_orphan_that_comes_back_is_written_again(
+    tmp_path: Path, chain: DevChain, catalogue: Catalogue
+) -> None:
+    """File 7 is just this, but off the chain; file 8 is just this and on it, so its orphaned twin 9 does not matter."""
+    last = chain.block(59)
+    assert last is not None
+    same = BlockRange("devnet", 0, 59, hash=last.hash, prev_hash=bytes(32), timestamp=last.timestamp)
+    known = {1: {7: same}, 2: {9: same, 8: same}, 3: {10: same}}
+    report = await writer_of(tmp_path, known=known, again=frozenset({7, 9})).append(extract(chain, SPAN))
+    assert [file.table for file in report.committed] == [TABLES[0]]
+    assert report.unchanged == (UnchangedFile(TABLES[1], 8, SPAN), UnchangedFile(TABLES[2], 10, SPAN))
+    assert catalogue.requests[0].files[0].created_ns > 5000
     assert left_over(tmp_path) == []
 
 
