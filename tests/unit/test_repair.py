@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ampd_ray.chain.ranges import Span
-from ampd_ray.chain.segments import missing
-from tests.fakes.branches import Follower, Node
+from ampd_ray.chain.ranges import BlockRange, Span
+from ampd_ray.chain.repair import MAX_DEPTH, repairs
+from ampd_ray.chain.segments import Segment, missing, resolve
+from tests.fakes.branches import NETWORK, Follower, Node, block_hash
 
 
 def follower_at(head: int, start: int = 0) -> Follower:
@@ -112,6 +113,46 @@ def test_a_provider_that_contradicts_its_own_head_makes_no_files() -> None:
     assert len(follower.held) == files
 
 
+def registered(*rows: tuple[int, int, int, int]) -> list[Segment]:
+    """Each ``start, end, branch before, branch``, every one newer than those before it."""
+    return [
+        Segment(i, BlockRange(NETWORK, start, end, block_hash(end, branch), block_hash(start - 1, before)), i)
+        for i, (start, end, before, branch) in enumerate(rows)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([(0, 9, 0, 0), (10, 10, 0, 0)], []),
+        # the file before the fork does not end in its parent: the reorg may be deeper
+        ([(0, 8, 0, 0), (9, 9, 0, 0), (10, 10, 0, 0), (11, 11, 1, 1)], [Span(10, 10), Span(11, 11)]),
+        # a branch that came back: older, of the same start
+        ([(0, 9, 0, 0), (10, 10, 0, 0), (10, 10, 0, 1), (11, 11, 0, 0)], [Span(10, 11)]),
+        # it splits off within a file
+        ([(0, 9, 0, 0), (10, 14, 0, 0), (12, 15, 1, 1)], [Span(10, 15)]),
+        # at the very start
+        ([(0, 9, 0, 1), (0, 9, 0, 0), (10, 10, 1, 1)], [Span(0, 10)]),
+    ],
+)
+def test_what_is_asked_for_first(rows: list[tuple[int, int, int, int]], expected: list[Span]) -> None:
+    chain = resolve(registered(*rows))
+    assert chain is not None
+    assert repairs(chain, Span(0, 20))[: len(expected)] == expected
+    assert bool(repairs(chain, Span(0, 20))) == bool(expected)
+    assert all(span.end <= 5 for span in repairs(chain, Span(0, 5)))
+
+
+def test_on_suspicion_only_the_newest_blocks_are_asked_for_again() -> None:
+    held = registered(*((n, n, 0, 0) for n in range(2_000)), (2_000, 2_000, 1, 1))
+    chain = resolve(held)
+    assert chain is not None
+    found = repairs(chain, Span(0, 2_000))
+    assert found[:2] == [Span(1_999, 1_999), Span(2_000, 2_000)]
+    assert len(found) > 8
+    assert max(map(len, found)) <= MAX_DEPTH
+
+
 steps = st.one_of(
     st.builds(lambda n: lambda node: node.grow(n), st.integers(1, 4)),
     st.builds(lambda d, n: lambda node: node.fork(d, n), st.integers(1, 7), st.integers(1, 8)),
@@ -148,5 +189,4 @@ def test_after_any_branches_the_canonical_chain_is_the_providers(
         node.grow(1)
         assert follower.settle() <= 1
         assert follower.follows()
-    gaps = missing(follower.held, Span(start, node.head))
-    assert gaps == [] or follower.follows()
+    assert missing(follower.held, Span(start, node.head)) == []
