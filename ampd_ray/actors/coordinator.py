@@ -75,6 +75,7 @@ class CoordinatorActor:
             poll_secs=settings.poll_interval_secs,
             memory_bytes=settings.ampd_ray.memory_bytes,
             lease_ttl_secs=settings.ampd_ray.lease_ttl_secs,
+            sweep_every_secs=settings.writer.collector.min_interval,
         )
 
 
@@ -87,4 +88,5 @@ def writer_options(settings: Settings) -> WriterOptions:
         bloom_filters=writer.bloom_filters,
         row_group_bytes=min(writer.max_row_group_mb << 20, MAX_ROW_GROUP_BYTES),
         segment_bytes=writer.bytes or 1 << 62,
+        collect_after_secs=writer.collector.deletion_lock_duration if writer.collector.collects else None,
     )

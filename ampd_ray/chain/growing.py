@@ -7,7 +7,7 @@ files there are; what a fork or a late file changes is derived anew from all of 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -62,6 +62,10 @@ class GrowingTable:
     def confirm(self, file_id: int, span: Span) -> None:
         """The blocks of a registered file were extracted again, and it is as the provider has it."""
         self._confirmed[file_id] = span
+
+    def without(self, file_ids: Collection[int]) -> GrowingTable:
+        """The same without some files, which are registered no more."""
+        return GrowingTable(segment for segment in self._segments if segment.file_id not in file_ids)
 
     def overlapped(self, span: Span) -> list[Segment]:
         """The segments that share a block with ``span``, ascending by start."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ampd_ray.chain.growing import GrowingTable, Lacking
 from ampd_ray.chain.ranges import BlockRange, Span
@@ -19,6 +19,7 @@ class SegmentIndex:
     def __init__(self) -> None:
         self.version = 0
         self._tables: dict[str, GrowingTable] = {}
+        self._collected: set[int] = set()
 
     async def load(self, db: Database, locations: Sequence[Location]) -> None:
         """Read everything anew."""
@@ -39,11 +40,20 @@ class SegmentIndex:
         if report.committed or report.unchanged:
             self.version += 1
 
+    def forget(self, file_ids: Collection[int]) -> None:
+        """These files are registered no more. May be called at any time; planning takes it into account."""
+        if file_ids:
+            self._collected.update(file_ids)
+            self.version += 1
+
     async def lacking(self, wanted: Span, beside: Segment | None = None) -> dict[str, Lacking]:
         """What each table lacks of ``wanted`` (``spec/data.md`` 6); ``beside`` counts as registered.
 
         With a hundred thousand files a fork takes a second, which is not spent on the event loop.
         """
+        if self._collected:
+            self._tables = {table: segments.without(self._collected) for table, segments in self._tables.items()}
+            self._collected = set()
         found: dict[str, Lacking] = {}
         for table, segments in self._tables.items():
             at_once = segments.lacking_at_once(wanted, beside)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -26,7 +27,8 @@ from ampd_ray.materialize.perform import Extractors, Pass, WriterHandle
 from ampd_ray.materialize.plan import Unit
 from ampd_ray.materialize.setup import Environment, JobSpec, Opened
 from ampd_ray.materialize.state import JobState, Limits
-from ampd_ray.materialize.types import JobOutcome, Outcome, Partition, WriterReport
+from ampd_ray.materialize.sweep import Broom, Sweeper
+from ampd_ray.materialize.types import JobOutcome, Location, Outcome, Partition, WriterReport
 from ampd_ray.metadb import ends
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ logger = logging.getLogger(__name__)
 # Passes in a row that end early without committing anything, before the job is given up for a while.
 MAX_FRUITLESS_PASSES = 5
 FRUITLESS_PAUSE_SECS = 0.2  # after the first of them; doubled with each
+SWEEP_WITHIN_SECS = 5.0  # a job that is complete waits so long for the sweep that it began with
 
 
 class Writers(Protocol):
@@ -56,6 +59,9 @@ class MaterializeJob:
         self._running: asyncio.Task[JobOutcome] | None = None
         self._pass: Pass | None = None
         self._index = SegmentIndex()
+        self._locations: tuple[Location, ...] = ()
+        broom = Broom(env.db, env.data, env.options.collect_after_secs is not None, self._index.forget)
+        self._sweeper = Sweeper(broom, self._held, env.sweep_every_secs)
         self._arrow_density: float | None = None  # bytes a block, in memory
         self._file_density: float | None = None  # bytes a block, on disk
         self._fruitless = 0
@@ -105,11 +111,21 @@ class MaterializeJob:
 
     async def _run(self) -> JobOutcome:
         opened = await setup.open_job(self.spec, self._env)
+        self._locations = opened.locations
+        sweeping = asyncio.create_task(self._sweeper.run())  # whatever becomes of it, blocks are extracted
         try:
             await self._load_index(opened)
-            return await self._follow(opened)
+            outcome = await self._follow(opened)
+            if outcome.outcome is Outcome.COMPLETED:
+                await self._sweeper.finish(SWEEP_WITHIN_SECS)
+            return outcome
         finally:
+            sweeping.cancel()
+            await asyncio.wait({sweeping})
             await opened.source.close()
+
+    async def _held(self) -> Sequence[Location]:
+        return self._locations
 
     async def _load_index(self, opened: Opened) -> None:
         async with step("MISSING_RANGES"):
@@ -251,7 +267,10 @@ class MaterializeJob:
 
     async def _renew(self, opened: Opened) -> Opened:
         """Go on under a new epoch."""
-        return replace(opened, locations=await setup.take_leases(self.spec, self._env, opened.revisions))
+        opened = replace(opened, locations=await setup.take_leases(self.spec, self._env, opened.revisions))
+        self._locations = opened.locations
+        self._sweeper.ask()
+        return opened
 
     def _on_report(self, report: WriterReport) -> None:
         """Own commits go straight into the index."""

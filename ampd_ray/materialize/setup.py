@@ -58,6 +58,7 @@ class Environment:
     lease_ttl_secs: float
     unit_blocks: int | None = None
     second_look_secs: float = 10.0
+    sweep_every_secs: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -132,13 +133,10 @@ async def take_leases(spec: JobSpec, env: Environment, opened: Mapping[str, Revi
     """Become the writer of these tables under a new epoch: what was begun under an older one can commit no more."""
     async with step("LOCK_REVISIONS_FOR_WRITER"):
         epochs = await patiently(partial(_acquire, spec, env, sorted(each.location_id for each in opened.values())))
-        locations = tuple(
-            Location(table, revision.location_id, revision.path, epochs[revision.location_id])
-            for table, revision in opened.items()
-        )
-        for location in locations:
-            await asyncio.to_thread(env.data.clear_staging, location.location_id, location.epoch)
-    return locations
+    return tuple(
+        Location(table, revision.location_id, revision.path, epochs[revision.location_id])
+        for table, revision in opened.items()
+    )
 
 
 async def _acquire(spec: JobSpec, env: Environment, location_ids: Sequence[int]) -> dict[int, int]:

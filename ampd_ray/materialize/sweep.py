@@ -8,6 +8,7 @@ that an earlier sweep left. A listing never decides. A failed sweep is tried aga
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -60,7 +61,10 @@ class Broom:
         what could be done, or a database error.
         """
         done = Swept()
-        await asyncio.to_thread(self.store.clear_staging, location.location_id, location.epoch)
+        try:
+            await asyncio.to_thread(self.store.clear_staging, location.location_id, location.epoch)
+        except StoreError as error:
+            done.error = error
         await self._intents(location, again_after, done)
         while self.collect and (page := await rows.collect(self.db, location.location_id, location.epoch)):
             self.on_collected(page)
@@ -131,12 +135,28 @@ class Sweeper:
         self._clock = clock
         self._look_again_at = clock()
         self._complaints = Complaints("sweep")
+        self._asked = asyncio.Event()
+        self._done = asyncio.Event()
 
     async def run(self) -> None:
-        """Sweep now and then every ``every_secs``, for ever."""
+        """Sweep now, then whenever asked to, and every ``every_secs``; for ever."""
         while True:
+            self._asked.clear()
             await self.once()
-            await asyncio.sleep(self._every_secs)
+            if not self._asked.is_set():
+                self._done.set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), self._every_secs)
+
+    def ask(self) -> None:
+        """Sweep soon: there is a new epoch to sweep under."""
+        self._done.clear()
+        self._asked.set()
+
+    async def finish(self, within_secs: float) -> None:
+        """Wait a little for a sweep that is due."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._done.wait(), within_secs)
 
     async def once(self) -> bool:
         """Sweep all revisions, each by itself; False if something went wrong. Never raises but when cancelled."""

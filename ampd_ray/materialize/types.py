@@ -66,7 +66,10 @@ class Location:
 
 @dataclass(frozen=True)
 class WriterOptions:
-    """Parquet and segment settings (``spec/data.md`` 5.3, 4.4). Sizes are bytes; a segment ends at either bound."""
+    """Parquet and segment settings (``spec/data.md`` 5.3, 4.4). Sizes are bytes; a segment ends at either bound.
+
+    Files that are replaced are deleted after ``collect_after_secs``; None: never.
+    """
 
     compression: str = "zstd"
     compression_level: int | None = 1
@@ -74,6 +77,7 @@ class WriterOptions:
     row_group_bytes: int = 64 << 20
     segment_bytes: int = 2 << 30
     segment_blocks: int = 1_000_000
+    collect_after_secs: float | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import ParamSpec, TypeVar
 
 import numpy as np
@@ -143,11 +144,13 @@ class PartitionWriter:
         new_files = await _in_thread(
             lambda: [self._publish(location, range_, names[location.table], created_ns) for location in locations]
         )
+        keep = self._partition.options.collect_after_secs
         request = files.CommitRequest(
             job_id=self._partition.job_id,
             node_id=self._partition.node_id,
             incarnation=self._partition.incarnation,
             files=tuple(new_files),
+            collect_after=None if keep is None else timedelta(seconds=keep),
         )
         rows = {file.location_id: file for file in new_files}
         return [
