@@ -120,6 +120,12 @@ def test_the_commands_after_it_show_its_job(summary: str, place: Path, start: st
     assert "COMPLETED" in said.out
 
 
+def test_the_check_finds_nothing(summary: str, place: Path) -> None:
+    said = ampd(*shlex.split(line_after("ampd check"))[1:], cwd=place)
+    assert said.code == 0, said
+    assert re.search(r"^findings +none$", said.out, re.MULTILINE)
+
+
 def test_the_python_of_the_readme_reads_its_files(summary: str, place: Path) -> None:
     (code,) = fenced("python")
     done = subprocess.run(
