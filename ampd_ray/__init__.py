@@ -8,7 +8,7 @@ client         notebooks and scripts: providers, datasets, jobs, backfills; over
 controller     which worker gets a job, and when a failed one is tried again
 actors         the only importers of Ray: coordinator, extractor, writer, the pools, the driver of a worker
 node           one Amp node: identity, heartbeat, notifications, what to do about each job (``state`` decides)
-materialize    one job: what is missing (``plan``), who does it (``state``), extract, assemble, encode, write
+materialize    one job: what is missing (``plan``), who does it (``state``), extract, assemble, write; sweep and check
 metadb         the metadata database: typed verbs, each module with its .sql beside it; the embedded Postgres
 providers      where blocks come from: provider files, JSON-RPC over HTTP, WebSocket and IPC
 store          where files live
