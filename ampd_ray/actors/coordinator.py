@@ -66,6 +66,7 @@ class CoordinatorActor:
             db=self._coordinator.db,
             data=self._data,
             manifests=self._manifests,
+            keeper=self._coordinator.keeper,
             choose_provider=lambda network, wanted: (
                 choose(settings.providers_dir, "evm-rpc", network, name=wanted).name
             ),

@@ -194,6 +194,7 @@ class AmpdRay(Table):
 
     failover_group: Annotated[str, Field(min_length=1)]
     takeover: bool = True
+    max_jobs: Positive | None = None  # a node that runs so many takes none over; none: no limit
     connect_timeout_secs: Seconds = 60.0  # for a database that is coming up when a worker starts
     node_lock_timeout_secs: Seconds = 60.0
     drain_timeout_secs: Seconds = 30.0

@@ -96,6 +96,16 @@ class StopAsked:
 
 
 @dataclass(frozen=True)
+class LeasesLapsed:
+    """Nobody knows whether the leases are ours yet: hand out nothing more for now."""
+
+
+@dataclass(frozen=True)
+class LeasesRenewed:
+    """The leases are ours, and were nobody else's meanwhile."""
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time has passed; ``now`` in seconds of a monotonic clock. ``max_tasks`` keep all extractors of now busy."""
 
@@ -103,6 +113,7 @@ class Tick:
     max_tasks: int
 
 
+OfThePass = Tick | StopAsked | LeasesLapsed | LeasesRenewed
 Event = (
     TaskExtracted
     | TaskFailed
@@ -114,8 +125,7 @@ Event = (
     | WriterLost
     | PartitionFailed
     | Crashed
-    | StopAsked
-    | Tick
+    | OfThePass
 )
 
 

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Protocol
 
 from ampd_ray.chain.ranges import Span, merge
@@ -20,6 +21,7 @@ from ampd_ray.errors import AmpdError, Handling, JobFailed, Unexpected
 from ampd_ray.materialize import plan, setup
 from ampd_ray.materialize.heads import Head, Heads
 from ampd_ray.materialize.index import SegmentIndex
+from ampd_ray.materialize.leases import Claimant, JobLeases
 from ampd_ray.materialize.meter import Meter
 from ampd_ray.materialize.orders import Orders
 from ampd_ray.materialize.patience import Standstill, patiently, step
@@ -58,6 +60,15 @@ class MaterializeJob:
         self._stop = asyncio.Event()
         self._running: asyncio.Task[JobOutcome] | None = None
         self._pass: Pass | None = None
+        self._lost: AmpdError | None = None
+        self._leases = JobLeases(
+            Claimant(spec.job_id, spec.node_id, spec.incarnation, timedelta(seconds=env.lease_ttl_secs)),
+            env.db,
+            env.keeper,
+            on_change=self._leases_changed,
+            on_lost=self._leases_lost,
+            on_wait=self.meter.waiting_for,
+        )
         self._index = SegmentIndex()
         self._locations: tuple[Location, ...] = ()
         broom = Broom(env.db, env.data, env.options.collect_after_secs is not None, self._index.forget)
@@ -99,6 +110,8 @@ class MaterializeJob:
         try:
             return await running
         except asyncio.CancelledError:
+            if running.cancelled() and self._lost is not None:
+                return JobOutcome(Outcome.FENCED, self._lost)
             if running.cancelled() and self._stop.is_set():
                 return JobOutcome(Outcome.STOPPED)
             raise
@@ -110,9 +123,19 @@ class MaterializeJob:
             return JobOutcome(Outcome.FAILED, Unexpected.of(error))
 
     async def _run(self) -> JobOutcome:
-        opened = await setup.open_job(self.spec, self._env)
+        try:
+            opened = await setup.open_job(self.spec, self._env, self._leases)
+            try:
+                return await self._work(opened)
+            finally:
+                await opened.source.close()
+        finally:
+            await self._leases.release()
+
+    async def _work(self, opened: Opened) -> JobOutcome:
+        """Follow the chain to the end of the job; sweep meanwhile: whatever becomes of that, blocks are extracted."""
         self._locations = opened.locations
-        sweeping = asyncio.create_task(self._sweeper.run())  # whatever becomes of it, blocks are extracted
+        sweeping = asyncio.create_task(self._sweeper.run())
         try:
             await self._load_index(opened)
             outcome = await self._follow(opened)
@@ -122,7 +145,17 @@ class MaterializeJob:
         finally:
             sweeping.cancel()
             await asyncio.wait({sweeping})
-            await opened.source.close()
+
+    # -- the leases of spec/commit.md 3 ---------------------------------------------------------------------------
+
+    def _leases_changed(self, good: bool) -> None:
+        """Without good leases nothing is handed out; what is under way goes on, and its epoch stops it if need be."""
+        if self._pass is not None:
+            self._pass.leases_changed(good)
+
+    def _leases_lost(self, error: AmpdError) -> None:
+        self._lost = error
+        self.cancel()
 
     async def _held(self) -> Sequence[Location]:
         return self._locations
@@ -236,6 +269,7 @@ class MaterializeJob:
             on_extracted=self.meter.extracted,
             on_report=self._on_report,
         )
+        current.leases_changed(self._leases.good)
         try:
             async with step("PARTITION_TASK"):
                 error = await current.run()
@@ -267,7 +301,7 @@ class MaterializeJob:
 
     async def _renew(self, opened: Opened) -> Opened:
         """Go on under a new epoch."""
-        opened = replace(opened, locations=await setup.take_leases(self.spec, self._env, opened.revisions))
+        opened = replace(opened, locations=await setup.take_leases(self._env, self._leases, opened.revisions))
         self._locations = opened.locations
         self._sweeper.ask()
         return opened

@@ -63,10 +63,10 @@ class Claimant:
 
 
 class JobLeases:
-    """Holds the leases of one run.
+    """Holds the leases of one run; ``good`` while it may hand out work under them.
 
-    ``on_change`` hears whether they are good, ``on_lost`` that they are another's; ``on_wait`` is told what is waited
-    for before anything is (``lease`` or ``db``).
+    ``on_change`` hears whether they are good, ``on_lost`` that they are another's, and ``on_wait`` what is waited for:
+    ``lease``, ``db``, or None when that is over.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class JobLeases:
         *,
         on_change: Callable[[bool], None],
         on_lost: Callable[[AmpdError], None],
-        on_wait: Callable[[str], None],
+        on_wait: Callable[[str | None], None],
     ) -> None:
         self._claimant = claimant
         self._db = db
@@ -85,7 +85,7 @@ class JobLeases:
         self._on_change = on_change
         self._on_lost = on_lost
         self._on_wait = on_wait
-        self._good = asyncio.Event()
+        self.good = False
 
     async def take(self, location_ids: Collection[int]) -> dict[int, int]:
         """Become the writer of these revisions under a new epoch; their epochs.
@@ -108,14 +108,9 @@ class JobLeases:
                 await asyncio.sleep(min(TRY_EVERY_SECS, left))
             else:
                 self._keeper.hold(self._claimant.job_id, location_ids, asked_at, self)
-                self._good.set()
+                self.good = True
+                self._on_wait(None)
                 return epochs
-
-    async def until_good(self) -> None:
-        """Wait until a renewal has got through again."""
-        if not self._good.is_set():
-            self._on_wait("lease")
-            await self._good.wait()
 
     async def release(self) -> None:
         """Let the next holder have them at once. Never raises: what is not released runs out."""
@@ -137,12 +132,12 @@ class JobLeases:
 
     def lapsed(self) -> None:
         """See ``Holder``."""
-        self._good.clear()
+        self.good = False
         self._on_change(False)
 
     def renewed(self) -> None:
         """See ``Holder``."""
-        self._good.set()
+        self.good = True
         self._on_change(True)
 
     def lost(self, error: AmpdError) -> None:

@@ -49,11 +49,11 @@ class Meter:
         self._waiting = None
         self.phase = "extracting"
 
-    def waiting_for(self, reason: str) -> None:
-        """Nothing to do until ``reason`` changes."""
+    def waiting_for(self, reason: str | None) -> None:
+        """Nothing to do until ``reason`` changes; None: it has changed, and the next thing is being prepared."""
         self._machine = None
         self._waiting = reason
-        self.phase = "waiting"
+        self.phase = "waiting" if reason else "opening"
 
     def ended(self, outcome: Outcome) -> None:
         """The run is over."""

@@ -89,6 +89,10 @@ class Pass:
         self._stop_secs = deadline_secs
         self._events.put_nowait(events.StopAsked())
 
+    def leases_changed(self, good: bool) -> None:
+        """Hand out no more work until the leases are ``good`` again; what is under way goes on."""
+        self._events.put_nowait(events.LeasesRenewed() if good else events.LeasesLapsed())
+
     async def run(self) -> AmpdError | None:
         """Run to the end; the error that ends the job, if there was one."""
         self._start(self._tick(), None)
@@ -204,8 +208,7 @@ class Pass:
         if report is not None:
             self._report(number, report)
         if reason == "stop" and not (report and report.finished):
-            await self._discard(number)
-            self._events.put_nowait(events.PartitionFinished(number))
+            await self._finish(number)
 
     def _report(self, number: int, report: WriterReport) -> None:
         self._on_report(report)
@@ -213,8 +216,12 @@ class Pass:
         if report.committed:
             self._events.put_nowait(events.SegmentCommitted(number, report.open))
         if report.finished:
-            self._start(self._discard(number), None)
-            self._events.put_nowait(events.PartitionFinished(number))
+            self._start(self._finish(number), None)
+
+    async def _finish(self, number: int) -> None:
+        """The writer gives the partition back before the next one is opened: no more are open than asked for."""
+        await self._discard(number)
+        self._events.put_nowait(events.PartitionFinished(number))
 
     def _writer_failed(self, number: int, error: AmpdError) -> None:
         """What time or another plan can mend is planned again; everything else ends the job."""

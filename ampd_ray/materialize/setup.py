@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
@@ -17,9 +16,10 @@ from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.manifest import TABLES, Manifest, stored_manifest, table_differences
 from ampd_ray.errors import InvalidManifest, NotFound, ObjectMissing
 from ampd_ray.materialize.heads import HeadSource
+from ampd_ray.materialize.leases import JobLeases, Keeper
 from ampd_ray.materialize.patience import patiently, step
 from ampd_ray.materialize.types import Location, WriterOptions
-from ampd_ray.metadb import datasets, files, leases, revisions
+from ampd_ray.metadb import datasets, files, revisions
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.revisions import Revision
 from ampd_ray.store.files import Store
@@ -49,6 +49,7 @@ class Environment:
     db: Database
     data: Store
     manifests: Store
+    keeper: Keeper
     choose_provider: Callable[[str, str | None], str]
     open_source: Callable[[str, str], HeadSource]
     options: WriterOptions
@@ -72,7 +73,7 @@ class Opened:
     locations: tuple[Location, ...]
 
 
-async def open_job(spec: JobSpec, env: Environment) -> Opened:
+async def open_job(spec: JobSpec, env: Environment, leases: JobLeases) -> Opened:
     """All of steps 3 and 4 of the architecture: descriptor to leases."""
     async with step("GET_DATASET"):
         manifest = await patiently(partial(load_manifest, env, spec.descriptor.manifest_hash))
@@ -86,7 +87,7 @@ async def open_job(spec: JobSpec, env: Environment) -> Opened:
             raise
     try:
         opened = await _open_revisions(spec, env)
-        locations = await take_leases(spec, env, opened)
+        locations = await take_leases(env, leases, opened)
         async with step("CONSISTENCY_CHECK"):
             await _check_objects(env, locations)
     except BaseException:
@@ -129,24 +130,21 @@ async def _open_revisions(spec: JobSpec, env: Environment) -> dict[str, Revision
     return opened
 
 
-async def take_leases(spec: JobSpec, env: Environment, opened: Mapping[str, Revision]) -> tuple[Location, ...]:
+async def take_leases(env: Environment, leases: JobLeases, opened: Mapping[str, Revision]) -> tuple[Location, ...]:
     """Become the writer of these tables under a new epoch: what was begun under an older one can commit no more."""
     async with step("LOCK_REVISIONS_FOR_WRITER"):
-        epochs = await patiently(partial(_acquire, spec, env, sorted(each.location_id for each in opened.values())))
+        location_ids = [revision.location_id for revision in opened.values()]
+        epochs = await leases.take(location_ids)
+        await patiently(partial(_sync, env, location_ids))
     return tuple(
         Location(table, revision.location_id, revision.path, epochs[revision.location_id])
         for table, revision in opened.items()
     )
 
 
-async def _acquire(spec: JobSpec, env: Environment, location_ids: Sequence[int]) -> dict[int, int]:
-    ttl = timedelta(seconds=env.lease_ttl_secs)
-    async with env.db.transaction() as conn:
-        epochs = await leases.acquire(conn, location_ids, spec.job_id, spec.node_id, spec.incarnation, ttl)
-        await revisions.set_writer(conn, location_ids, spec.job_id)
+async def _sync(env: Environment, location_ids: Sequence[int]) -> None:
     async with env.db.transaction() as conn:
         await files.sync_segments(conn, location_ids)
-    return epochs
 
 
 async def _check_objects(env: Environment, locations: Sequence[Location]) -> None:

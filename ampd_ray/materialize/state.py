@@ -26,6 +26,9 @@ from ampd_ray.materialize.events import (
     Finish,
     Flush,
     Instruction,
+    LeasesLapsed,
+    LeasesRenewed,
+    OfThePass,
     OpenPartition,
     PartitionFailed,
     PartitionFinished,
@@ -95,6 +98,7 @@ class JobState:
         self._next_partition = 0
         self._now = now
         self._stopping = False
+        self._paused = False
         self._finished = False
         if bytes_per_block is not None:
             self._task_blocks = self._wanted_blocks()
@@ -111,7 +115,9 @@ class JobState:
 
     @property
     def starved(self) -> str:
-        """What holds the pass back now: ``rpc`` (tasks at extractors), ``writer`` (rows waiting) or ``idle``."""
+        """What holds the pass back: ``rpc`` (tasks at extractors), ``writer`` (rows waiting), ``lease`` or ``idle``."""
+        if self._paused:
+            return "lease"
         tasks = [task for part in self._open.values() for task in part.tasks.values()]
         waiting = sum(task.extracted for task in tasks)
         if not tasks:
@@ -131,16 +137,12 @@ class JobState:
 
     def _is_late(self, event: Event) -> bool:
         """True of an answer that was under way when its partition ended or was abandoned."""
-        return not isinstance(event, Tick | StopAsked | Crashed) and event.partition not in self._open
+        return not isinstance(event, OfThePass | Crashed) and event.partition not in self._open
 
     def _handle(self, event: Event) -> list[Instruction]:
         match event:
-            case Tick(now, max_tasks):
-                self._now = now
-                self._limits = replace(self._limits, max_tasks=max(1, max_tasks))
-                return self._flush_old()
-            case StopAsked():
-                return self._stop()
+            case Tick() | StopAsked() | LeasesLapsed() | LeasesRenewed():
+                return self._handle_of_the_pass(event)
             case PartitionFailed(_, error) | Crashed(error):
                 return self._fail(error)
         part = self._open[event.partition]
@@ -172,6 +174,18 @@ class JobState:
                 return [Abandon(number)]
         return []
 
+    def _handle_of_the_pass(self, event: OfThePass) -> list[Instruction]:
+        match event:
+            case Tick(now, max_tasks):
+                self._now = now
+                self._limits = replace(self._limits, max_tasks=max(1, max_tasks))
+                return self._flush_old()
+            case StopAsked():
+                return self._stop()
+            case LeasesLapsed() | LeasesRenewed():
+                self._paused = isinstance(event, LeasesLapsed)
+                return []
+
     # -- dispatch -------------------------------------------------------------------------------------------------
 
     def _advance(self) -> list[Instruction]:
@@ -200,7 +214,7 @@ class JobState:
         Of the partitions with work left the one with the fewest tasks under way, the lowest first. The byte budget
         never holds back a partition's lowest outstanding span: its writer waits for just that one.
         """
-        if self._stopping:
+        if self._stopping or self._paused:
             return None
         tasks = sum(len(part.tasks) for part in self._open.values())
         held = sum(task.nbytes for part in self._open.values() for task in part.tasks.values())

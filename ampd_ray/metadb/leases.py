@@ -1,7 +1,7 @@
 """Who may commit to a revision: leases whose epoch is the fencing token (``spec/commit.md`` 1-3).
 
-The epoch decides who wins; the expiry only decides when another may try. For now a lease is taken whenever the job
-is ours, since no other node takes our jobs over yet.
+The epoch decides who wins; the expiry only decides when another may try. Rows are locked in ascending order, and
+before the status of the job.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from uuid import UUID
 
 import psycopg
 
-from ampd_ray.errors import Fenced
+from ampd_ray.errors import AmpdError, Fenced, LeaseHeld
 from ampd_ray.metadb.connection import Connection
 from ampd_ray.metadb.queries import load
 
 _SQL: Final = load(__file__)
 
 LEASE_LIFE: Final = timedelta(seconds=4)
+_SOON_SECS: Final = 0.05  # for a lease that ran out while we asked about it
 
 
 async def acquire(
@@ -31,9 +32,9 @@ async def acquire(
     incarnation: UUID,
     ttl: timedelta = LEASE_LIFE,
 ) -> dict[int, int]:
-    """Take the revisions ``location_ids`` for a job; their new epochs by location.
+    """Take the revisions ``location_ids`` for a job, all or none; their new epochs by location.
 
-    Raises Fenced, having taken none, when the job is not this node's.
+    Raises LeaseHeld while somebody else holds one of them, and Fenced when the job is not this node's.
     """
     values = {
         "location_ids": sorted(location_ids),
@@ -42,10 +43,23 @@ async def acquire(
         "incarnation": incarnation,
         "ttl": ttl,
     }
-    rows = await (await conn.execute(_SQL["acquire"], values)).fetchall()
-    if len(rows) < len(location_ids):
-        raise Fenced(f"job {job_id} is not on node {node_id} any more", job_id=job_id)
+    async with conn.transaction():  # what was obtained in part is given back
+        rows = await (await conn.execute(_SQL["acquire"], values)).fetchall()
+        if len(rows) < len(location_ids):
+            raise await _refusal(conn, values)
     return {row.location_id: row.epoch for row in rows}
+
+
+async def _refusal(conn: Connection, values: dict[str, Any]) -> AmpdError:
+    row = await (await conn.execute(_SQL["refusal"], values)).fetchone()
+    assert row is not None
+    if not row.ours:
+        job_id = values["job_id"]
+        return Fenced(f"job {job_id} is not on node {values['node_id']} any more", job_id=job_id)
+    secs = max(_SOON_SECS, row.secs or 0.0)
+    revisions = ", ".join(map(str, row.locations or ()))
+    message = f"node {row.node_id} holds the lease of revision {revisions} for another {secs:.1f} s"
+    return LeaseHeld(message, for_secs=secs, locations=row.locations)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 -- name: acquire
--- Take revisions for a job of ours: a new epoch each, in ascending order; no rows when the job is not ours.
+-- Take revisions for a job of ours, in ascending order: epoch 1, or one more where the lease has run out or is this
+-- very job's; no row for what somebody else holds, none at all when the job is not ours.
 insert into ampd_ray.location_lease as l (location_id, epoch, job_id, node_id, incarnation, expires_at)
 select id, 1, %(job_id)s, %(node_id)s, %(incarnation)s, now() + %(ttl)s::interval
 from (select unnest(%(location_ids)s::bigint[]) as id order by 1) wanted
@@ -7,7 +8,17 @@ where exists (select from jobs_status s where s.job_id = %(job_id)s and s.node_i
 on conflict (location_id) do update
 set epoch = l.epoch + 1, job_id = excluded.job_id, node_id = excluded.node_id,
     incarnation = excluded.incarnation, expires_at = excluded.expires_at
+where l.expires_at <= now() or (l.incarnation = excluded.incarnation and l.job_id = excluded.job_id)
 returning location_id, epoch;
+
+-- name: refusal
+-- Why revisions could not be taken: whether the job is ours, and who holds them for how long yet.
+select exists (select from jobs_status s where s.job_id = %(job_id)s and s.node_id = %(node_id)s) as ours,
+       array_agg(l.location_id order by l.location_id) as locations, min(l.node_id) as node_id,
+       extract(epoch from max(l.expires_at) - clock_timestamp())::double precision as secs
+from ampd_ray.location_lease l
+where l.location_id = any (%(location_ids)s::bigint[])
+  and not (l.incarnation = %(incarnation)s and l.job_id = %(job_id)s) and l.expires_at > now();
 
 -- name: limit_wait
 -- Wait for a lease row no longer than this: a commit of our own may hold it.

@@ -1,12 +1,12 @@
 -- name: report
--- Replace a job's live progress.
+-- Replace a job's live progress, unless another node has the job by now.
 insert into ampd_ray.job_progress
     (job_id, node_id, phase, blocks_done, blocks_total, rows, bytes, rpc_requests, retries, rows_by_table, rate,
      limiting_factor, eta, updated_at)
-values
-    (%(job_id)s, %(node_id)s, %(phase)s, %(blocks_done)s, %(blocks_total)s, %(rows)s, %(bytes)s, %(rpc_requests)s,
-     %(retries)s, %(rows_by_table)s::jsonb, %(rate)s, %(limiting_factor)s,
-     now() + %(eta_secs)s::double precision * interval '1 second', now())
+select %(job_id)s, %(node_id)s, %(phase)s, %(blocks_done)s, %(blocks_total)s, %(rows)s, %(bytes)s, %(rpc_requests)s,
+       %(retries)s, %(rows_by_table)s::jsonb, %(rate)s, %(limiting_factor)s,
+       now() + %(eta_secs)s::double precision * interval '1 second', now()
+where not exists (select from jobs_status s where s.job_id = %(job_id)s and s.node_id <> %(node_id)s)
 on conflict (job_id) do update
 set node_id = excluded.node_id, phase = excluded.phase, blocks_done = excluded.blocks_done,
     blocks_total = excluded.blocks_total, rows = excluded.rows, bytes = excluded.bytes,

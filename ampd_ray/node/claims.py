@@ -45,7 +45,9 @@ class JobClaimer:
                 _log.warning("nobody could be looked after; looking again", extra={"error": error})
 
     async def _look(self) -> None:
-        for candidate in self._decider.choose(self._situation(), await within(self._candidates())):
+        chosen = self._decider.choose(self._situation(), await within(self._candidates()))
+        self._runner.counters.takeover_looks += 1
+        for candidate in chosen:
             try:
                 await within(self._claim(candidate))
             except DatabaseUnavailable as error:

@@ -19,13 +19,17 @@ from ampd_ray.log import bind
 from ampd_ray.materialize.sweep import Broom
 from ampd_ray.metadb import schema
 from ampd_ray.metadb.connection import Database
+from ampd_ray.metadb.takeover import Taker
+from ampd_ray.node.claims import JobClaimer
 from ampd_ray.node.counters import Counters
 from ampd_ray.node.heartbeat import Heartbeat, Identity
 from ampd_ray.node.housekeeping import Housekeeping
 from ampd_ray.node.job import JobFactory
 from ampd_ray.node.lag import watch_loop_lag
+from ampd_ray.node.leases import LeaseKeeper
 from ampd_ray.node.runner import JobRunner
 from ampd_ray.node.settle import Settler
+from ampd_ray.node.takeover import IMPLEMENTATION, Takeover
 from ampd_ray.node.watcher import RowWatcher
 from ampd_ray.store.files import open_store
 
@@ -35,14 +39,12 @@ CONNECT_WITHIN: Final = timedelta(seconds=60)
 DRAIN_GRACE_SECS: Final = 1.0  # for the last status writes after the jobs' own deadline
 _RESTART_SECS: Final = 1.0
 
-IMPLEMENTATION: Final = "ampd-ray"
-
 
 class Coordinator:
     """One node. ``run`` once, in a loop of its own process; ``ask_drain`` from that loop.
 
     ``info`` goes into ``workers.info`` beside what we add ourselves. ``incarnation`` names this process in leases;
-    jobs commit under it.
+    jobs commit under it, and have their leases kept by ``keeper``.
     """
 
     def __init__(
@@ -61,18 +63,19 @@ class Coordinator:
         ours = settings.ampd_ray
         said = {**info, "implementation": IMPLEMENTATION, "failover_group": ours.failover_group}
         identity = Identity(node_id, self.incarnation, said)
+        ttl = timedelta(seconds=ours.lease_ttl_secs)
         self.db = _database(settings, db_url, identity.session_name)
+        self.keeper = LeaseKeeper(self.incarnation, self.counters, ttl)
+        lock_timeout = timedelta(seconds=ours.node_lock_timeout_secs)
         self.heartbeat = Heartbeat(
-            self.db,
-            identity,
-            self.counters,
-            lock_timeout=timedelta(seconds=ours.node_lock_timeout_secs),
-            lease_ttl=timedelta(seconds=ours.lease_ttl_secs),
+            self.db, identity, self.counters, self.keeper, lock_timeout=lock_timeout, lease_ttl=ttl
         )
         retry_max = timedelta(seconds=ours.retry_max_secs)
         settler = Settler(self.db, node_id, max_attempts=ours.retry_max_attempts, retry_max=retry_max)
         self.runner = JobRunner(self.db, node_id, make_job, settler, self.counters, self._end)
         self.watcher = RowWatcher(self.db, node_id, self.runner, timedelta(seconds=ours.reconcile_interval_secs))
+        taker, decider = Taker(node_id, self.incarnation, ttl), Takeover(node_id, ours.failover_group, ours.max_jobs)
+        self.claimer = JobClaimer(self.db, taker, decider, self.runner, settler)
         self._settings = settings
         self._db_url = db_url
         self._asked = asyncio.Event()
@@ -128,10 +131,13 @@ class Coordinator:
             "heartbeat": self.heartbeat.run,
             "listen": self.watcher.listen,
             "reconcile": self.watcher.reconcile,
+            "leases": self.keeper.watch,
             "loop lag": lambda: watch_loop_lag(self.counters),
             "sweep": self._housekeeping().run,
             "drain": self._drain,
         }
+        if self._settings.ampd_ray.takeover:
+            services["take-over"] = self.claimer.run
         tasks = [asyncio.create_task(self._keep(name, service), name=name) for name, service in services.items()]
         _log.info("node is up", extra={"incarnation": self.incarnation, "database": self.db.name})
         try:

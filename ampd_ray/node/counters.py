@@ -23,6 +23,7 @@ class Counters:
     state_conflicts: int = 0
     lease_lapses: int = 0  # times that a job paused because its leases were not renewed in time
     lease_losses: int = 0  # jobs that ended because another node took their leases
+    takeover_looks: int = 0  # at the jobs of other nodes
     takeovers: int = 0  # jobs taken over from other nodes
     unknown_statuses: int = 0
     database_retries: int = 0

@@ -17,9 +17,10 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from uuid import UUID
 
 from ampd_ray.errors import AmpdError, DatabaseUnavailable, Fenced, NodeInUse
-from ampd_ray.metadb import workers
+from ampd_ray.metadb import leases, workers
 from ampd_ray.metadb.connection import Connection, Database, bounded
 from ampd_ray.node.counters import Counters
+from ampd_ray.node.leases import LeaseKeeper
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -69,6 +70,7 @@ class Heartbeat:
         db: Database,
         identity: Identity,
         counters: Counters,
+        keeper: LeaseKeeper,
         *,
         lock_timeout: timedelta = timedelta(seconds=60),
         lease_ttl: timedelta = timedelta(seconds=4),
@@ -77,6 +79,7 @@ class Heartbeat:
         self.retired = False
         self._db = db
         self._identity = identity
+        self._keeper = keeper
         self._node_id = identity.node_id
         self._incarnation = identity.incarnation
         self._lock_timeout = lock_timeout
@@ -118,7 +121,7 @@ class Heartbeat:
                 raise self._lost()
 
     async def release(self) -> None:
-        """Retire, end the node lease, give the lock back, close the session.
+        """Retire, release what jobs have not, end the node lease, give the lock back, close the session.
 
         Never raises, and touches no row that another process has taken: what is left also times out.
         """
@@ -137,12 +140,17 @@ class Heartbeat:
     async def _give_up(self, conn: Connection) -> None:
         self._holds = False
         await workers.retire(conn, self._node_id, self._incarnation)
+        try:
+            with self._db.translated():
+                await leases.release(conn, self._incarnation)
+        except DatabaseUnavailable as error:
+            _log.warning("a lease is held by a commit under way; it will lapse", extra={"error": error})
         await workers.release_node_lease(conn, self._node_id, self._incarnation)
 
     # -- one beat ---------------------------------------------------------------------------------------------------
 
     async def _beat(self) -> None:
-        """The heartbeat first, then the lease: our own commit may hold the latter for a moment (2.5)."""
+        """The heartbeat first, then the leases: our own commit may hold one for a moment (2.5)."""
         async with self._one_call:
             if self._released.is_set():
                 return
@@ -153,8 +161,10 @@ class Heartbeat:
         self.counters.beats += 1
 
     async def _renew(self) -> None:
+        """The node's lease, then those of its jobs."""
         if not await self._call(BEAT_LIMIT, workers.renew_node_lease, self._incarnation, self._lease_ttl):
             raise self._lost()
+        await self._call(BEAT_LIMIT, lambda conn, _: self._keeper.renew(conn))
 
     async def _register(self) -> None:
         await self._call(CALL_LIMIT, workers.register, self._identity.info)

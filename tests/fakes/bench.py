@@ -28,6 +28,7 @@ from ampd_ray.metadb.statuses import JobStatus
 from ampd_ray.providers.evm_rpc import EvmRpcSource, Timing
 from ampd_ray.store.files import LocalStore, Store
 from tests.fakes.devnet import Devnet
+from tests.fakes.leases import UnkeptLeases
 from tests.fakes.local_work import LocalExtractors, LocalWriters
 from tests.fakes.providers import provider
 
@@ -92,6 +93,7 @@ class Bench:
 
     def environment(self) -> Environment:
         settings: dict[str, Any] = {
+            "keeper": UnkeptLeases(),
             "choose_provider": lambda network, wanted: wanted or "devnet",
             "open_source": self.source,
             "flush_secs": 600.0,
@@ -116,12 +118,13 @@ class Bench:
         await self.move(job_id, JobStatus.RUNNING)
         return self.again(JobSpec(job_id, NODE, self.incarnation, descriptor))
 
-    def again(self, spec: JobSpec) -> Run:
-        """Another run of a job, as after a restart of its node."""
+    def again(self, spec: JobSpec, environment: Environment | None = None) -> Run:
+        """Another run of a job, as after a restart of its node; in another environment, as on another node."""
         extractor = Extractor(self.source)
         self._extractors.append(extractor)
         extractors, writers = LocalExtractors(extractor), LocalWriters(self.db, self.data)
-        return Run(MaterializeJob(spec, self.environment(), extractors, writers), extractors, writers)
+        environment = environment or self.environment()
+        return Run(MaterializeJob(spec, environment, extractors, writers), extractors, writers)
 
     async def complete(self, **fields: Any) -> Run:
         """Run a job to its end and settle it, so that it can be deployed again."""

@@ -17,6 +17,7 @@ from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.workers import WorkerRow
 from ampd_ray.node.counters import Counters
 from ampd_ray.node.heartbeat import Heartbeat, Identity
+from ampd_ray.node.leases import LeaseKeeper
 from tests.postgres.nodes import NODE, cut_sessions, execute, until
 
 INFO = {"implementation": "ampd-ray", "failover_group": "here", "version": "0"}
@@ -27,7 +28,9 @@ SHORT = timedelta(seconds=0.5)
 async def heartbeat(pg_url: str, **kwargs: Any) -> AsyncIterator[Heartbeat]:
     identity = Identity(NODE, uuid4(), INFO)
     db = Database(pg_url, application_name=identity.session_name)
-    beating = Heartbeat(db, identity, Counters(), **{"lock_timeout": SHORT, **kwargs})
+    counters = Counters()
+    keeper = LeaseKeeper(identity.incarnation, counters)
+    beating = Heartbeat(db, identity, counters, keeper, **{"lock_timeout": SHORT, **kwargs})
     try:
         yield beating
     finally:

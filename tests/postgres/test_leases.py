@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from ampd_ray.errors import Fenced
+from ampd_ray.errors import Fenced, LeaseHeld
 from ampd_ray.metadb import leases
 from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.metadb.leases import Renewal
@@ -37,10 +37,48 @@ async def rows(conn: Connection) -> list[Any]:
     return [tuple(row) for row in await (await conn.execute(query)).fetchall()]
 
 
+async def expire(conn: Connection) -> None:
+    await conn.execute(b"update ampd_ray.location_lease set expires_at = now()")
+
+
 async def test_each_acquisition_has_a_higher_epoch(conn: Connection) -> None:
     assert await leases.acquire(conn, [3, 1, 2], 1, "one", ONE) == {1: 1, 2: 1, 3: 1}
-    assert await leases.acquire(conn, [2], 1, "one", TWO) == {2: 2}
+    assert await leases.acquire(conn, [2], 1, "one", ONE) == {2: 2}
     assert await rows(conn) == [(1, 1, True), (2, 2, True), (3, 1, True)]
+
+
+async def test_what_somebody_else_holds_is_taken_when_it_has_run_out(conn: Connection) -> None:
+    await leases.acquire(conn, [1], 1, "one", ONE)
+    with pytest.raises(LeaseHeld, match=r"node one holds the lease of revision 1 for another [34]\.\d s") as raised:
+        await leases.acquire(conn, [1], 1, "one", TWO)
+    assert 3 < raised.value.for_secs <= 4
+    assert await rows(conn) == [(1, 1, True)]
+    await expire(conn)
+    assert await leases.acquire(conn, [1], 1, "one", TWO) == {1: 2}
+
+
+async def test_another_job_of_the_same_process_waits_as_well(conn: Connection) -> None:
+    await leases.acquire(conn, [1], 1, "one", ONE)
+    await conn.execute(b"update ampd_ray.location_lease set job_id = 2")
+    with pytest.raises(LeaseHeld):
+        await leases.acquire(conn, [1], 1, "one", ONE)
+
+
+async def test_all_are_taken_or_none(conn: Connection) -> None:
+    await leases.acquire(conn, [2], 1, "one", ONE)
+    with pytest.raises(LeaseHeld) as raised:
+        await leases.acquire(conn, [1, 2, 3], 1, "one", TWO)
+    assert raised.value.details["locations"] == [2]
+    assert await rows(conn) == [(2, 1, True)]
+
+
+async def test_who_asks_for_what_is_just_running_out_may_ask_again_soon(conn: Connection) -> None:
+    await leases.acquire(conn, [1], 1, "one", ONE, timedelta(milliseconds=1))
+    async with conn.transaction():  # time stands still in a transaction
+        await conn.execute(b"update ampd_ray.location_lease set expires_at = now() + interval '1 microsecond'")
+        with pytest.raises(LeaseHeld) as raised:
+            await leases.acquire(conn, [1], 1, "one", TWO)
+    assert raised.value.for_secs == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize(("job_id", "node_id"), [(1, "two"), (2, "one")])
@@ -50,19 +88,23 @@ async def test_nothing_is_taken_for_a_job_that_is_not_ours(conn: Connection, job
     assert await rows(conn) == []
 
 
-async def test_two_that_acquire_at_once_never_share_an_epoch(db: Database, conn: Connection) -> None:
-    async def take() -> dict[int, int]:
+async def test_of_many_that_acquire_at_once_one_gets_all(db: Database, conn: Connection) -> None:
+    async def take(ids: list[int]) -> dict[int, int]:
         async with db.transaction() as own:
-            return await leases.acquire(own, [2, 1, 3], 1, "one", uuid4())
+            return await leases.acquire(own, ids, 1, "one", uuid4())
 
-    taken = await asyncio.gather(*(take() for _ in range(8)))
-    assert sorted(epochs[1] for epochs in taken) == list(range(1, 9))
-    assert all(len(set(epochs.values())) == 1 for epochs in taken)
+    for turn in range(1, 4):
+        tries = (take([2, 1, 3] if number % 2 else [3, 2]) for number in range(8))
+        taken = await asyncio.gather(*tries, return_exceptions=True)
+        (epochs,) = (result for result in taken if isinstance(result, dict))
+        assert sum(isinstance(result, LeaseHeld) for result in taken) == 7
+        assert max(epochs.values()) <= turn
+        await expire(conn)
 
 
 async def test_renewing_keeps_what_is_still_ours(conn: Connection) -> None:
     await leases.acquire(conn, [1, 2], 1, "one", ONE)
-    await conn.execute(b"update ampd_ray.location_lease set expires_at = now()")
+    await expire(conn)
     await leases.acquire(conn, [2], 1, "one", TWO)
     assert await leases.renew(conn, [1, 2, 9], ONE) == Renewal(kept=frozenset({1}), delayed=frozenset())
     assert await rows(conn) == [(1, 1, True), (2, 2, True)]  # also what had run out: nobody took it
@@ -70,7 +112,7 @@ async def test_renewing_keeps_what_is_still_ours(conn: Connection) -> None:
 
 async def test_a_commit_only_delays_the_renewal_of_what_it_holds(db: Database, conn: Connection) -> None:
     epochs = await leases.acquire(conn, [1, 2, 3], 1, "one", ONE)
-    await conn.execute(b"update ampd_ray.location_lease set expires_at = now()")
+    await expire(conn)
     async with db.transaction() as commit:
         await leases.lock_for_commit(commit, {2: epochs[2]}, ONE)
         renewal = await asyncio.wait_for(leases.renew(conn, [1, 2, 3, 4], ONE), timeout=2)
@@ -111,7 +153,7 @@ async def test_renewals_and_commits_never_lock_each_other_out(db: Database, conn
 
 async def test_releasing_keeps_the_row_and_the_epoch(conn: Connection) -> None:
     await leases.acquire(conn, [1, 2], 1, "one", ONE)
-    await conn.execute(b"update ampd_ray.location_lease set expires_at = now()")
+    await expire(conn)
     await leases.acquire(conn, [2], 1, "one", TWO)
     await leases.release(conn, ONE, 1)
     assert await rows(conn) == [(1, 1, False), (2, 2, True)]
@@ -151,7 +193,7 @@ async def test_an_expired_lease_still_commits_while_nobody_took_it(db: Database,
 
 
 async def test_a_take_over_waits_for_a_commit_and_fences_the_next(db: Database, conn: Connection) -> None:
-    epochs = await leases.acquire(conn, [1, 2], 1, "one", ONE)
+    epochs = await leases.acquire(conn, [1, 2], 1, "one", ONE, timedelta(0))
     async with db.session() as taker:
         async with db.transaction() as commit:
             await leases.lock_for_commit(commit, epochs, ONE)
@@ -164,7 +206,7 @@ async def test_a_take_over_waits_for_a_commit_and_fences_the_next(db: Database, 
 
 
 async def test_a_commit_that_waited_for_a_take_over_is_fenced(db: Database, conn: Connection) -> None:
-    epochs = await leases.acquire(conn, [1, 2], 1, "one", ONE)
+    epochs = await leases.acquire(conn, [1, 2], 1, "one", ONE, timedelta(0))
     async with db.session() as committer:
         async with db.transaction() as take:
             await leases.acquire(take, [1], 1, "one", TWO)

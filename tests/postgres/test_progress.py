@@ -33,3 +33,19 @@ async def test_the_last_report_is_what_is_read(db: Database) -> None:
     assert found.age_secs == pytest.approx(0, abs=5)
     assert other is not None
     assert other.progress == JobProgress(phase="plan")
+
+
+async def test_a_node_that_has_lost_the_job_reports_nothing(db: Database) -> None:
+    async with db.connection() as conn:
+        await conn.execute(
+            """
+            insert into workers (node_id, heartbeat_at) values ('one', now());
+            insert into jobs (node_id, idempotency_key) values ('one', 'key');
+            insert into jobs_status (job_id, node_id, status) values (1, 'two', 'RUNNING');
+            """
+        )
+        await progress.report(conn, 1, "two", JobProgress(phase="plan"))
+        await progress.report(conn, 1, "one", JobProgress(phase="wrong"))
+        found = await progress.read(conn, 1)
+    assert found is not None
+    assert (found.node_id, found.progress.phase) == ("two", "plan")

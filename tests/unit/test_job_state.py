@@ -37,6 +37,32 @@ def test_nothing_is_extracted_before_the_writer_is_there() -> None:
     assert first == events.Extract(0, Span(0, state.FIRST_TASK_BLOCKS - 1))
 
 
+def test_without_good_leases_nothing_is_handed_out_and_nothing_is_forgotten() -> None:
+    machine = JobState([unit(0, 99), unit(200, 299)], Limits(max_tasks=2))
+    machine.start()
+    assert machine.on(events.LeasesLapsed()) == []
+    assert opened(machine) == []
+    assert machine.starved == "lease"
+    first, second = only(events.Extract, machine.on(events.LeasesRenewed()))
+    assert (first.span, second.span) == (Span(0, 15), Span(16, 31))
+    machine.on(events.LeasesLapsed())
+    assert machine.on(events.TaskExtracted(0, first.span, 1000)) == [events.Append(0, first.span)]
+    assert machine.on(events.TaskAppended(0, (first.span,))) == []
+    assert machine.on(events.TaskLost(0, second.span)) == []
+    machine.validate()
+    (again, *_) = only(events.Extract, machine.on(events.LeasesRenewed()))
+    assert again.span == second.span
+
+
+def test_a_stop_without_good_leases_commits_what_is_there() -> None:
+    machine = JobState([unit(0, 99)], Limits())
+    machine.start()
+    opened(machine)
+    machine.on(events.LeasesLapsed())
+    assert machine.on(events.StopAsked()) == [events.Flush(0, "stop")]
+    assert machine.on(events.PartitionFinished(0)) == [events.Finish()]
+
+
 def test_an_empty_plan_is_finished_at_once() -> None:
     assert JobState([], Limits()).start() == [events.Finish()]
 
