@@ -27,9 +27,15 @@ demo: $(STAMP)  ## Run the main job end to end against a local chain
 	@$(BIN)/ampd demo
 
 .PHONY: test
-test: $(STAMP) lint types imports anvil  ## Run all checks and all tests but the long tiers
+test: $(STAMP) lint types imports anvil  ## Run all checks and all tests, of the long tiers a short seed
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-parts test-processes
+
+# Two lanes, since most tests wait for something: each lane starts servers and ports of its own.
+.PHONY: test-parts test-processes
+test-parts: $(STAMP)
 	$(PYTEST) tests/unit
 	$(PYTEST) tests/postgres
+test-processes: $(STAMP)
 	$(PYTEST) tests/ray tests/end_to_end
 	$(PYTEST) tests/chaos tests/benchmarks
 
