@@ -17,14 +17,14 @@ import pytest
 from ampd_ray import log
 from ampd_ray.chain.ranges import Span
 from ampd_ray.client import Client, Job
-from ampd_ray.client.solo import SoloFailed, local
+from ampd_ray.client.solo import local
 from ampd_ray.client.summary import committed, rows_within
 from ampd_ray.config import create_directories, load_settings
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.evm.schemas import SCHEMAS
 from ampd_ray.datasets.manifest import evm_rpc_manifest
 from ampd_ray.datasets.names import DatasetRef
-from ampd_ray.errors import InvalidName, JobFailed, NotFound, SchedulerError
+from ampd_ray.errors import AmpdError, InvalidName, JobFailed, NotFound, SchedulerError
 from ampd_ray.metadb import jobs, revisions, workers
 from ampd_ray.metadb.jobs import JobStatus
 from ampd_ray.metadb.progress import JobProgress, ReportedProgress, report
@@ -255,7 +255,7 @@ def test_the_log_of_a_solo_environment_does_not_grow_for_ever(tmp_path: Path, mo
     monkeypatch.setattr(log, "FILE_BYTES", 4)
     monkeypatch.setenv("AMP_CONFIG_POLL_INTERVAL_SECS", "never")  # so that it ends at once
     (tmp_path / "solo.log").write_text("of long ago")
-    with pytest.raises(SoloFailed, match="poll_interval_secs"):
+    with pytest.raises(AmpdError, match="poll_interval_secs"):  # said by the process, or by this one if it looks first
         local(tmp_path)
     assert (tmp_path / "solo.log.1").read_text() == "of long ago"
     assert "of long ago" not in (tmp_path / "solo.log").read_text()
