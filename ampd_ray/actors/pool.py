@@ -56,6 +56,7 @@ class Pool:
         self._make = make
         self._eager = eager
         self._members: list[Member] = []
+        self._ended: list[Member] = []
         self._changed = asyncio.Condition()
         self._starting: set[asyncio.Task[None]] = set()
         self._waiting = 0
@@ -104,7 +105,8 @@ class Pool:
             task.cancel()
         for member in self._members:
             ray.kill(member.handle)
-        self._members.clear()
+        # Their handles live on: an actor whose last one goes ends by itself, amid what it does, with tracebacks.
+        self._ended, self._members = self._members, []
 
     def _ready(self) -> list[Member]:
         return [member for member in self._members if member.ready]
