@@ -41,7 +41,13 @@ left join ampd_ray.segment s on s.file_id = f.id
 where t.dataset_namespace = %s and t.dataset_name = %s
 order by t.table_name, f.id
 """
-EVENTS = "select job_id, event_type from job_events order by job_id, id"
+# A job that changes hands is RUNNING once more (7.6).
+EVENTS = """
+select job_id, event_type
+from (select *, lag(event_type) over (partition by job_id order by id) as before from job_events) e
+where not (event_type = 'RUNNING' and before = 'RUNNING' and detail ? 'reassigned_from')
+order by job_id, id
+"""
 STATUSES = "select job_id, status from jobs_status"
 LEASES = "select location_id, epoch from ampd_ray.location_lease"
 

@@ -81,6 +81,14 @@ async def test_what_is_broken_is_found(good: str, what: str) -> None:
     assert found >= expected
 
 
+@pytest.mark.parametrize(("detail", "problems"), [('{"reassigned_from": "worker-2"}', 0), ("null", 1)])
+async def test_a_job_runs_once_more_only_when_it_changes_hands(good: str, detail: str, problems: int) -> None:
+    execute(good, "update job_events set id = 1000 where event_type = 'COMPLETED'")
+    again = "insert into job_events (id, job_id, node_id, event_type, detail) select 999, id, node_id, 'RUNNING', "
+    execute(good, f"{again} '{detail}'::jsonb from jobs")
+    assert len(check(good, "_/devnet", 0, LAST)) == problems
+
+
 @pytest.mark.parametrize("table", TABLES)
 async def test_lost_and_changed_objects_are_found(good: str, table: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = first_file(good, table)
