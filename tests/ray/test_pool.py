@@ -140,6 +140,8 @@ async def test_a_partition_whose_writer_died_is_lost_for_good() -> None:
         member = await helpers.acquire()
         partition = pool.RayPartition(helpers, member, 1)
         ray.kill(member.handle)
+        with pytest.raises(ray.exceptions.ActorDiedError):  # a call may still be served before the kill arrives
+            await until_it_fails(member.handle.ready.remote)
         for _ in range(2):
             with pytest.raises(ActorLost):
                 await partition.flush("age")
