@@ -1,4 +1,5 @@
 """One Amp node: what it runs, how it stays alive, how it ends (``spec/metadata-db.md`` 4 to 6).
 
-``state`` decides, ``coordinator`` does, ``heartbeat`` holds the node's identity.
+``state`` decides, ``coordinator`` does, ``heartbeat`` holds the node's identity, ``leases`` keeps those of its jobs;
+``takeover`` chooses jobs of dead peers, ``claims`` takes them.
 """
