@@ -70,7 +70,6 @@ SWAP_SELECTOR = _event("swap(uint256,uint256,address,bytes)")[:4]
 BASE_GAS = 21_000
 GAS_PER_DATA_BYTE = 16
 GAS_PER_LOG = 1_500
-GAS_PER_ACCESS = 2_400 + 1_900  # EIP-2930: one address with one key
 CREATION_GAS = 53_000
 
 

@@ -41,7 +41,6 @@ class Orders:
             node_id=self.spec.node_id,
             incarnation=self.spec.incarnation,
             number=number,
-            dataset=self.spec.descriptor.dataset,
             network=self.opened.manifest.network,
             spans=(unit.span,),
             locations=locations,

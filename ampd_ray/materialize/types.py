@@ -94,7 +94,6 @@ class Partition:
     node_id: str
     incarnation: UUID
     number: int
-    dataset: str
     network: str
     spans: tuple[Span, ...]
     locations: tuple[Location, ...]

@@ -82,7 +82,6 @@ def partition(span: Span = SPAN, **fields: Any) -> Partition:
         node_id="worker-1",
         incarnation=uuid4(),
         number=0,
-        dataset="_/devnet",
         network="devnet",
         spans=(span,),
         **settings,
