@@ -16,6 +16,7 @@ devnet         a local chain to try things on
 datasets       what is extracted: manifests, names, and the EVM tables decoded column by column (pure)
 chain          what a chain is: spans, links, segments, the canonical chain and its gaps (pure)
 config         Amp's TOML, ``AMP_CONFIG_*`` and our ``[ampd_ray]``
+failpoints     named points at which the environment can make a process fail on purpose
 errors, log    errors that carry their handling; structured logs without secrets
 =============  ====================================================================================================
 

@@ -317,6 +317,13 @@ class ObjectMissing(AmpdError):
 # -- bugs and accidents ------------------------------------------------------------------------------------------
 
 
+class FailpointError(AmpdError):
+    """Somebody armed a failpoint to raise: time mends it."""
+
+    code = "FAILPOINT"
+    handling = Handling.TRANSIENT
+
+
 class Unexpected(AmpdError):
     """An exception that nobody foresaw; Amp's code for it is ``PANIC`` (``spec/metadata-db.md`` 5.7)."""
 

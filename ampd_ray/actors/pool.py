@@ -18,6 +18,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ampd_ray import failpoints
 from ampd_ray.actors.extractor import ExtractorActor
 from ampd_ray.actors.failures import actor_is_gone, domain_error
 from ampd_ray.actors.writer import WriterActor
@@ -162,6 +163,7 @@ class RayExtractors:
         failure: BaseException | None = None
         try:
             summary, rows = member.handle.extract.remote(task)
+            await failpoints.reach("task-dispatched")
             return await summary, rows
         except Exception as error:
             failure = error

@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
 
+from ampd_ray import failpoints
 from ampd_ray.chain.ranges import Span, merge
 from ampd_ray.errors import AmpdError, Handling, JobFailed, Unexpected
 from ampd_ray.materialize import plan, setup
@@ -123,6 +124,7 @@ class MaterializeJob:
             return JobOutcome(Outcome.FAILED, Unexpected.of(error))
 
     async def _run(self) -> JobOutcome:
+        await failpoints.reach("job-claimed")
         try:
             opened = await setup.open_job(self.spec, self._env, self._leases)
             try:
@@ -182,6 +184,7 @@ class MaterializeJob:
             beside = heads.is_steady and not final_only and top == head.number
             units, repairs = await self._plan(opened, top, end, head if beside else None)
             if units:
+                await failpoints.reach("planned")
                 files = self.meter.totals.files
                 if repairs:  # what is written again under its old epoch would have its old name
                     opened = await self._renew(opened)

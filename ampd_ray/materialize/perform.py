@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
+from ampd_ray import failpoints
 from ampd_ray.chain.ranges import Span
 from ampd_ray.errors import ActorLost, AmpdError, Handling, Unexpected
 from ampd_ray.materialize import events
@@ -169,6 +170,7 @@ class Pass:
         try:
             await asyncio.sleep(delay)
             summary, rows = await self._extractors.extract(self._make_task(number, self._units[number], span))
+            await failpoints.reach("task-returned")
         except ActorLost as error:
             logger.warning("an extractor was lost; its blocks go to another", extra={"span": span, "error": error})
             self._events.put_nowait(events.lost(number, span, error))

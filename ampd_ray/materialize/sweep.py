@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
+from ampd_ray import failpoints
 from ampd_ray.errors import AmpdError, StoreError, Unexpected
 from ampd_ray.materialize.patience import Complaints
 from ampd_ray.materialize.types import Location
@@ -67,6 +68,7 @@ class Broom:
             done.error = error
         await self._intents(location, again_after, done)
         while self.collect and (page := await rows.collect(self.db, location.location_id, location.epoch)):
+            await failpoints.reach("sweep-collected")
             self.on_collected(page)
             done.collected += page
         await self._tombstones(location, done)
@@ -82,7 +84,9 @@ class Broom:
             page = await rows.superseded(conn, *at, again_after=again_after)
         while page:
             names = {intent.file_name: f"{location.path}/{intent.file_name}" for intent in page}
+            await failpoints.reach("sweep-found")
             deleted = await asyncio.to_thread(self._delete, names, done)
+            await failpoints.reach("sweep-deleted")
             async with self.db.connection() as conn:
                 await rows.mark_swept(conn, *at, deleted)
                 page = await rows.superseded(conn, *at, after=page[-1].file_name, again_after=again_after)

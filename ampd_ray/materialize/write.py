@@ -17,6 +17,7 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from ampd_ray import failpoints
 from ampd_ray.chain.ranges import BlockRange, Span
 from ampd_ray.chain.repair import twin
 from ampd_ray.errors import ActorLost, DatabaseUnavailable, StoreError
@@ -113,6 +114,7 @@ class PartitionWriter:
         for location in self._partition.locations:
             rows = _rows_of(extract.tables[location.table], extract.span, Span(instruction.first, instruction.last))
             self._file_of(location).write(rows)
+            failpoints.reach_in_thread("mid-file")
 
     def _file_of(self, location: Location) -> TableFile:
         if location.table not in self._open:
@@ -141,6 +143,7 @@ class PartitionWriter:
             [files.Intent(location.location_id, names[location.table], location.epoch) for location in locations],
             newest_ns=self._partition.newest_ns,
         )
+        await failpoints.reach("intent-written")
         new_files = await _in_thread(
             lambda: [self._publish(location, range_, names[location.table], created_ns) for location in locations]
         )
@@ -152,6 +155,9 @@ class PartitionWriter:
             files=tuple(new_files),
             collect_after=None if keep is None else timedelta(seconds=keep),
         )
+        await failpoints.reach("before-commit")
+        committed = await commit_surely(self._db, request)
+        await failpoints.reach("committed")
         rows = {file.location_id: file for file in new_files}
         return [
             CommittedFile(
@@ -163,7 +169,7 @@ class PartitionWriter:
                 rows=rows[done.location_id].row_count,
                 nbytes=rows[done.location_id].size,
             )
-            for done in await commit_surely(self._db, request)
+            for done in committed
         ]
 
     def _drop_twins(self, range_: BlockRange) -> list[UnchangedFile]:
@@ -197,7 +203,9 @@ class PartitionWriter:
             table=location.table, filename=name, created_ns=created_ns, range_=range_, parents=[], generation=0
         )
         closed: ClosedFile = self._open[location.table].close(metadata)
+        failpoints.reach_in_thread("file-closed")
         meta = self._store.publish(closed.path, f"{location.path}/{name}")
+        failpoints.reach_in_thread("published")
         del self._open[location.table]
         _check_stored(f"{location.path}/{name}", closed, meta)
         return files.NewFile(

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import psycopg
 
+from ampd_ray import failpoints
 from ampd_ray.chain.ranges import BlockRange, Span
 from ampd_ray.chain.segments import Segment
 from ampd_ray.errors import AmpdError, CommitUnknown, Fenced, ObjectExists, Overlap
@@ -249,6 +250,7 @@ async def _commit(db: Database, request: CommitRequest) -> list[CommittedFile]:
                 ids |= added
                 await _collect_later(conn, moved, request.collect_after)
                 await conn.execute(_SQL["notify_change"], {"location_id": location_id})
+        await failpoints.reach("in-commit")
     return [_committed(file, ids) for file in request.files]
 
 

@@ -14,6 +14,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from ampd_ray import failpoints
 from ampd_ray.metadb import leases
 from ampd_ray.metadb.connection import Connection, Database, Limits
 from ampd_ray.metadb.queries import load
@@ -118,6 +119,7 @@ async def _claim(conn: Connection, job_id: int, taker: Taker, decide: Decide) ->
     if made is None:
         raise _LeftAloneError
     await _write(conn, job_id, taker, made)
+    await failpoints.reach("takeover-claiming")
     return made
 
 

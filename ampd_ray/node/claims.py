@@ -9,6 +9,7 @@ import time
 from datetime import timedelta
 from typing import Final
 
+from ampd_ray import failpoints
 from ampd_ray.errors import AmpdError, DatabaseUnavailable, TakeoverLoop
 from ampd_ray.metadb import takeover
 from ampd_ray.metadb.connection import Database
@@ -78,6 +79,7 @@ class JobClaimer:
 
         try:
             made = await takeover.claim(self._db, candidate.job_id, self._taker, decide)
+            await failpoints.reach("takeover-claimed")
         finally:
             self._runner.notified(candidate.job_id)  # also when nobody knows whether it happened
         if made is not None:

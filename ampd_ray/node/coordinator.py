@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID, uuid4
 
+from ampd_ray import failpoints
 from ampd_ray.config import Settings, check_directories
 from ampd_ray.datasets import names
 from ampd_ray.errors import AmpdError, Fenced
@@ -171,6 +172,7 @@ class Coordinator:
 
     async def _drain(self) -> None:
         await self._asked.wait()
+        await failpoints.reach("draining")
         secs = self._settings.ampd_ray.drain_timeout_secs
         _log.info("draining", extra={"jobs": len(self.runner.state.tasks), "within_secs": secs})
         self.runner.drain(secs)

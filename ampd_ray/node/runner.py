@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
+from ampd_ray import failpoints
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.errors import AmpdError, CommitUnknown, DatabaseUnavailable
 from ampd_ray.log import bind
@@ -187,6 +188,7 @@ class JobRunner:
         """Write, and read again whatever came of it: success, conflict and unknown outcome look the same from here."""
         self._asked.add(order.job_id)
         try:
+            await failpoints.reach("before-settle")
             written = await within(self._settler.write(order))
         except DatabaseUnavailable as error:
             self.counters.database_retries += 1
