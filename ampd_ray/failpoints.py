@@ -139,6 +139,11 @@ class Armory:
 _armory = Armory.of(os.environ)
 
 
+def armed() -> bool:
+    """Whether the environment arms this process, so that it may fail on purpose."""
+    return _armory is not None
+
+
 async def reach(point: str) -> None:
     """A task is at ``point``. Raises FailpointError if that is what was asked for."""
     if _armory is not None and (arm := _armory.draw(point)) is not None:

@@ -86,6 +86,8 @@ class Coordinator:
         """Live until drained (0), fenced (3) or cut short (1). Raises an ``AmpdError`` if it cannot start."""
         self._exit = asyncio.get_running_loop().create_future()
         with bind(node_id=self.node_id):
+            if failpoints.armed():
+                _log.warning("failpoints are armed: this node fails on purpose", extra={"by": failpoints.ARMS})
             try:
                 if not await self._unless_asked(self._start()):
                     return 0
