@@ -173,7 +173,7 @@ class RayExtractors:
 
 
 class RayWriters:
-    """The port ``Writers`` of :mod:`ampd_ray.materialize.job` on Ray."""
+    """The port ``Writers`` of :mod:`ampd_ray.materialize.passes` on Ray."""
 
     def __init__(self, pool: Pool):
         self._pool = pool

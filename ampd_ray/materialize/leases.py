@@ -108,7 +108,7 @@ class JobLeases:
                 await asyncio.sleep(min(TRY_EVERY_SECS, left))
             else:
                 self._keeper.hold(self._claimant.job_id, location_ids, asked_at, self)
-                self.good = True
+                self.renewed()
                 self._on_wait(None)
                 return epochs
 

@@ -11,8 +11,7 @@ import pytest
 from ampd_ray.chain.ranges import Span, merge
 from ampd_ray.datasets.manifest import TABLES
 from ampd_ray.errors import ActorLost, AmpdError, DataFault, OutOfMemory, ProviderUnreachable, ValueOverflow
-from ampd_ray.materialize import job as job_module
-from ampd_ray.materialize import state
+from ampd_ray.materialize import passes, state
 from ampd_ray.materialize.types import Extract, JobOutcome, Outcome, RangeTask, WriterOptions
 from tests.fakes.bench import Bench, Run, failure, until
 
@@ -21,7 +20,7 @@ DONE = JobOutcome(Outcome.COMPLETED)
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_module, "FRUITLESS_PAUSE_SECS", 0.001)
+    monkeypatch.setattr(passes, "FRUITLESS_PAUSE_SECS", 0.001)
     monkeypatch.setattr(state, "RETRY_SECS", 0.001)
 
 
@@ -64,7 +63,7 @@ async def test_a_job_whose_writers_die_and_die_gives_up_for_a_while(bench: Bench
     outcome = await run()
     assert failure(outcome)["step"] == "PARTITION_TASK"
     assert failure(outcome)["retryable"]
-    assert len(run.writers.partitions) == job_module.MAX_FRUITLESS_PASSES
+    assert len(run.writers.partitions) == passes.MAX_FRUITLESS_PASSES
     assert await bench.spans() == []
     assert bench.staged() == []
 

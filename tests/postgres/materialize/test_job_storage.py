@@ -9,8 +9,7 @@ import pytest
 
 from ampd_ray.datasets.manifest import TABLES
 from ampd_ray.errors import StoreFull
-from ampd_ray.materialize import job as job_module
-from ampd_ray.materialize import write
+from ampd_ray.materialize import passes, write
 from ampd_ray.materialize.types import JobOutcome, Outcome, WriterOptions
 from ampd_ray.metadb.connection import Database
 from ampd_ray.store.files import LocalStore, ObjectMeta
@@ -24,7 +23,7 @@ DONE = JobOutcome(Outcome.COMPLETED)
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write, "COMMIT_PAUSES_SECS", (0.01, 0.01, 0.01))
-    monkeypatch.setattr(job_module, "FRUITLESS_PAUSE_SECS", 0.001)
+    monkeypatch.setattr(passes, "FRUITLESS_PAUSE_SECS", 0.001)
 
 
 # -- the store --------------------------------------------------------------------------------------------------------
