@@ -70,7 +70,7 @@ def _start_coordinator(settings: Settings, node_id: str, info: dict[str, str]) -
     as_actor: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor = as_actor(CoordinatorActor).options(scheduling_strategy=here, max_concurrency=CALLS)
-    return actor.remote(settings, node_id, info, _sizes(settings))
+    return actor.remote(settings, node_id, info, _sizes(settings), os.getpid())
 
 
 def _sizes(settings: Settings) -> Sizes:

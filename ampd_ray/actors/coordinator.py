@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 from dataclasses import dataclass
 
 from ampd_ray import log
+from ampd_ray.actors import driver_watch
 from ampd_ray.actors.extractor import open_source
 from ampd_ray.actors.pool import RayExtractors, RayWriters, extractor_pool, writer_pool
 from ampd_ray.config import Settings
@@ -17,6 +20,8 @@ from ampd_ray.metadb.jobs import JobRow
 from ampd_ray.node.coordinator import Coordinator
 from ampd_ray.providers.registry import choose
 from ampd_ray.store.files import Store, open_store
+
+logger = logging.getLogger(__name__)
 
 MAX_ROW_GROUP_BYTES = 64 << 20
 
@@ -30,10 +35,14 @@ class Sizes:
 
 
 class CoordinatorActor:
-    """One Amp node on Ray. Nothing in this process decodes or encodes: its loop must turn for the heartbeat."""
+    """One Amp node on Ray. Nothing in this process decodes or encodes: its loop must turn for the heartbeat.
 
-    def __init__(self, settings: Settings, node_id: str, info: dict[str, str], sizes: Sizes):
+    ``driver_pid`` is the process of this machine without which the node must not go on.
+    """
+
+    def __init__(self, settings: Settings, node_id: str, info: dict[str, str], sizes: Sizes, driver_pid: int):
         log.setup()
+        self._driver_pid = driver_pid
         # Each failed call becomes an error of ours; Ray would print a traceback for each result that nobody wants now.
         os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
         self._settings = settings
@@ -46,15 +55,27 @@ class CoordinatorActor:
 
     async def run(self) -> int:
         """Live until drained; the exit code. Raises an ``AmpdError`` if the node cannot start."""
+        watching = asyncio.create_task(self._outlive_nobody())
         try:
             return await self._coordinator.run()
         finally:
+            watching.cancel()
             self._extractors.close()
             self._writers.close()
 
     async def ask_drain(self) -> None:
         """End gracefully; asked again, at once."""
         self._coordinator.ask_drain()
+
+    async def _outlive_nobody(self) -> None:
+        """Ray ends this process some seconds after its driver. Until then it would beat, and no peer take its jobs."""
+        try:
+            await driver_watch.ended(self._driver_pid)
+        except OSError as error:
+            logger.warning("the driver cannot be watched; Ray tells when it is gone", extra={"error": error})
+            return
+        logger.warning("the driver of this worker is gone: the node is given up")
+        await self._coordinator.abandon()
 
     def _make_job(self, row: JobRow, descriptor: JobDescriptor) -> MaterializeJob:
         spec = JobSpec(row.job_id, self._coordinator.node_id, self._coordinator.incarnation, descriptor)

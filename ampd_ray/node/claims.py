@@ -22,6 +22,7 @@ from ampd_ray.node.takeover import FRUITLESS_MAX, Situation, Takeover, loops, se
 _log: Final = logging.getLogger(__name__)
 
 LOOK_EVERY: Final = timedelta(seconds=1)
+LOOK_CLOSELY_EVERY: Final = timedelta(milliseconds=200)  # while a peer is about to count as dead
 JITTER: Final = 0.2
 
 
@@ -36,17 +37,22 @@ class JobClaimer:
         self._settler = settler
 
     async def run(self) -> None:
-        """Look each second, more or less, for ever."""
+        """Look each second, more or less, for ever; more often while a job is about to be free."""
+        pause = LOOK_EVERY
         while True:
             spread = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spreads load, protects nothing
-            await asyncio.sleep(LOOK_EVERY.total_seconds() * spread)
+            await asyncio.sleep(pause.total_seconds() * spread)
+            pause = LOOK_EVERY
             try:
-                await self._look()
+                if await self._look():
+                    pause = LOOK_CLOSELY_EVERY
             except DatabaseUnavailable as error:
                 _log.warning("nobody could be looked after; looking again", extra={"error": error})
 
-    async def _look(self) -> None:
-        chosen = self._decider.choose(self._situation(), await within(self._candidates()))
+    async def _look(self) -> bool:
+        """Take over what may be; True if more is about to be free."""
+        candidates = await within(self._candidates())
+        chosen = self._decider.choose(self._situation(), candidates)
         self._runner.counters.takeover_looks += 1
         for candidate in chosen:
             try:
@@ -57,6 +63,7 @@ class JobClaimer:
                 _log.warning("a job could not be taken over; looking again", extra=facts)
             except AmpdError as error:
                 _log.error("a job cannot be taken over", extra={"job_id": candidate.job_id, "error": error})
+        return any(self._decider.soon(candidate) for candidate in candidates)
 
     def _situation(self) -> Situation:
         state = self._runner.state

@@ -103,6 +103,14 @@ class Coordinator:
             self._end(1)
         self._asked.set()
 
+    async def abandon(self) -> None:
+        """Give the node up, then end: this process is about to be killed, and a peer need not wait for that to show.
+
+        What is under way is cut off. A commit of it comes before a peer takes the leases, or fails by its epoch.
+        """
+        await self.heartbeat.release()
+        self._end(1)
+
     # -- start --------------------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:

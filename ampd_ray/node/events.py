@@ -72,9 +72,10 @@ Event = Notified | Reconciled | RowRead | JobEnded | LeaseLost | ShutdownAsked
 
 @dataclass(frozen=True, slots=True)
 class ReadRow:
-    """Read the job's row and descriptor; answer with ``RowRead``."""
+    """Read the job's row and descriptor, at once or after a pause; answer with ``RowRead``."""
 
     job_id: int
+    after_secs: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,8 @@ class JobRunner:
 
     def _do(self, instruction: Instruction) -> None:
         match instruction:
+            case ReadRow(job_id, after_secs) if after_secs:
+                asyncio.get_running_loop().call_later(_jittered(after_secs), self._attend, job_id)
             case ReadRow(job_id):
                 self._attend(job_id)
             case StartJob(job_id, descriptor):
@@ -149,7 +151,7 @@ class JobRunner:
     def _attend(self, job_id: int) -> None:
         """Read the row of this job soon. Requests that arrive meanwhile fall into one."""
         self._asked.add(job_id)
-        if job_id not in self._attendants:
+        if job_id not in self._attendants and not self._closed:
             self._attendants[job_id] = asyncio.create_task(self._read_and_act(job_id), name=f"job-{job_id}-row")
 
     async def _read_and_act(self, job_id: int) -> None:

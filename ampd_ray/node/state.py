@@ -10,8 +10,10 @@ Events (facts) go in, instructions (orders) come out. Two rules keep the machine
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.errors import AmpdError, Fenced
@@ -36,6 +38,10 @@ from ampd_ray.node.events import (
 )
 from ampd_ray.node.tables import NEXT_PHASE, SEEN, WITH_TASK, WITHOUT_TASK, Action, Phase, Seen, after_end, orders
 
+# Before a job is started again whose run ended though it should go on; doubled with each such end in a row.
+RESTART_SECS: Final = 0.5
+RESTART_MAX_SECS: Final = 30.0
+
 
 @dataclass(slots=True)
 class Task:
@@ -54,6 +60,7 @@ class NodeState:
         self.draining = False
         self.fenced = False
         self._exit_said = False
+        self._cut_off: Counter[int] = Counter()  # runs in a row that ended though their rows said RUNNING
 
     def handle(self, event: Event) -> list[Instruction]:
         """What to do now that ``event`` has happened."""
@@ -164,8 +171,17 @@ class NodeState:
         if statuses:
             return [Settle(job_id, statuses, outcome.error)]
         del self.tasks[job_id]
+        if seen is Seen.RUNNING and not self.draining:
+            return [self._look_again(job_id)]
+        del self._cut_off[job_id]
         rest = self._without_task(job_id, row, seen) if seen in _LEFT_TO_DO else []
         return [*rest, *self._exit_if_drained()]
+
+    def _look_again(self, job_id: int) -> ReadRow:
+        """The run was fenced or cancelled, and yet the job is ours: whoever had its leases is gone, or will go soon."""
+        pause = RESTART_SECS * 2 ** min(self._cut_off[job_id], 10)
+        self._cut_off[job_id] += 1
+        return ReadRow(job_id, min(pause, RESTART_MAX_SECS))
 
     def _exit_if_drained(self) -> list[Instruction]:
         if not self.draining or self.tasks or self._exit_said:

@@ -69,12 +69,20 @@ class Takeover:
 
     def reason(self, candidate: Candidate) -> Reason | None:
         """Why the job may be taken over; None: it may not. Asked again when everything is locked."""
-        peer = candidate.implementation == IMPLEMENTATION and candidate.failover_group == self._failover_group
-        if not peer or not candidate.expired or not candidate.lapsed or candidate.status not in _WRITES:
+        if not self._of_peer(candidate) or not candidate.lapsed:
             return None
         if candidate.draining:
             return Reason.RELEASED
         return Reason.DEAD if candidate.silent else None
+
+    def soon(self, candidate: Candidate) -> bool:
+        """True if nothing but time is missing: the node lease has run out, the rest does within a second or so."""
+        return self._of_peer(candidate) and self.reason(candidate) is None
+
+    def _of_peer(self, candidate: Candidate) -> bool:
+        """An open job of a node of our group whose lease has run out."""
+        peer = candidate.implementation == IMPLEMENTATION and candidate.failover_group == self._failover_group
+        return peer and candidate.expired and candidate.status in _WRITES
 
     def _preference(self, candidate: Candidate) -> bytes:
         return hashlib.sha256(f"{self._node_id}/{candidate.job_id}".encode()).digest()

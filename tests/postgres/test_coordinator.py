@@ -13,12 +13,13 @@ from ampd_ray.errors import (
     ConfigError,
     DatabaseUnavailable,
     DataFault,
+    Fenced,
     JobFailed,
     NodeInUse,
     ProviderUnreachable,
     SchemaMismatch,
 )
-from ampd_ray.metadb import jobs, notifications, workers
+from ampd_ray.metadb import jobs, leases, notifications, workers
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.statuses import JobStatus
 from ampd_ray.node import watcher
@@ -454,7 +455,49 @@ async def test_a_fenced_node_ends_with_3_and_writes_nothing(pg_url: str, db: Dat
         assert await status(db, job_id) is S.RUNNING
 
 
+async def test_a_job_that_lost_its_leases_and_is_still_ours_starts_again_soon(
+    pg_url: str, db: Database, tmp_path: Path
+) -> None:
+    async with node(pg_url, tmp_path) as running:
+        job_id = await jobs.schedule(db, descriptor(), NODE)
+        for count in (1, 2, 3):  # a periodic pass would come after a minute
+            await until(lambda count=count: len(running.jobs.made) == count and running.jobs.running())  # type: ignore[misc]
+            running.jobs.made[-1].crash(Fenced("its leases were taken"))
+        await until(lambda: running.coordinator.counters.job_starts == 4)
+        assert await history(db, job_id) == ["SCHEDULED", "RUNNING"]
+
+
 # -- end ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_node_that_is_abandoned_is_free_at_once_though_its_jobs_do_not_end(
+    pg_url: str, db: Database, tmp_path: Path
+) -> None:
+    async with node(pg_url, tmp_path) as running:
+        running.jobs.stubborn = True
+        job_id = await jobs.schedule(db, descriptor(), NODE)
+        await running.one_job()
+        async with db.connection() as conn:
+            await leases.acquire(conn, [5, 6], job_id, NODE, running.coordinator.incarnation)
+        await running.coordinator.abandon()
+        assert await execute(db, "select 1 from ampd_ray.node_lease where expires_at <= now() and draining")
+        assert not await execute(db, "select 1 from ampd_ray.location_lease where expires_at > now()")
+        assert not await execute(db, "select 1 from workers where heartbeat_at > now() - interval '5 s'")
+        beats = running.coordinator.counters.beats
+        assert await running.code() == 1
+        assert running.coordinator.counters.beats == beats
+        assert await status(db, job_id) is S.RUNNING
+
+
+async def test_a_node_that_is_abandoned_while_it_starts_ends(pg_url: str, db: Database, tmp_path: Path) -> None:
+    async with node(pg_url, tmp_path) as first, unstarted(pg_url, tmp_path, node_lock_timeout_secs=300) as second:
+        second.start()
+        await until(lambda: second.coordinator.counters.lock_waits)
+        await second.coordinator.abandon()
+        with pytest.raises(DatabaseUnavailable):
+            await second.code()
+        assert not first.ended
+        assert not await execute(db, "select 1 from ampd_ray.node_lease where draining")
 
 
 async def test_a_drained_node_leaves_rows_running_and_is_free_at_once(

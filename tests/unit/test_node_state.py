@@ -30,7 +30,7 @@ from ampd_ray.node.events import (
     StartJob,
     StopJob,
 )
-from ampd_ray.node.state import NodeState
+from ampd_ray.node.state import RESTART_MAX_SECS, RESTART_SECS, NodeState
 from ampd_ray.node.tables import Phase
 
 JOB = 7
@@ -188,6 +188,8 @@ def test_each_cell_of_table_5_4(task: str, outcome: JobOutcome, ours: bool, stat
     statuses = written_5_4(status, outcome) if ours else ()
     if status is S.UNKNOWN and ours:
         assert instructions == [LogUnknown(JOB)]
+    elif status is S.RUNNING and ours and not statuses:  # nothing to write, and the job is to go on
+        assert instructions == [ReadRow(JOB, RESTART_SECS)]
     else:
         assert [i.statuses for i in instructions if isinstance(i, Settle)] == ([statuses] if statuses else [])
         assert len(instructions) == bool(statuses)
@@ -257,6 +259,31 @@ def test_reconciling_reads_what_asks_for_something_and_what_lacks_a_row() -> Non
     assert feed(state, Reconciled({JOB: S.RUNNING, 9: S.SCHEDULED, 8: S.STOPPING})) == [ReadRow(8), ReadRow(9)]
     assert feed(state, Reconciled({JOB: S.STOP_REQUESTED})) == [ReadRow(JOB)]
     assert feed(state, Reconciled({})) == [ReadRow(JOB)]
+
+
+def test_a_fenced_job_that_is_ours_starts_again_ever_later() -> None:
+    state, pauses = NodeState(), []
+    for _ in range(12):
+        assert read(state, row(S.RUNNING)) == [StartJob(JOB, A)]
+        feed(state, JobEnded(JOB, FENCED))
+        (again,) = read(state, row(S.RUNNING))
+        assert isinstance(again, ReadRow)
+        pauses.append(again.after_secs)
+    assert pauses[:4] == [RESTART_SECS * factor for factor in (1, 2, 4, 8)]
+    assert pauses[-1] == RESTART_MAX_SECS
+
+
+@pytest.mark.parametrize("seen", [row(S.RUNNING, ours=False), row(S.STOPPED), None])
+def test_a_job_that_went_away_meanwhile_starts_again_at_once(seen: Row | None) -> None:
+    state = running()
+    feed(state, JobEnded(JOB, FENCED))
+    read(state, row(S.RUNNING))
+    read(state, row(S.RUNNING))
+    feed(state, JobEnded(JOB, FENCED))
+    assert read(state, seen) == []
+    read(state, row(S.RUNNING))
+    feed(state, JobEnded(JOB, FENCED))
+    assert read(state, row(S.RUNNING)) == [ReadRow(JOB, RESTART_SECS)]
 
 
 def test_draining_stops_every_job_and_exits_when_the_last_has_settled() -> None:

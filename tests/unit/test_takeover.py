@@ -69,6 +69,8 @@ def test_every_combination_of_facts() -> None:
         may = status in OPEN and implementation == "ampd-ray" and group == GROUP and (released or dead) and lapsed
         takeover = Takeover(ME, GROUP)
         reason = takeover.reason(candidate)
+        peers = status in OPEN and implementation == "ampd-ray" and group == GROUP
+        assert takeover.soon(candidate) == (peers and expired and not may), candidate
         assert (reason is not None) == may, candidate
         if may:
             assert reason is (Reason.RELEASED if released else Reason.DEAD)
