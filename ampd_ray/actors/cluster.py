@@ -27,6 +27,8 @@ LOCAL_OBJECT_STORE_BYTES = 1 << 30
 SIGNAL_CHECK_SECS = 0.2
 LAST_LINES_SECS = 0.5  # what the coordinator logs last still has to come through Ray to our standard error
 NAMESPACE = "ampd-ray"
+ASKED = "asked to end: what is open is committed, then Ray ends; asked again, it ends at once"
+ASKED_AGAIN = "asked to end again: ending at once"
 CALLS = 100
 
 
@@ -36,6 +38,7 @@ def run_worker(settings: Settings, node_id: str, info: Mapping[str, str], addres
     ``address`` names the cluster to join, ``auto`` the one on this machine; None starts a Ray of its own on
     loopback. Raises an ``AmpdError`` if the node cannot start.
     """
+    logger.info("Ray starts, then the node; that takes some seconds", extra={"ray": address or "of its own"})
     with _own_signal_handlers(), _ray(address):
         received = _note_signals()
         coordinator = _start_coordinator(settings, node_id, dict(info))
@@ -48,7 +51,7 @@ def run_worker(settings: Settings, node_id: str, info: Mapping[str, str], addres
                 return _exit_code(running)
             while asked < len(received):
                 asked += 1
-                logger.info("asked to end", extra={"signal": received[asked - 1].name, "times": asked})
+                logger.info(ASKED if asked == 1 else ASKED_AGAIN, extra={"signal": received[asked - 1].name})
                 coordinator.ask_drain.remote()
 
 
