@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from ampd_ray.datasets.evm.checks import Level, check, needs_receipts
+from ampd_ray.datasets.evm.checks import check, needs_receipts
 from ampd_ray.datasets.evm.hashing import EMPTY_ROOT, bloom_of
+from ampd_ray.datasets.evm.quirks import Level
 from ampd_ray.datasets.evm.rpc import BLOCK, RECEIPTS, BlockAndReceipts, RpcBlock
 from ampd_ray.errors import DataFault, ReorgDuringFetch
 from tests.reference import read_set

@@ -1,14 +1,85 @@
-"""What single chains do differently, recognised by an exact rule rather than by the chain's name."""
+"""What single chains do differently, and why: checks that they fail by nature, a transaction that no root covers.
+
+A chain that is not listed starts strict. Where it fails a check for ever its blocks stop with that check's name;
+its provider's file may then say ``integrity = "basic"`` until the chain is listed here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import cache
+from typing import Literal, NamedTuple
+
 from ampd_ray.datasets.evm.hashing import keccak256
+
+Level = Literal["strict", "basic"]
+
+
+class Rule(StrEnum):
+    """What only ``strict`` demands (data.md 2.2 and 2.3): each rule can be left out for a chain by its name."""
+
+    EMPTY_ROOTS = "a block without transactions has the empty roots"
+    POSITIONS = "transactionIndex of a receipt is its position"
+    LOG_NUMBERS = "logIndex counts from 0"
+    LOGS_COMPLETE = "the header's bloom has no bit that no log makes"
+    LOGS_KNOWN = "the header's bloom has each bit that a log makes"
+    GAS = "cumulativeGasUsed never falls and ends at the header's gasUsed"
+
+
+class Chain(NamedTuple):
+    """The rules that a chain breaks by nature, each with the reason."""
+
+    name: str
+    breaks: Mapping[Rule, str]
+
+
+CHAINS: Mapping[int, Chain] = {
+    25: Chain(
+        "Cronos",
+        {
+            Rule.LOG_NUMBERS: "Ethermint numbered the logs of transactions that failed afterwards (block 11446765)",
+            Rule.LOGS_COMPLETE: "Ethermint left the logs of transactions that failed afterwards in the bloom",
+            Rule.GAS: "the header's gasUsed counts the Cosmos transactions of the block too",
+        },
+    ),
+    324: Chain(
+        "ZKsync Era",
+        {
+            Rule.EMPTY_ROOTS: "its blocks have no transactions and receipts roots; nodes answer zeros",
+            Rule.LOGS_COMPLETE: "the bloom may hold events that are of no transaction (zksync-era issue 4580)",
+            Rule.LOGS_KNOWN: "older blocks have an empty bloom",
+        },
+    ),
+    998: Chain("HyperEVM testnet", {Rule.LOGS_KNOWN: "neither bloom nor roots cover its system transactions"}),
+    999: Chain("HyperEVM", {Rule.LOGS_KNOWN: "neither bloom nor roots cover its system transactions"}),
+    9001: Chain(
+        "Evmos",
+        {
+            Rule.LOG_NUMBERS: "Ethermint numbered the logs of transactions that failed afterwards",
+            Rule.LOGS_COMPLETE: "Ethermint left the logs of transactions that failed afterwards in the bloom",
+            Rule.LOGS_KNOWN: "the bloom is that of the block's last transaction (evmos issue 2264)",
+            Rule.GAS: "the header's gasUsed counts the Cosmos transactions of the block too",
+        },
+    ),
+}
+"""By chain id. Polygon (137, 80002) is not among them: :func:`state_sync_hash` tells what its roots leave out."""
+
+
+@cache
+def demanded(level: Level, chain_id: int | None = None) -> frozenset[Rule]:
+    """The rules that a block of this chain must keep at this level; None is a chain that is not known."""
+    if level == "basic":
+        return frozenset()
+    chain = CHAINS.get(chain_id) if chain_id is not None else None
+    return frozenset(Rule) - (chain.breaks.keys() if chain else set())
 
 
 def state_sync_hash(number: int, block_hash: bytes) -> bytes:
     """The hash of the synthetic transaction in which Polygon's Bor lists the state syncs of a block.
 
     Nobody signed it, it pays no gas, and neither the block's roots, nor its bloom, nor its gas cover it. Its hash
-    is the Keccak-256 of this key, so that no other transaction can be taken for it.
+    is the Keccak-256 of this key, so that no other transaction can be taken for it; those that Bor made part of the
+    block (type 0x7f, PIP-74) have another hash and are checked like any other.
     """
     return keccak256(b"matic-bor-receipt-" + number.to_bytes(8, "big") + block_hash)

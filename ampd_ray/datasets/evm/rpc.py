@@ -8,14 +8,20 @@ tracked by the garbage collector: they form trees, and a block has thousands of 
 from __future__ import annotations
 
 import re
+from functools import cache
 from itertools import pairwise
+from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from ampd_ray.errors import DataFault
 
-Quantity = str | int | None
+# No number of a chain is that long, and Python refuses to print what is much longer.
+Quantity = Annotated[str, msgspec.Meta(max_length=1024)] | int | None
+
+KNOWN_TYPES = range(5)
+"""Of transactions: those that the tables know in full; all others are read leniently (data.md 1.4.1)."""
 
 _HEX_QUANTITY = re.compile(r"0[xX][0-9a-fA-F]+")
 
@@ -109,8 +115,8 @@ class RpcHead(msgspec.Struct, gc=False, rename="camel"):
     timestamp: Quantity = None
 
 
-class RpcBlock(RpcHead, gc=False, rename="camel"):
-    """A block object with full transactions; a list of hashes parses too, and is refused where it is used."""
+class RpcHeader(RpcHead, gc=False, rename="camel"):
+    """A block object without its transactions."""
 
     sha3_uncles: str | None = None
     miner: str | None = None
@@ -131,6 +137,11 @@ class RpcBlock(RpcHead, gc=False, rename="camel"):
     excess_blob_gas: Quantity = None
     parent_beacon_block_root: str | None = None
     requests_hash: str | None = None
+
+
+class RpcBlock(RpcHeader, gc=False, rename="camel"):
+    """A block object with full transactions; a list of hashes parses too, and is refused where it is used."""
+
     transactions: list[RpcTransaction | str] | None = None
 
 
@@ -146,7 +157,61 @@ class BlockAndReceipts(msgspec.Struct, gc=False):
         return full_transactions(self.block)
 
 
-BLOCK: msgspec.json.Decoder[RpcBlock | None] = msgspec.json.Decoder(RpcBlock | None)
+class _Body(msgspec.Struct, gc=False):
+    """The transactions of a block object, not looked at yet."""
+
+    transactions: list[msgspec.Raw] | None = None
+
+
+class BlockDecoder:
+    """Decodes a block object, or null; and transactions of unknown types even where a field is of another form."""
+
+    def __init__(self) -> None:
+        self._block: msgspec.json.Decoder[RpcBlock | None] = msgspec.json.Decoder(RpcBlock | None)
+        self._header, self._body = msgspec.json.Decoder(RpcHeader), msgspec.json.Decoder(_Body)
+        self._transaction = msgspec.json.Decoder(RpcTransaction)
+        self._object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+    def decode(self, raw: msgspec.Raw | bytes | str) -> RpcBlock | None:
+        """The block. Raises ``msgspec.DecodeError``, which names the transaction's index if it is about one."""
+        try:
+            return self._block.decode(raw)
+        except msgspec.ValidationError:
+            header, body = self._header.decode(raw), self._body.decode(raw)
+            if body.transactions is None:
+                raise
+        transactions = [self._any(transaction, index) for index, transaction in enumerate(body.transactions)]
+        return RpcBlock(**msgspec.structs.asdict(header), transactions=transactions)
+
+    def _any(self, raw: msgspec.Raw, index: int) -> RpcTransaction | str:
+        try:
+            return self._transaction.decode(raw)
+        except msgspec.ValidationError as error:
+            transaction = self._loosely(raw)
+            if transaction is None:
+                raise msgspec.ValidationError(f"transaction {index}: {error}") from None
+            return transaction
+
+    def _loosely(self, raw: msgspec.Raw) -> RpcTransaction | None:
+        """A transaction of unknown type without the fields that are of another form; None for any other."""
+        try:
+            given = self._object.decode(raw)
+            kind = quantity(msgspec.json.decode(given["type"], type=Quantity))
+        except (KeyError, ValueError):
+            return None
+        if kind in KNOWN_TYPES:
+            return None
+        read: dict[str, object] = {}
+        for field in msgspec.structs.fields(RpcTransaction):
+            if field.encode_name in given:
+                try:
+                    read[field.name] = msgspec.json.decode(given[field.encode_name], type=field.type)
+                except msgspec.ValidationError:
+                    continue
+        return RpcTransaction(**read)  # type: ignore[arg-type]
+
+
+BLOCK = BlockDecoder()
 HEAD: msgspec.json.Decoder[RpcHead | None] = msgspec.json.Decoder(RpcHead | None)
 RECEIPT: msgspec.json.Decoder[RpcReceipt | None] = msgspec.json.Decoder(RpcReceipt | None)
 RECEIPTS: msgspec.json.Decoder[list[RpcReceipt | None] | None] = msgspec.json.Decoder(list[RpcReceipt | None] | None)
@@ -176,10 +241,23 @@ def quantity(value: Quantity) -> int:
     raise ValueError(f"not a quantity: {str(value)[:80]!r}")
 
 
+def counting(count: int) -> list[Quantity]:
+    """The numbers from 0 to ``count`` - 1 as nodes spell them."""
+    return _hexes(count.bit_length())[:count]
+
+
+@cache
+def _hexes(bits: int) -> list[Quantity]:
+    return [hex(number) for number in range(1 << bits)]
+
+
 def in_order(receipts: list[RpcReceipt]) -> list[RpcReceipt]:
     """``receipts`` by ``transactionIndex`` (data.md 2.2); as they came if an index is missing or unreadable."""
+    spelled = [receipt.transaction_index for receipt in receipts]
+    if spelled == counting(len(spelled)):
+        return receipts
     try:
-        positions = [quantity(receipt.transaction_index) for receipt in receipts]
+        positions = [quantity(position) for position in spelled]
     except ValueError:
         return receipts
     if all(a < b for a, b in pairwise(positions)):
