@@ -7,22 +7,33 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from ampd_ray.datasets.evm.columns import ColumnError, Problem, distinct, malformed, missing, one_binary, one_number
-from ampd_ray.datasets.evm.rpc import Quantity, RpcTransaction
+from ampd_ray.datasets.evm.rpc import KNOWN_TYPES, Quantity, RpcTransaction
 
-LEGACY, ACCESS_LIST, DYNAMIC_FEE, BLOB, SET_CODE = range(5)
+LEGACY, ACCESS_LIST, DYNAMIC_FEE, BLOB, SET_CODE = KNOWN_TYPES
 """The types that the tables know in full; all others are read leniently."""
+
+MAX_U256 = (1 << 256) - 1
 
 _MAX_I32 = (1 << 31) - 1
 _MAX_V = 2 * ((1 << 64) - 1) + 36  # the largest chain id that fits, protected (EIP-155)
 
 
 def types_of(rows: Sequence[RpcTransaction]) -> list[int]:
-    """The type of each transaction; nodes older than EIP-2718 send none, which means 0. Raises ColumnError."""
+    """The type of each transaction; nodes older than EIP-2718 send none, which means 0. Raises ColumnError.
+
+    Without a type, a field that only typed transactions have is a contradiction: guessing could make a wrong row.
+    """
     types = distinct([row.type for row in rows], lambda value, at: 0 if value is None else _type(value, at))
     for index, row in enumerate(rows):
-        if row.type is None and (row.max_fee_per_gas is not None or row.access_list):
+        if row.type is None and _looks_typed(row):
             raise missing(index)
     return types
+
+
+def _looks_typed(row: RpcTransaction) -> bool:
+    lists = (row.access_list, row.blob_versioned_hashes, row.authorization_list)
+    fees = (row.max_fee_per_gas, row.max_priority_fee_per_gas, row.max_fee_per_blob_gas)
+    return any(isinstance(value, list) for value in lists) or any(fee is not None for fee in fees)
 
 
 def _type(value: Quantity, index: int) -> int:
@@ -73,14 +84,22 @@ def parities(rows: Sequence[RpcTransaction]) -> list[bool]:
 def _parity(spelled: tuple[Quantity, Quantity], index: int) -> bool:
     y_parity, v = spelled
     if y_parity is None:
-        return parity_of(v, index)
-    parity = one_number(y_parity, index, 1, "a parity")
-    if v is not None and parity_of(v, index) != bool(parity):
+        return _parity_of(v, index)
+    parity = one_flag(y_parity, index, "a yParity")
+    if v is not None and _parity_of(v, index) != parity:
         raise malformed(index, f"yParity {y_parity} with v {v}", "one parity")
-    return bool(parity)
+    return parity
 
 
-def parity_of(v: Quantity, index: int = 0) -> bool:
+def one_flag(value: Quantity, index: int, wanted: str) -> bool:
+    """0 or 1. Raises ColumnError: another number is no overflow, as no valid block has it."""
+    number = one_number(value, index, MAX_U256, "256 bits")
+    if number > 1:
+        raise malformed(index, value, wanted)
+    return bool(number)
+
+
+def _parity_of(v: Quantity, index: int) -> bool:
     """The parity in ``v``: 0 or 1, 27 or 28 (before EIP-155), or 35 + 2 * chain id + parity. Raises ColumnError."""
     number = one_number(v, index, _MAX_V, "35 + 2 * UInt64 + parity")
     if number in (0, 1):

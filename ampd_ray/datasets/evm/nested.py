@@ -13,8 +13,8 @@ import pyarrow as pa
 from msgspec import UnsetType
 
 from ampd_ray.datasets.evm import columns
-from ampd_ray.datasets.evm.kinds import parity_of
-from ampd_ray.datasets.evm.rpc import RpcAccess, RpcAuthorization
+from ampd_ray.datasets.evm.kinds import MAX_U256
+from ampd_ray.datasets.evm.rpc import Quantity, RpcAccess, RpcAuthorization
 from ampd_ray.datasets.evm.schemas import ACCESS, AUTHORIZATION, B32, BOOL, U64, list_of
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ T = TypeVar("T")
 _hashes = partial(columns.fixed, width=32)
 _addresses = partial(columns.fixed, width=20)
 _MAX_U64 = (1 << 64) - 1
-_MAX_U256 = (1 << 256) - 1
+_MAX_U8 = (1 << 8) - 1
 
 
 def hash_lists(rows: Sequence[list[str] | None]) -> pa.Array:
@@ -61,33 +61,63 @@ def _lists(
     return pa.Array.from_buffers(list_of(kind), len(lists), [None, ends], children=[items])
 
 
+def _named(field: str, build: Callable[[list[T]], pa.Array], values: list[T]) -> pa.Array:
+    """The column of one field of all entries; its ColumnError says which field it is about."""
+    try:
+        return build(values)
+    except columns.ColumnError as bad:
+        raise columns.ColumnError(bad.index, bad.problem, f"{field} {bad.reason}") from None
+
+
 def _accesses(entries: list[RpcAccess]) -> pa.Array:
-    children = [_addresses([entry.address for entry in entries]), hash_lists([entry.storage_keys for entry in entries])]
+    children = [
+        _named("address", _addresses, [entry.address for entry in entries]),
+        _named("storageKeys", hash_lists, [entry.storage_keys for entry in entries]),
+    ]
     return pa.Array.from_buffers(ACCESS, len(entries), [None], children=children)
 
 
 def _authorizations(entries: list[RpcAuthorization]) -> pa.Array:
     children = [
-        pa.array([_chain_id(entry, index) for index, entry in enumerate(entries)], U64),
-        _addresses([entry.address for entry in entries]),
-        pa.array(columns.u64([entry.nonce for entry in entries])),
-        pa.array([_parity(entry, index) for index, entry in enumerate(entries)], BOOL),
-        columns.word([entry.r for entry in entries]),
-        columns.word([entry.s for entry in entries]),
+        _named("chainId", _chain_ids, [entry.chain_id for entry in entries]),
+        _named("address", _addresses, [entry.address for entry in entries]),
+        _named("nonce", _u64, [entry.nonce for entry in entries]),
+        _named("yParity", _parities, entries),
+        _named("r", columns.word, [entry.r for entry in entries]),
+        _named("s", columns.word, [entry.s for entry in entries]),
     ]
     return pa.Array.from_buffers(AUTHORIZATION, len(entries), [None], children=children)
 
 
-def _chain_id(entry: RpcAuthorization, index: int) -> int:
-    """The chain id; one above 64 bits becomes 0, as in Amp: the one substitution that loses data."""
-    chain_id = columns.one_number(entry.chain_id, index, _MAX_U256, "256 bits")
-    if chain_id > _MAX_U64:
-        log.warning("authorization of %s: chain id %d stored as 0; its block cannot verify", entry.address, chain_id)
-        return 0
-    return chain_id
+def _chain_ids(values: list[Quantity]) -> pa.Array:
+    """Chain ids; one above 64 bits becomes 0, as in Amp: the one substitution that loses data."""
+    chain_ids = [columns.one_number(value, index, MAX_U256, "256 bits") for index, value in enumerate(values)]
+    huge = [chain_id for chain_id in chain_ids if chain_id > _MAX_U64]
+    if huge:
+        first = f"the first is {huge[0]}; stored rows of their blocks cannot verify"
+        log.warning("chain ids of %d authorizations do not fit 64 bits and are stored as 0, %s", len(huge), first)
+    return pa.array([0 if chain_id > _MAX_U64 else chain_id for chain_id in chain_ids], U64)
+
+
+def _parities(entries: list[RpcAuthorization]) -> pa.Array:
+    return pa.array([_parity(entry, index) for index, entry in enumerate(entries)], BOOL)
 
 
 def _parity(entry: RpcAuthorization, index: int) -> bool:
-    if entry.y_parity is None:
-        return parity_of(entry.v, index)
-    return bool(columns.one_number(entry.y_parity, index, 1, "Boolean"))
+    """The parity as signed. EIP-7702 allows 8 bits, of which all but 0 and 1 do not fit the column.
+
+    Unlike a transaction's, ``v`` is only another name here: 27 is a parity of 27, which recovers no signer.
+    """
+    value = entry.v if entry.y_parity is None else entry.y_parity
+    parity = columns.one_number(value, index, MAX_U256, "256 bits")
+    if parity > _MAX_U8:
+        raise columns.malformed(index, value, "a parity of 8 bits")
+    if parity > 1:
+        raise columns.overflow(index, value, "Boolean")
+    if None not in (entry.v, entry.y_parity) and columns.one_number(entry.v, index, MAX_U256) != parity:
+        raise columns.malformed(index, f"yParity {entry.y_parity} with v {entry.v}", "one parity")
+    return bool(parity)
+
+
+def _u64(values: list[Quantity]) -> pa.Array:
+    return pa.array(columns.u64(values))

@@ -12,7 +12,17 @@ import pyarrow as pa
 
 from ampd_ray.datasets.evm import columns
 from ampd_ray.datasets.evm.blocks import Headers, addresses, hashes, u64
-from ampd_ray.datasets.evm.kinds import ACCESS_LIST, BLOB, DYNAMIC_FEE, SET_CODE, chain_ids, lenient, parities, types_of
+from ampd_ray.datasets.evm.kinds import (
+    ACCESS_LIST,
+    BLOB,
+    DYNAMIC_FEE,
+    SET_CODE,
+    chain_ids,
+    lenient,
+    one_flag,
+    parities,
+    types_of,
+)
 from ampd_ray.datasets.evm.nested import access_lists, authorization_lists, hash_lists
 from ampd_ray.datasets.evm.place import Columns, Place, number_of
 from ampd_ray.datasets.evm.rpc import BlockAndReceipts, Quantity, RpcReceipt, RpcTransaction
@@ -85,9 +95,11 @@ class _Rows:
 
 def _common(rows: _Rows) -> dict[str, pa.Array]:
     transactions = rows.rows
+    recipients = [tx.to for tx in transactions]
+    rows.of((rows.kinds == BLOB) | (rows.kinds == SET_CODE), "to", addresses, recipients)  # these cannot create
     return {
         "tx_hash": rows.every("hash", hashes, [tx.hash for tx in transactions]),
-        "to": rows.some("to", addresses, [tx.to for tx in transactions]),
+        "to": rows.some("to", addresses, recipients),
         "nonce": rows.every("nonce", u64, [tx.nonce for tx in transactions]),
         "gas_limit": rows.every("gas", u64, [tx.gas for tx in transactions]),
         "value": rows.every("value", columns.text, [tx.value for tx in transactions]),
@@ -163,4 +175,4 @@ def _status(spelled: tuple[Quantity, bool], index: int) -> bool:
     status, has_root = spelled
     if status is None and has_root:
         return True
-    return bool(columns.one_number(status, index, 1, "Boolean"))
+    return one_flag(status, index, "a status")
