@@ -12,6 +12,9 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 
+MAX_TEXT_CHARS = 8192
+
+
 class Handling(StrEnum):
     """What to do about an error: the classes of ``spec/metadata-db.md`` 5.7."""
 
@@ -25,7 +28,8 @@ class AmpdError(Exception):
     """An expected failure.
 
     ``message`` is a sentence for a person: it names the thing and the way out, and holds no secret.
-    ``details`` are JSON-able facts for logs and for the job's error JSON.
+    ``details`` are JSON-able facts for logs and for the job's error JSON. Both may quote strangers, so their texts
+    are cut, and lose what a terminal or a database would trip over.
     """
 
     code: ClassVar[str] = "INTERNAL"
@@ -33,9 +37,9 @@ class AmpdError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, **details: Any) -> None:
-        super().__init__(message)
-        self.message = message
-        self.details = details
+        self.message = _printable(message)
+        super().__init__(self.message)
+        self.details = {name: _printable(fact) if isinstance(fact, str) else fact for name, fact in details.items()}
 
     @property
     def retryable(self) -> bool:
@@ -47,6 +51,12 @@ class AmpdError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.message, self.details))
+
+
+def _printable(text: str) -> str:
+    if text.isprintable() and len(text) <= MAX_TEXT_CHARS:
+        return text
+    return "".join(char if char.isprintable() or char == "\n" else " " for char in text[:MAX_TEXT_CHARS])
 
 
 def _rebuild(cls: type[AmpdError], message: str, details: dict[str, Any]) -> AmpdError:
@@ -149,6 +159,12 @@ class CommitUnknown(DatabaseUnavailable):
     """The connection broke during COMMIT: look before trying again (``spec/metadata-db.md`` 1.9)."""
 
     code = "COMMIT_UNKNOWN"
+
+
+class DatabaseReadOnly(DatabaseUnavailable):
+    """The session cannot write, as on a server that is the primary no more: another one may find the new primary."""
+
+    code = "DATABASE_READ_ONLY"
 
 
 class DatabaseRefused(AmpdError):

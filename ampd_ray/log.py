@@ -97,6 +97,7 @@ def setup(level: str | None = None, *, as_json: bool | None = None) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     root.addHandler(handler)
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # each attempt at a database that is away: we say it
     logging.getLogger("ampd_ray").setLevel(_LEVELS.get(wanted.strip().lower(), logging.INFO))
     if wanted.strip().lower() not in _LEVELS:
         logging.getLogger(__name__).warning(

@@ -17,50 +17,30 @@ from datetime import timedelta
 from typing import Any, Final, TypeVar
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
-from psycopg.rows import namedtuple_row
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from ampd_ray.errors import CommitUnknown, ConfigError, DatabaseFault, DatabaseUnavailable, NotUtc
+from ampd_ray.errors import CommitUnknown, DatabaseFault, DatabaseUnavailable
 from ampd_ray.metadb.faults import classify
 from ampd_ray.metadb.queries import load
+from ampd_ray.metadb.route import CONNECT, CONNECT_TIMEOUT, Connection, Route
 
 __all__ = ["Connection", "Database", "Limits", "bounded", "classify"]
 
-Connection = psycopg.AsyncConnection[Any]
 T = TypeVar("T")
 
 _SQL: Final = load(__file__)
 _log: Final = logging.getLogger(__name__)
 
 OPEN_WITHIN: Final = timedelta(seconds=60)
-CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 ACQUIRE_TIMEOUT: Final = timedelta(seconds=5)
-STATEMENT_TIMEOUT: Final = timedelta(seconds=30)
 CHECK_TIMEOUT: Final = timedelta(seconds=1)
 CLOSE_TIMEOUT: Final = timedelta(seconds=5)
 _RETRY_PAUSE: Final = timedelta(milliseconds=250)
 _RETRY_PAUSE_MAX: Final = timedelta(seconds=3)
-
-_SESSION: Final = {
-    "timezone": "UTC",
-    "DateStyle": "ISO,MDY",
-    "search_path": "public",
-    "statement_timeout": f"{STATEMENT_TIMEOUT.seconds}s",
-    "tcp_keepalives_idle": "10",
-    "tcp_keepalives_interval": "5",
-    "tcp_keepalives_count": "3",
-    "tcp_user_timeout": "10000",
-}
-_CLIENT: Final = {
-    "client_encoding": "UTF8",
-    "keepalives": "1",
-    "keepalives_idle": "10",
-    "keepalives_interval": "5",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "10000",
-}
+# Left to itself the pool tries again after longer and longer pauses. Whoever waits asks it anew each second instead.
+_POOL_GIVES_UP: Final = timedelta(milliseconds=300)
+_ASK_POOL_EVERY: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +70,12 @@ class Database:
         max_lifetime: timedelta = timedelta(seconds=1800),
         idle_timeout: timedelta = timedelta(seconds=600),
     ) -> None:
-        given = _read(url)
-        options = " ".join(f"-c {key}={value}" for key, value in _SESSION.items())
-        own = _CLIENT | {
-            "application_name": application_name,
-            "connect_timeout": str(given.get("connect_timeout") or CONNECT_TIMEOUT.seconds),
-            # Ours come last: of two values for one setting the server takes the last.
-            "options": f"{given.get('options') or ''} {options}".strip(),
-        }
-        self._conninfo = make_conninfo(url, **own)
-        host = given.get("host") or given.get("hostaddr") or "localhost"
-        self.name = f"{host}:{given.get('port') or 5432}/{given.get('dbname') or given.get('user') or ''}"
+        self._route = Route(url, application_name)
+        self.name = self._route.name
         self._pool_args: dict[str, Any] = {
             "min_size": min(pool_size, max(1, min_connections or math.ceil(pool_size / 4))),
             "max_size": pool_size,
-            "timeout": ACQUIRE_TIMEOUT.total_seconds(),
+            "reconnect_timeout": _POOL_GIVES_UP.total_seconds(),
             "max_lifetime": max_lifetime.total_seconds(),
             "max_idle": idle_timeout.total_seconds(),
         }
@@ -120,11 +91,10 @@ class Database:
         """
         await self.reach(within)
         self._pool = AsyncConnectionPool(
-            self._conninfo,
+            self._route.conninfo,
             name="ampd-ray",
-            kwargs=_CONNECT,
-            configure=self._check_session,
-            check=_check_alive,
+            kwargs=CONNECT,
+            configure=self._route.prepare,
             open=False,
             **self._pool_args,
         )
@@ -161,9 +131,9 @@ class Database:
         One attempt; raises DatabaseUnavailable, DatabaseRefused or NotUtc.
         """
         with self.translated():
-            conn: Connection = await psycopg.AsyncConnection.connect(self._conninfo, **_CONNECT)
+            conn = await self._route.connect()
             try:
-                await bounded(conn, self._check_session(conn), CONNECT_TIMEOUT)
+                await bounded(conn, self._route.prepare(conn), CONNECT_TIMEOUT)
             except BaseException:
                 await conn.close()
                 raise
@@ -182,16 +152,17 @@ class Database:
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A pooled session in autocommit: each statement is a transaction of its own."""
-        if self._pool is None:
+        if (pool := self._pool) is None:
             raise DatabaseFault(f"{self!r} is not open")
         with self.translated():
-            cancelled = _cancelled()
-            async with self._pool.connection() as conn:
-                if _cancelled() > cancelled:
-                    # Until Python 3.12 ``wait_for``, by which the pool waits, drops a cancellation that meets its
-                    # result; a task that goes on all the same is waited for in vain.
-                    raise asyncio.CancelledError
+            conn = await _acquire(pool)
+            try:
                 yield conn
+            except psycopg.errors.ReadOnlySqlTransaction:
+                await conn.close()  # another one may find the new primary
+                raise
+            finally:
+                await pool.putconn(conn)
 
     @contextlib.asynccontextmanager
     async def transaction(self, limits: Limits | None = None) -> AsyncIterator[Connection]:
@@ -216,6 +187,11 @@ class Database:
                     raise CommitUnknown(message) from error
                 raise
 
+    async def check(self, conn: Connection) -> None:
+        """Prove that the session still speaks UTC. Raises NotUtc."""
+        with self.translated():
+            await self._route.check(conn)
+
     @contextlib.contextmanager
     def translated(self) -> Iterator[None]:
         """Inside, psycopg's errors leave as AmpdErrors that name this database."""
@@ -223,22 +199,6 @@ class Database:
             yield
         except psycopg.Error as error:
             raise classify(error, self.name) from error
-
-    async def _check_session(self, conn: Connection) -> None:
-        row = await (await conn.execute(_SQL["time_zone"])).fetchone()
-        if row is None or row.zone != "UTC":
-            raise NotUtc(
-                f"the metadata database at {self.name} gives us sessions in time zone {row and row.zone}, not UTC: "
-                "a pooler or a role setting overrides ours. Connect directly, or set timezone to UTC there."
-            )
-
-
-_CONNECT: Final[dict[str, Any]] = {
-    "autocommit": True,
-    # Server-side prepared statements break behind transaction poolers, and our statements are rare.
-    "prepare_threshold": None,
-    "row_factory": namedtuple_row,
-}
 
 
 async def bounded(conn: Connection, work: Coroutine[Any, Any, T], limit: timedelta) -> T:
@@ -259,24 +219,49 @@ async def bounded(conn: Connection, work: Coroutine[Any, Any, T], limit: timedel
             await asyncio.gather(task, return_exceptions=True)
 
 
+async def _acquire(pool: AsyncConnectionPool[Connection]) -> Connection:
+    """A session that answers. Those that do not, as after a restart of the server, are given up one after the other.
+
+    Raises PoolTimeout after ``ACQUIRE_TIMEOUT``.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + ACQUIRE_TIMEOUT.total_seconds()
+    while True:
+        asked = _cancelled()
+        left = deadline - loop.time()
+        try:
+            conn = await pool.getconn(timeout=min(left, _ASK_POOL_EVERY.total_seconds()))
+        except PoolTimeout:
+            if left <= _ASK_POOL_EVERY.total_seconds():
+                raise
+            continue
+        if _cancelled() > asked:
+            # Until Python 3.12 ``wait_for``, by which the pool waits, drops a cancellation that meets its result; a
+            # task that goes on all the same is waited for in vain.
+            await pool.putconn(conn)
+            raise asyncio.CancelledError
+        if await _answers(pool, conn):
+            return conn
+
+
+async def _answers(pool: AsyncConnectionPool[Connection], conn: Connection) -> bool:
+    """Whether a session of the pool works; if not, it is given back, and the pool makes another."""
+    try:
+        await bounded(conn, pool.check_connection(conn), CHECK_TIMEOUT)
+    except (psycopg.Error, DatabaseUnavailable):
+        await conn.close()
+        await pool.putconn(conn)
+        return False
+    except BaseException:
+        await pool.putconn(conn)
+        raise
+    return True
+
+
 def _cancelled() -> int:
     """How often the running task was asked to end."""
     task = asyncio.current_task()
     return task.cancelling() if task is not None else 0
-
-
-async def _check_alive(conn: Connection) -> None:
-    """Give up a pooled session that does not answer soon, so that the pool takes another: it may never answer."""
-    await bounded(conn, AsyncConnectionPool.check_connection(conn), CHECK_TIMEOUT)
-
-
-def _read(url: str) -> dict[str, Any]:
-    try:
-        return dict(conninfo_to_dict(url))
-    except psycopg.ProgrammingError:
-        # libpq quotes the text, password and all.
-        message = "`metadata_db.url` is not a Postgres URL, such as postgresql://user:password@host:5432/database"
-        raise ConfigError(message) from None
 
 
 def _milliseconds(limits: Limits) -> dict[str, str]:

@@ -1,7 +1,3 @@
--- name: time_zone
--- The session's time zone, which must be UTC.
-select current_setting('timezone') as zone;
-
 -- name: limit_transaction
 -- Bound how long this transaction may wait, run and idle, and make its commit durable.
 select set_config('statement_timeout', %(statement)s, true) as statement,

@@ -10,6 +10,7 @@ import psycopg
 from ampd_ray.errors import (
     AmpdError,
     DatabaseFault,
+    DatabaseReadOnly,
     DatabaseRefused,
     DatabaseUnavailable,
     SchemaMismatch,
@@ -29,6 +30,7 @@ _TRANSIENT: Final = frozenset(
         "25P03",  # idle in transaction timeout
     }
 )
+_READ_ONLY: Final = "25006"
 _UNKNOWN_OBJECTS: Final = frozenset({"42P01", "42703", "3F000"})  # table, column, schema
 
 # libpq gives no SQLSTATE for a connection that never was, only the server's sentence.
@@ -38,9 +40,17 @@ _REFUSALS: Final = (
     (re.compile(r"no password supplied|password missing"), "it asks for a password"),
     (re.compile(r'role "[^"]*" does not exist|Peer authentication failed'), "there is no such user"),
     (re.compile(r"no pg_hba.conf entry|not permitted to log in|permission denied for database"), "access is denied"),
+    (
+        re.compile(r"unsupported startup parameter"),
+        "a pooler in between refuses the options of the URL",
+    ),
     (re.compile(r"does not support SSL"), "it has no TLS, which the sslmode of the URL requires"),
-    (re.compile(r"unsupported startup parameter"), "a pooler in between refuses session options: connect directly"),
 )
+
+
+def refuses_options(error: psycopg.Error) -> bool:
+    """Whether a pooler in between takes no session options, so that sessions have to be set up without."""
+    return "unsupported startup parameter" in str(error)
 
 
 def classify(error: psycopg.Error, where: str) -> AmpdError:
@@ -49,6 +59,8 @@ def classify(error: psycopg.Error, where: str) -> AmpdError:
     place = f"the metadata database at {where}"
     if state is None:
         return _without_state(error, place)
+    if state == _READ_ONLY:
+        return DatabaseReadOnly(f"{place} is read-only: {_sentence(error)}", sqlstate=state)
     if state in _TRANSIENT or state.startswith(_TRANSIENT_CLASSES):
         return DatabaseUnavailable(f"{place}: {_sentence(error)}", sqlstate=state)
     if state in _UNKNOWN_OBJECTS:

@@ -11,7 +11,7 @@ import json
 import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -21,7 +21,7 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 
-from ampd_ray.errors import AmpdError
+from ampd_ray.errors import AmpdError, DatabaseUnavailable
 from ampd_ray.metadb.connection import Connection, Database, bounded
 from ampd_ray.metadb.queries import load
 
@@ -142,17 +142,21 @@ def reconnect_delay(failures: int, chance: float) -> timedelta:
 async def supports_listen(db: Database, within: timedelta = timedelta(seconds=2)) -> bool:
     """Prove that sessions are direct: a transaction pooler in between breaks LISTEN and advisory locks silently.
 
-    False: poll only, and warn.
+    False: poll only, lock within transactions only, and warn. Raises NotUtc if the pooler does not keep the time zone.
     """
     channel = f"ampd_ray_{uuid4().hex}"
     async with db.session() as listener, db.session() as other:
         before = await _backend(listener)
         await _listen(listener, channel)
-        # While the other session holds a server in a transaction, a pooler must give the listener another one.
         async with other.transaction():
             await notify(other, channel, "self-test")
-            if await _backend(listener) != before:
+            # Either a pooler gives both the same server process or, while that is taken, the listener another one.
+            shared = await _backend(other) == before
+            if shared or await bounded(listener, _backend(listener), within) != before:
+                with suppress(DatabaseUnavailable):  # there may be no other process for the listener at all
+                    await bounded(listener, db.check(listener), within)
                 return False
+        await bounded(listener, _probe(listener), within)
         async with aclosing(listener.notifies(timeout=within.total_seconds(), stop_after=1)) as received:
             return any([message.channel == channel async for message in received])
 

@@ -73,6 +73,31 @@ async def end_dead_session(conn: Connection, node_id: str, holder: Holder) -> bo
     return bool(row and row.ended)
 
 
+async def end_lost_session(conn: Connection, holder: Holder) -> bool:
+    """End the session that holds our Node ID if it bears the very name of ``conn``; False if it does not.
+
+    The caller knows that the name is that of one process, and that this process has lost all its sessions with the
+    lock: a server may keep one for as long as it takes to notice.
+    """
+    row = await (await conn.execute(_SQL["end_lost_session"], {"pid": holder.pid})).fetchone()
+    return bool(row and row.ended)
+
+
+async def take_free_node_lease(
+    conn: Connection, node_id: str, incarnation: UUID, ttl: timedelta = NODE_LEASE_LIFE
+) -> bool:
+    """Make ``incarnation`` the one that runs ``node_id``, without a lock for life; False: another runs it.
+
+    For sessions that a pooler shares, where only transactions hold a lock.
+    """
+    values = {"node_id": node_id, "incarnation": incarnation, "ttl": ttl}
+    async with conn.transaction():
+        row = await (await conn.execute(_SQL["is_unlocked"], values)).fetchone()
+        if row is None or not row.unlocked:
+            return False
+        return (await conn.execute(_SQL["take_free_node_lease"], values)).rowcount == 1
+
+
 async def take_node_lease(conn: Connection, node_id: str, incarnation: UUID, ttl: timedelta = NODE_LEASE_LIFE) -> int:
     """Make ``incarnation`` the one that runs ``node_id``; the new epoch. Only the holder of the node lock may."""
     values = {"node_id": node_id, "incarnation": incarnation, "ttl": ttl}

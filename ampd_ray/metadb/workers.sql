@@ -21,6 +21,26 @@ join ampd_ray.node_lease n on n.node_id = %(node_id)s and n.expires_at <= now()
 where a.pid = %(pid)s and a.pid <> pg_backend_pid() and a.usename = current_user
   and starts_with(a.application_name, 'ampd-ray/' || n.node_id || '/');
 
+-- name: end_lost_session
+-- End a session that its own process has lost: our role, our very name, and not the session that asks.
+select pg_terminate_backend(a.pid) as ended
+from pg_stat_activity a
+where a.pid = %(pid)s and a.pid <> pg_backend_pid() and a.usename = current_user
+  and a.application_name = current_setting('application_name');
+
+-- name: is_unlocked
+-- Whether no session holds a Node ID; if so, nobody else can claim it before this transaction ends.
+select pg_try_advisory_xact_lock(hashtextextended(%(node_id)s::text, 0)) as unlocked;
+
+-- name: take_free_node_lease
+-- Become the incarnation of a node that no other runs: its lease has run out, or was given up.
+insert into ampd_ray.node_lease as l (node_id, epoch, incarnation, expires_at, draining)
+values (%(node_id)s, 1, %(incarnation)s, now() + %(ttl)s::interval, false)
+on conflict (node_id) do update
+set epoch = l.epoch + 1, incarnation = excluded.incarnation, expires_at = excluded.expires_at, draining = false
+where l.expires_at <= now() or l.incarnation = excluded.incarnation
+returning epoch;
+
 -- name: take_node_lease
 -- Become the incarnation of a node, whatever its lease says: the advisory lock is the proof.
 insert into ampd_ray.node_lease as l (node_id, epoch, incarnation, expires_at, draining)

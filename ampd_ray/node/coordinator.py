@@ -18,20 +18,21 @@ from ampd_ray.datasets import names
 from ampd_ray.errors import AmpdError, Fenced
 from ampd_ray.log import bind
 from ampd_ray.materialize.sweep import Broom
-from ampd_ray.metadb import schema
+from ampd_ray.metadb import notifications, schema
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.takeover import Taker
 from ampd_ray.node.claims import JobClaimer
 from ampd_ray.node.counters import Counters
-from ampd_ray.node.heartbeat import Heartbeat, Identity
+from ampd_ray.node.heartbeat import Heartbeat
 from ampd_ray.node.housekeeping import Housekeeping
+from ampd_ray.node.identity import Identity
 from ampd_ray.node.job import JobFactory
 from ampd_ray.node.lag import watch_loop_lag
 from ampd_ray.node.leases import LeaseKeeper
 from ampd_ray.node.runner import JobRunner
 from ampd_ray.node.settle import Settler
 from ampd_ray.node.takeover import IMPLEMENTATION, Takeover
-from ampd_ray.node.watcher import RowWatcher
+from ampd_ray.node.watcher import UNPROVEN_EVERY, RowWatcher
 from ampd_ray.store.files import open_store
 
 _log: Final = logging.getLogger(__name__)
@@ -39,6 +40,11 @@ _log: Final = logging.getLogger(__name__)
 CONNECT_WITHIN: Final = timedelta(seconds=60)
 DRAIN_GRACE_SECS: Final = 1.0  # for the last status writes after the jobs' own deadline
 _RESTART_SECS: Final = 1.0
+POOLED: Final = (
+    "a pooler in transaction mode stands before the metadata database: notifications do not get through, and no lock "
+    "outlives its transaction. The jobs are read every %.0f s, and the node id is kept by its lease alone, which keeps "
+    "no Amp worker away. Give metadata_db.url the database itself"
+)
 
 
 class Coordinator:
@@ -119,7 +125,11 @@ class Coordinator:
         await self.db.open(CONNECT_WITHIN)
         await asyncio.to_thread(check_directories, self._settings)
         await asyncio.to_thread(open_store(self._settings.data_dir).probe)
-        await self.heartbeat.start()
+        direct = await notifications.supports_listen(self.db)
+        if not direct:
+            self.watcher.polling = True
+            _log.warning(POOLED, UNPROVEN_EVERY.total_seconds())
+        await self.heartbeat.start(direct=direct)
 
     async def _unless_asked(self, work: Awaitable[None]) -> bool:
         """True when ``work`` is done; false if the process was asked to end before that."""

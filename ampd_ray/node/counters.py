@@ -14,6 +14,7 @@ class Counters:
     registrations: int = 0
     lock_waits: int = 0  # times that the node id was found in use
     session_reconnects: int = 0  # of the session that holds the node lock
+    lost_sessions_ended: int = 0  # of this process, which the server took for alive
     listens: int = 0  # sessions that LISTEN; above 1, hints were lost and all rows were read
     notifications: int = 0
     malformed_notifications: int = 0

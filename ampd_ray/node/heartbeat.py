@@ -1,4 +1,4 @@
-"""The node's identity: its lock, its lease, its row in ``workers`` and the beat (``spec/metadata-db.md`` 4).
+"""The heartbeat of a node: its claim, its row in ``workers``, the beat and the leases (``spec/metadata-db.md`` 4).
 
 All of it lives on one session of its own. Losing that session is an accident that is repaired while the jobs go on;
 only another process that has taken the node is the end (``Fenced``).
@@ -10,58 +10,30 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
-from uuid import UUID
+from typing import Final
 
-from ampd_ray.errors import AmpdError, DatabaseUnavailable, Fenced, NodeInUse
+from ampd_ray.errors import AmpdError, DatabaseUnavailable
 from ampd_ray.metadb import leases, workers
 from ampd_ray.metadb.connection import Connection, Database, bounded
 from ampd_ray.node.counters import Counters
+from ampd_ray.node.identity import Identity
 from ampd_ray.node.leases import LeaseKeeper
+from ampd_ray.node.lock import NodeLock
+from ampd_ray.node.session import CALL_LIMIT, NodeSession
 
-P = ParamSpec("P")
-T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
 
 BEAT_EVERY: Final = timedelta(seconds=1)
 BEAT_LIMIT: Final = timedelta(seconds=1)
-LOCK_EVERY: Final = timedelta(seconds=1)
-CALL_LIMIT: Final = timedelta(seconds=5)
-NAME_BYTES: Final = 63  # Postgres cuts longer application names
 _PAUSE_SECS: Final = 0.1
-_PAUSE_MAX_SECS: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who we are: the Node ID, this process among those that ever ran it, and what ``workers.info`` says."""
-
-    node_id: str
-    incarnation: UUID
-    info: dict[str, str]
-
-    @property
-    def session_name(self) -> str:
-        """The application name of our sessions (1.10), by which a lost one is known; cut as Postgres cuts it."""
-        name = f"ampd-ray/{self.node_id}/{self.incarnation}"
-        return name.encode()[:NAME_BYTES].decode(errors="ignore")
-
-
-def in_use(node_id: str, waited: timedelta) -> NodeInUse:
-    """The error for a Node ID whose lock another session has kept all the while."""
-    return NodeInUse(
-        f"node id {node_id!r} is in use: another live process holds its lock (waited {waited.total_seconds():g} s). "
-        "Stop that worker, or give this one another --node-id."
-    )
+_PAUSE_MAX_SECS: Final = 1.0  # a node that beats late looks dead
 
 
 class Heartbeat:
     """Holds a Node ID for this process. ``start``, then ``run`` until ``release``.
 
-    The lock is asked for each second for ``lock_timeout`` before somebody else's is taken for good. The sessions of
+    The node is asked for each second for ``lock_timeout`` before somebody else's is taken for good. The sessions of
     ``db`` must carry ``identity.session_name``.
     """
 
@@ -82,21 +54,28 @@ class Heartbeat:
         self._keeper = keeper
         self._node_id = identity.node_id
         self._incarnation = identity.incarnation
-        self._lock_timeout = lock_timeout
+        self._info = identity.info
         self._lease_ttl = lease_ttl
+        self._lock = NodeLock(identity, counters, lock_timeout, self._sleep)
+        self._session = NodeSession(db, identity.node_id)
+        self._direct = True
         self._holds = False
-        self._conn: Connection | None = None
         self._one_call = asyncio.Lock()  # a beat that is under way must not overtake ``retire``
         self._released = asyncio.Event()
 
-    async def start(self) -> None:
-        """Lock, lease, register: in this order, so that a second process changes nothing before it is refused.
+    async def start(self, *, direct: bool = True) -> None:
+        """Claim the node, then register: in this order, so that a second process changes nothing before it is refused.
 
-        Raises :class:`NodeInUse` if another session keeps the lock for ``lock_timeout``.
+        ``direct``: sessions are ours alone, so that a lock holds for their life; else ``workers.info`` says so. Raises
+        :class:`NodeInUse` if another process keeps the node for ``lock_timeout``.
         """
-        self._conn = await self._db.connect_session()
-        await self._lock(regain=False)
-        await self._call(CALL_LIMIT, workers.take_node_lease, self._incarnation, self._lease_ttl)
+        self._direct = direct
+        await self._session.open()
+        if direct:
+            await self._lock.take(self._session, self._lease_ttl)
+        else:
+            self._info = {**self._info, "sessions": "pooled"}
+            await self._lock.take_lease_only(self._session, self._lease_ttl)
         self._holds = True
         await self._register()
 
@@ -108,17 +87,17 @@ class Heartbeat:
             except DatabaseUnavailable as error:
                 self.counters.late_beats += 1
                 _log.warning("a heartbeat was missed", extra={"error": error})
-            if self._conn is None or self._conn.closed:
-                await self._reconnect()
-            else:
+            if self._session.is_open:
                 await self._sleep(BEAT_EVERY.total_seconds())
+            else:
+                await self._reconnect()
 
     async def retire(self) -> None:
         """Let no scheduler choose this node any more: draining, last beat in the past. The node lease lives on."""
         async with self._one_call:
             self.retired = True
-            if not await self._call(CALL_LIMIT, workers.retire, self._incarnation):
-                raise self._lost()
+            if not await self._session.call(CALL_LIMIT, workers.retire, self._incarnation):
+                raise self._identity.lost()
 
     async def release(self) -> None:
         """Retire, release what jobs have not, end the node lease, give the lock back, close the session.
@@ -135,7 +114,7 @@ class Heartbeat:
             except AmpdError as error:
                 _log.warning("the node lease could not be ended; it will lapse", extra={"error": error})
             finally:
-                await self._close()
+                await self._session.close()
 
     async def _give_up(self, conn: Connection) -> None:
         self._holds = False
@@ -154,7 +133,7 @@ class Heartbeat:
         async with self._one_call:
             if self._released.is_set():
                 return
-            if not self.retired and not await self._call(BEAT_LIMIT, workers.beat):
+            if not self.retired and not await self._session.call(BEAT_LIMIT, workers.beat):
                 _log.warning("the node's row in `workers` is gone; registering again")
                 await self._register()
             await self._renew()
@@ -162,28 +141,15 @@ class Heartbeat:
 
     async def _renew(self) -> None:
         """The node's lease, then those of its jobs."""
-        if not await self._call(BEAT_LIMIT, workers.renew_node_lease, self._incarnation, self._lease_ttl):
-            raise self._lost()
-        await self._call(BEAT_LIMIT, lambda conn, _: self._keeper.renew(conn))
+        if not await self._session.call(BEAT_LIMIT, workers.renew_node_lease, self._incarnation, self._lease_ttl):
+            raise self._identity.lost()
+        await self._session.call(BEAT_LIMIT, lambda conn, _: self._keeper.renew(conn))
 
     async def _register(self) -> None:
-        await self._call(CALL_LIMIT, workers.register, self._identity.info)
+        await self._session.call(CALL_LIMIT, workers.register, self._info)
         self.counters.registrations += 1
 
-    async def _call(
-        self,
-        limit: timedelta,
-        verb: Callable[Concatenate[Connection, str, P], Coroutine[Any, Any, T]],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        conn = self._conn
-        if conn is None:
-            raise DatabaseUnavailable("the node has no session to the metadata database")
-        with self._db.translated():
-            return await bounded(conn, verb(conn, self._node_id, *args, **kwargs), limit)
-
-    # -- the session and its lock -----------------------------------------------------------------------------------
+    # -- the next session -------------------------------------------------------------------------------------------
 
     async def _reconnect(self) -> None:
         """A new session that holds the lock, however long it takes; the jobs go on meanwhile.
@@ -192,10 +158,10 @@ class Heartbeat:
         """
         pause = _PAUSE_SECS
         while not self._released.is_set():
-            await self._close()
             try:
-                self._conn = await self._db.connect_session()
-                await self._lock(regain=True)
+                await self._session.open()
+                if self._direct:
+                    await self._lock.regain(self._session, self._bide)
                 await self._renew()
             except DatabaseUnavailable as error:
                 _log.warning("the heartbeat session is lost; connecting again", extra={"error": error})
@@ -205,39 +171,12 @@ class Heartbeat:
             await self._sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, protects nothing
             pause = min(pause * 2, _PAUSE_MAX_SECS)
 
-    async def _lock(self, *, regain: bool) -> None:
-        """Take the node lock, asking each second.
-
-        A foreign session may keep it for ``lock_timeout``; a dead one of an earlier process of this node is ended. Our
-        own lost session may keep it for as long as the server takes to notice; the lease is renewed meanwhile, which
-        also tells whether another process has the node.
-        """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._lock_timeout.total_seconds()
-        while not await self._call(CALL_LIMIT, workers.try_lock):
-            holder = await self._call(CALL_LIMIT, workers.holder)
-            if regain:
-                await self._renew()
-            if regain and self._is_own(holder):
-                deadline = loop.time() + self._lock_timeout.total_seconds()
-            elif not regain and holder and await self._call(CALL_LIMIT, workers.end_dead_session, holder):
-                _log.warning("ended a dead session of this node, which still held its lock", extra={"holder": holder})
-            elif loop.time() >= deadline:
-                raise self._lost() if regain else in_use(self._node_id, self._lock_timeout)
-            self.counters.lock_waits += 1
-            _log.warning("the node id is in use; asking again", extra={"holder": holder})
-            await self._sleep(LOCK_EVERY.total_seconds())
-
-    def _is_own(self, holder: workers.Holder | None) -> bool:
-        return holder is not None and holder.same_role and holder.application_name == self._identity.session_name
-
-    def _lost(self) -> AmpdError:
-        return Fenced(f"another process runs node {self._node_id!r} now: this one stops")
-
-    async def _close(self) -> None:
-        if self._conn is not None:
-            conn, self._conn = self._conn, None
-            await conn.close()
+    async def _bide(self, ours: bool) -> None:
+        """What is done while the lock is held by another session: it may be a lost one of ours, and we live."""
+        if ours:
+            await self._beat()
+        else:
+            await self._renew()
 
     async def _sleep(self, secs: float) -> None:
         """Sleep, but wake up at once on ``release``."""

@@ -16,7 +16,7 @@ from ampd_ray.datasets import names
 from ampd_ray.errors import RayUnavailable
 from ampd_ray.metadb import schema, workers
 from ampd_ray.metadb.connection import Connection, Database
-from ampd_ray.node.heartbeat import in_use
+from ampd_ray.node.identity import in_use
 from ampd_ray.store.files import open_store
 
 _log: Final = logging.getLogger(__name__)

@@ -27,10 +27,14 @@ LOG_EVERY: Final = 100  # of malformed notifications, after the first ones
 
 
 class RowWatcher:
-    """Tells ``runner`` what to read. A notification is only a hint: nothing is done on its word."""
+    """Tells ``runner`` what to read. A notification is only a hint: nothing is done on its word.
+
+    ``polling``: notifications are known not to get through for now.
+    """
 
     def __init__(self, db: Database, node_id: str, runner: JobRunner, interval: timedelta) -> None:
         self.counters = runner.counters
+        self.polling = False
         self._db = db
         self._node_id = node_id
         self._runner = runner
@@ -55,24 +59,23 @@ class RowWatcher:
 
     async def _proof(self) -> None:
         """Wait until notifications are known to get through: what was in their way may have been a bad moment."""
-        warned = False
-        while not await notifications.supports_listen(self._db):
-            if not warned:
-                warned = True
-                _log.warning(
-                    "notifications do not get through, and node locks may not hold: is there a pooler in transaction "
-                    "mode before the metadata database? Connect directly. Until then the jobs are read every %.0f s",
-                    UNPROVEN_EVERY.total_seconds(),
-                )
+        if not self.polling and not await notifications.supports_listen(self._db):
+            self.polling = True
+            _log.warning(
+                "notifications do not get through; the jobs are read every %.0f s", UNPROVEN_EVERY.total_seconds()
+            )
+        while self.polling:
             await asyncio.sleep(RETEST_EVERY.total_seconds())
-        if warned:
-            _log.warning("notifications get through now")
+            if await notifications.supports_listen(self._db):
+                self.polling = False
+                _log.warning("notifications get through now")
 
     async def reconcile(self) -> None:
         """Read all rows now and then for ever; LISTEN comes first, so that nothing falls between."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_LISTEN_WITHIN.total_seconds()):
-                await self._listening.wait()
+        if not self.polling:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_LISTEN_WITHIN.total_seconds()):
+                    await self._listening.wait()
         while True:
             self._look_now.clear()
             pause = await self._pass()

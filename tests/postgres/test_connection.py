@@ -25,7 +25,7 @@ from ampd_ray.errors import (
     SchemaMismatch,
     chain_of,
 )
-from ampd_ray.metadb import connection
+from ampd_ray.metadb import connection, route
 from ampd_ray.metadb.connection import Connection, Database, Limits, bounded
 from tests.fakes.postgres_proxy import PostgresProxy, proxied
 
@@ -87,7 +87,7 @@ async def test_a_role_default_does_not_override_utc(db: Database, pg_url: str) -
 
 
 async def test_a_session_that_is_not_utc_is_refused_at_once(pg_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(connection._SESSION, "timezone", "America/New_York")
+    monkeypatch.setitem(route.SETTINGS, "timezone", "America/New_York")
     with pytest.raises(NotUtc, match="America/New_York"):
         await Database(pg_url).open()
 

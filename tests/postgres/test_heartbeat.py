@@ -16,7 +16,8 @@ from ampd_ray.metadb import workers
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.workers import WorkerRow
 from ampd_ray.node.counters import Counters
-from ampd_ray.node.heartbeat import Heartbeat, Identity
+from ampd_ray.node.heartbeat import Heartbeat
+from ampd_ray.node.identity import Identity
 from ampd_ray.node.leases import LeaseKeeper
 from tests.postgres.nodes import NODE, cut_sessions, execute, until
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from ampd_ray.errors import NotUtc
-from ampd_ray.metadb import connection, notifications
+from ampd_ray.metadb import notifications, route
 from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.metadb.notifications import Action, Notification, Reconnected, listen, notify, notify_job, supports_listen
 from tests.fakes.postgres_proxy import PostgresProxy, proxied
@@ -167,13 +167,20 @@ async def test_direct_sessions_pass_the_self_test(db: Database) -> None:
     assert await supports_listen(db)
 
 
-async def test_a_session_that_changes_its_server_process_fails_the_self_test(
-    db: Database, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "pids",
+    [
+        pytest.param([1, 1], id="both sessions are given one"),
+        pytest.param([1, 2, 3], id="it is given another one"),
+    ],
+)
+async def test_a_session_without_a_server_process_of_its_own_fails_the_self_test(
+    db: Database, monkeypatch: pytest.MonkeyPatch, pids: list[int]
 ) -> None:
-    pids = iter([1, 2])
+    given = iter(pids)
 
     async def backend(_: Connection) -> int:
-        return next(pids)
+        return next(given)
 
     monkeypatch.setattr(notifications, "_backend", backend)
     assert not await supports_listen(db)
@@ -190,6 +197,6 @@ async def test_a_listener_that_hears_nothing_fails_the_self_test(db: Database, m
 async def test_a_listener_never_works_on_a_session_that_is_not_utc(
     pg_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(connection._SESSION, "timezone", "Asia/Tokyo")
+    monkeypatch.setitem(route.SETTINGS, "timezone", "Asia/Tokyo")
     with pytest.raises(NotUtc):
         await Database(pg_url).connect_session()
