@@ -14,6 +14,8 @@ H32 = "0x" + "ab" * 32
 ADDRESS = "0x" + "Cd" * 20
 NETWORK = "devnet"
 AUTHORIZATION = {"chainId": "0x1", "address": ADDRESS, "nonce": "0x3", "yParity": "0x1", "r": "0x4", "s": H32}
+BLOB = {"type": "0x3", "maxFeePerBlobGas": "0x5", "blobVersionedHashes": [H32]}
+SET_CODE = {"type": "0x4", "authorizationList": [AUTHORIZATION]}
 
 
 def typed(answer: dict[str, Any]) -> BlockAndReceipts:
@@ -102,3 +104,13 @@ def row(transaction: dict[str, Any], **changes: Any) -> dict[str, Any]:
     table.validate(full=True)
     assert table.schema.equals(SCHEMAS["transactions"], check_metadata=True)
     return comparable(table)[0]
+
+
+def rows_of(block: dict[str, Any], table: str) -> list[dict[str, Any]]:
+    """The rows of one table for one answer."""
+    return comparable(decode([typed(block)], NETWORK)[table])
+
+
+def without(transaction: dict[str, Any], *fields: str) -> dict[str, Any]:
+    """The transaction without some of its fields."""
+    return {name: value for name, value in transaction.items() if name not in fields}

@@ -330,7 +330,7 @@ def test_bytes_come_back(values: list[bytes | None]) -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.text("0x1ag_-", max_size=20), min_size=1, max_size=4))
+@given(st.lists(st.text(" 0x1ag_-", max_size=20), min_size=1, max_size=4))
 def test_what_the_fast_way_takes_is_what_the_slow_way_would(values: list[str]) -> None:
     try:
         expected: list[int] | None = [columns.one_number(value, index) for index, value in enumerate(values)]

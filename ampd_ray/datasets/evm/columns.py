@@ -192,7 +192,7 @@ def text(values: Sequence[Quantity]) -> pa.Array:
         return pa.array([str(n) for n in _numbers(values, (1 << 256) - 1, "256 bits")], pa.string())
 
 
-def _padded(values: Sequence[Quantity], width: int) -> Bytes:
+def _padded(values: Sequence[Any], width: int) -> Bytes:
     """Quantities as an (n, width) big-endian matrix. Raises ValueError on anything but clean 0x hex that fits."""
     cell = 2 * width + 2
     joined = (f"%{cell}s" * len(values) % tuple(values)).encode("ascii")
@@ -205,8 +205,9 @@ def _padded(values: Sequence[Quantity], width: int) -> Bytes:
     columns = marks - _starts(len(values), cell)
     if len(values) and (columns.min() < 1 or columns.max() > cell - 2 or (chars[marks - 1] != _ZERO).any()):
         raise ValueError("not 0x and digits")
-    if np.count_nonzero(chars == _SPACE) != columns.sum() - len(values):
-        raise ValueError("digits before 0x, or blanks after")
+    blanks = np.count_nonzero(chars == _SPACE)
+    if blanks != columns.sum() - len(values) or blanks != len(joined) - sum(map(len, values)):
+        raise ValueError("digits before 0x, or blanks of its own")
     digits = unhexlify(joined.translate(_DIGITS))
     return np.frombuffer(digits, np.uint8).reshape(len(values), width + 1)[:, 1:]
 
