@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
+from itertools import groupby
+from struct import Struct
 from typing import TypeAlias
 
 from sha3 import keccak_256
@@ -16,7 +18,10 @@ from sha3 import keccak_256
 RlpItem: TypeAlias = "bytes | int | Sequence[RlpItem]"
 """What RLP encodes: bytes, an unsigned integer (big-endian without leading zeros), or a list of items."""
 
-_Entry: TypeAlias = tuple[bytes, bytes]  # (key as nibbles, one a byte; value)
+_Tree: TypeAlias = "tuple[bytes, list[int | _Tree | None]]"
+"""A branch: the encoded path of the extension above it, if any; its children: branches, leaves by index, nothing."""
+
+_NOTHING = b"\x80"  # the encoding of the empty string
 
 
 def keccak256(data: bytes) -> bytes:
@@ -32,21 +37,37 @@ def rlp_encode(item: RlpItem) -> bytes:
     compare the two.
     """
     if isinstance(item, bytes):
-        if len(item) == 1 and item[0] < 0x80:
-            return item
-        return _prefix(len(item), 0x80) + item
+        return rlp_bytes(item)
     if isinstance(item, int):
-        return rlp_encode(item.to_bytes((item.bit_length() + 7) // 8, "big"))
-    payload = b"".join([rlp_encode(child) for child in item])
-    return _prefix(len(payload), 0xC0) + payload
+        return rlp_bytes(item.to_bytes((item.bit_length() + 7) // 8, "big"))
+    return rlp_list(b"".join([rlp_encode(child) for child in item]))
 
 
-def _prefix(length: int, offset: int) -> bytes:
-    """What stands before a payload: its length, or the length of its length, on top of the kind's ``offset``."""
-    if length < 56:
-        return bytes((offset + length,))
+def rlp_bytes(value: bytes) -> bytes:
+    """Return the RLP encoding of one byte string."""
+    length = len(value)
+    if length > 55:
+        return _long(length, 0xB7) + value
+    if length == 1 and value[0] < 0x80:
+        return value
+    return _BYTES[length] + value
+
+
+def rlp_list(payload: bytes) -> bytes:
+    """Return the RLP encoding of a list whose items, each encoded, stand one after another in ``payload``."""
+    length = len(payload)
+    return (_LISTS[length] if length <= 55 else _long(length, 0xF7)) + payload
+
+
+_BYTES = [bytes([0x80 + length]) for length in range(56)]
+_LISTS = [bytes([0xC0 + length]) for length in range(56)]
+
+
+@lru_cache(maxsize=1 << 14)
+def _long(length: int, offset: int) -> bytes:
+    """What stands before a payload of more than 55 bytes: the length of its length upon ``offset``, its length."""
     size = length.to_bytes((length.bit_length() + 7) // 8, "big")
-    return bytes((offset + 55 + len(size),)) + size
+    return bytes([offset + len(size)]) + size
 
 
 EMPTY_ROOT = keccak256(rlp_encode(b""))
@@ -64,8 +85,53 @@ def ordered_trie_root(values: Sequence[bytes]) -> bytes:
     """
     if not values:
         return EMPTY_ROOT
-    entries = sorted((_key(index), value) for index, value in enumerate(values))
-    return keccak256(rlp_encode(_node(entries, 0)))
+    paths, tree = _shape(len(values))
+    nodes = [rlp_list(path + rlp_bytes(value)) for path, value in zip(paths, values, strict=True)]
+    if len(nodes) == 1:
+        return keccak256(nodes[0])
+    references = [node if len(node) < 32 else b"\xa0" + keccak_256(node).digest() for node in nodes]
+    return keccak256(_encoded(tree, references))
+
+
+def _encoded(tree: _Tree, leaves: Sequence[bytes]) -> bytes:
+    """The encoded node at the top of ``tree``, whose leaves are as their parents hold them."""
+    path, children = tree
+    parts = []
+    for child in children:
+        if child is None:
+            parts.append(_NOTHING)
+        elif isinstance(child, int):
+            parts.append(leaves[child])
+        else:
+            node = _encoded(child, leaves)
+            parts.append(node if len(node) < 32 else b"\xa0" + keccak_256(node).digest())
+    parts.append(_NOTHING)  # no RLP(i) is a prefix of another, so no branch has a value of its own
+    branch = rlp_list(b"".join(parts))
+    if not path:
+        return branch
+    return rlp_list(path + (branch if len(branch) < 32 else b"\xa0" + keccak_256(branch).digest()))
+
+
+@lru_cache(maxsize=512)
+def _shape(count: int) -> tuple[list[bytes], _Tree]:
+    """The trie of so many values: the encoded path that each leaf ends with, and the branches above them."""
+    paths = [b""] * count
+    keys = sorted((_key(index), index) for index in range(count))
+
+    def node(keys: list[tuple[bytes, int]], depth: int) -> int | _Tree:
+        first, index = keys[0]
+        if len(keys) == 1:
+            paths[index] = _path(first[depth:], leaf=True)
+            return index
+        shared = _shared(first, keys[-1][0], depth)
+        above = _path(first[depth:shared], leaf=False) if shared > depth else b""
+        children: list[int | _Tree | None] = [None] * 16
+        for nibble, below in groupby(keys, lambda entry: entry[0][shared]):
+            children[nibble] = node(list(below), shared + 1)
+        return above, children
+
+    top = node(keys, 0)
+    return paths, (b"", [top]) if isinstance(top, int) else top
 
 
 @cache
@@ -73,37 +139,6 @@ def _key(index: int) -> bytes:
     """The nibbles of RLP(``index``), one a byte."""
     encoded = rlp_encode(index)
     return bytes(nibble for byte in encoded for nibble in (byte >> 4, byte & 0x0F))
-
-
-def _node(entries: Sequence[_Entry], depth: int) -> list[RlpItem]:
-    """The node that holds ``entries`` (sorted, not empty), whose keys agree in their first ``depth`` nibbles."""
-    first = entries[0][0]
-    if len(entries) == 1:
-        return [_hex_prefix(first[depth:], leaf=True), entries[0][1]]
-    shared = _shared(first, entries[-1][0], depth)
-    if shared > depth:
-        return [_hex_prefix(first[depth:shared], leaf=False), _reference(_node(entries, shared))]
-    return _branch(entries, depth)
-
-
-def _branch(entries: Sequence[_Entry], depth: int) -> list[RlpItem]:
-    """A branch by nibble ``depth``. No RLP(i) is a prefix of another, so its own value stays empty."""
-    branch: list[RlpItem] = [b""] * 17
-    start = 0
-    while start < len(entries):
-        nibble = entries[start][0][depth]
-        end = start + 1
-        while end < len(entries) and entries[end][0][depth] == nibble:
-            end += 1
-        branch[nibble] = _reference(_node(entries[start:end], depth + 1))
-        start = end
-    return branch
-
-
-def _reference(node: list[RlpItem]) -> bytes | list[RlpItem]:
-    """How a parent holds ``node``: the node itself where its encoding is shorter than a hash, else its hash."""
-    encoded = rlp_encode(node)
-    return node if len(encoded) < 32 else keccak256(encoded)
 
 
 def _shared(first: bytes, last: bytes, depth: int) -> int:
@@ -114,12 +149,12 @@ def _shared(first: bytes, last: bytes, depth: int) -> int:
     return end
 
 
-def _hex_prefix(nibbles: bytes, *, leaf: bool) -> bytes:
-    """Pack nibbles into bytes, behind a flag that tells leaf from extension and odd from even."""
+def _path(nibbles: bytes, *, leaf: bool) -> bytes:
+    """Encoded nibbles, packed into bytes behind a flag that tells leaf from extension and odd from even."""
     odd = len(nibbles) % 2
     flag = 2 * leaf + odd
     padded = bytes([flag]) + nibbles if odd else bytes([flag, 0]) + nibbles
-    return bytes(high << 4 | low for high, low in zip(padded[::2], padded[1::2], strict=True))
+    return rlp_bytes(bytes(high << 4 | low for high, low in zip(padded[::2], padded[1::2], strict=True)))
 
 
 def bloom_of(entries: Iterable[bytes]) -> bytes:
@@ -132,9 +167,15 @@ def bloom_of(entries: Iterable[bytes]) -> bytes:
 
 @lru_cache(maxsize=1 << 16)  # addresses and event signatures repeat in almost every block
 def _bloom_bits(entry: bytes) -> int:
-    """Three bits of 2048, each from a byte pair of the entry's hash."""
-    digest = keccak256(entry)
-    bits = 0
-    for pair in (0, 2, 4):
-        bits |= 1 << (int.from_bytes(digest[pair : pair + 2], "big") & 2047)
-    return bits
+    first, second, third = bloom_places(entry)
+    return 1 << first | 1 << second | 1 << third
+
+
+@lru_cache(maxsize=1 << 16)
+def bloom_places(entry: bytes) -> tuple[int, int, int]:
+    """Three of a bloom's 2048 bits, 0 being the lowest bit of its last byte: each from a byte pair of a hash."""
+    first, second, third = _PAIRS.unpack_from(keccak256(entry))
+    return first & 2047, second & 2047, third & 2047
+
+
+_PAIRS = Struct(">HHH")

@@ -1,162 +1,163 @@
-"""Do rows hash to what their header promises? Block hash, transactions root, receipts root (data.md 9).
+"""Do rows hash to what their header promises, and did the sender sign them? (data.md 9)
 
 Works on rows alone, so that files can be verified years later. With the node's answers at hand (``raw``), it also
-covers what no table stores: OP deposits, and authorizations whose chain id does not fit its column.
+covers what no table stores: OP deposits, state roots beside a status, authorizations whose chain id does not fit.
+
+What no level can see, as nothing in a block commits to it: ``total_difficulty``; ``log_index`` as long as it ascends;
+the status of a receipt whose root was not stored; and Bor's state-sync transactions but for their hash.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from ampd_ray.datasets.evm.consensus import InconsistentRowError, envelope, header_bytes, receipt
-from ampd_ray.datasets.evm.hashing import RlpItem, keccak256, ordered_trie_root
-from ampd_ray.datasets.evm.inline import (
-    DEPOSIT,
-    deposit_envelope,
-    deposit_extra,
-    with_raw_authorizations,
-    with_raw_root,
-)
+from ampd_ray.datasets.evm.evidence import Evidence
+from ampd_ray.datasets.evm.gaps import CHAIN_IDS, DEPOSITS, STATE_ROOTS, Gap, unsigned, unsupported
+from ampd_ray.datasets.evm.hashing import keccak256, ordered_trie_root
+from ampd_ray.datasets.evm.inline import DEPOSIT, Inline
 from ampd_ray.datasets.evm.kinds import SET_CODE
-from ampd_ray.datasets.evm.quirks import state_sync_hash
-from ampd_ray.datasets.evm.rows import BlockRows, LogRow, TransactionRow, block_rows
+from ampd_ray.datasets.evm.rows import Batch, batches
 from ampd_ray.datasets.evm.rpc import BlockAndReceipts
+from ampd_ray.datasets.evm.senders import sender_of
+from ampd_ray.datasets.evm.verdicts import Check, Level, Result, Verdict
 
-_NOBODY = bytes(20)
+__all__ = ["Check", "Level", "Result", "Verdict", "verify_blocks"]
 
-
-class Result(StrEnum):
-    """What verification says about a block (data.md 9.4)."""
-
-    PASS = "pass"  # noqa: S105 - a verdict
-    FAIL = "fail"
-    PARTIAL = "partial"  # the block hash holds; OP deposits need what the tables do not store
-    UNSUPPORTED = "unsupported"  # the block hash holds; a type whose envelope we do not know
+_ZERO = bytes(32)
+_KNOWN = set(range(SET_CODE + 1))
 
 
-class Check(StrEnum):
-    """What was recomputed."""
+def verify_blocks(
+    tables: dict[str, pa.Table], raw: Sequence[BlockAndReceipts] | None = None, level: Level = Level.ROOTS
+) -> list[Verdict]:
+    """A verdict for each row of ``blocks``, in order, over the three tables of the same blocks; none at level off.
 
-    BLOCK_HASH = "block hash"
-    TRANSACTION_HASH = "transaction hash"
-    TRANSACTIONS_ROOT = "transactions root"
-    RECEIPTS_ROOT = "receipts root"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The result for one block; of a failure also the check, and both hashes as 0x hex or a sentence."""
-
-    block: int
-    result: Result
-    check: Check | None = None
-    expected: str | None = None
-    computed: str | None = None
-
-    @property
-    def failed(self) -> bool:
-        """True if the rows contradict the header: never write them."""
-        return self.result is Result.FAIL
-
-
-def verify_blocks(tables: dict[str, pa.Table], raw: Sequence[BlockAndReceipts] | None = None) -> list[Verdict]:
-    """A verdict for each row of ``blocks``, in order, over the three tables of the same blocks.
-
-    ``raw`` are the answers that the rows were decoded from, one for each block. Raises ValueError for
-    transactions or logs whose block is not there.
+    ``raw`` are the answers that the rows were decoded from, one for each block. Raises ValueError for blocks that do
+    not ascend, and for transactions or logs whose block is not there.
     """
-    blocks = block_rows(tables)
-    answers: Sequence[BlockAndReceipts | None] = [None] * len(blocks) if raw is None else raw
-    return [_Verification(block, answer).verdict() for block, answer in zip(blocks, answers, strict=True)]
+    if level is Level.OFF:
+        return []
+    if raw is not None and len(raw) != tables["blocks"].num_rows:
+        raise ValueError(f"{len(raw)} answers for {tables['blocks'].num_rows} blocks")
+    verdicts: list[Verdict] = []
+    for batch in batches(tables):
+        answers = None if raw is None else raw[batch.first : batch.first + len(batch.headers)]
+        verdicts += _Trial(batch, answers, level).verdicts()
+    return verdicts
 
 
 class _Mismatch(Exception):
-    def __init__(self, check: Check, expected: bytes, computed: bytes) -> None:
+    def __init__(self, check: Check, expected: str, computed: str) -> None:
         self.check = check
-        self.expected = "0x" + expected.hex()
-        self.computed = "0x" + computed.hex()
+        self.expected = expected
+        self.computed = computed
 
 
-class _Verification:
-    """One block on trial."""
+class _Trial:
+    """A batch of blocks on trial, judged block by block."""
 
-    def __init__(self, block: BlockRows, raw: BlockAndReceipts | None) -> None:
-        self._header, transactions, logs = block
-        self._raw = raw
-        self._check = Check.BLOCK_HASH
-        self._synthetic = self._state_sync(transactions)
-        self._transactions = [tx for tx in transactions if tx.tx_index not in self._synthetic]
-        self._logs = [log for log in logs if log.tx_index not in self._synthetic]
+    def __init__(self, batch: Batch, answers: Sequence[BlockAndReceipts] | None, level: Level) -> None:
+        self._evidence = Evidence(batch, Inline(batch, answers))
+        self._level = level
+        self._excused: set[int] = set()  # transactions that the rows do not tell in full
 
-    def _state_sync(self, transactions: list[TransactionRow]) -> set[int]:
-        """Positions of Bor's synthetic transaction, which no root covers."""
-        nobodys = [tx for tx in transactions if tx.sender == _NOBODY == tx.to]
-        if not nobodys:
-            return set()
-        synthetic = state_sync_hash(self._header.block_num, self._header.hash)
-        return {tx.tx_index for tx in nobodys if tx.tx_hash == synthetic}
+    def verdicts(self) -> list[Verdict]:
+        """One for each block."""
+        return [self._verdict(block) for block in range(len(self._evidence.numbers))]
 
-    def verdict(self) -> Verdict:
-        number = self._header.block_num
+    def _verdict(self, block: int) -> Verdict:
+        number, level = self._evidence.numbers[block], self._level
+        checks = [self._block_hash, self._transactions_root, self._receipts_root]
+        checks += [self._signatures, self._copies] if level is Level.FULL else [self._copies]
+        gaps: list[Gap] = []
         try:
-            self._demand(Check.BLOCK_HASH, self._header.hash, keccak256(header_bytes(self._header)))
-            if limited := self._limited():
-                return Verdict(number, limited)
-            self._transactions_root()
-            self._receipts_root()
+            for check in checks:
+                gaps += check(block)
         except _Mismatch as found:
-            return Verdict(number, Result.FAIL, found.check, found.expected, found.computed)
-        except InconsistentRowError as error:
-            return Verdict(number, Result.FAIL, self._check, "consistent rows", str(error))
-        return Verdict(number, Result.PASS)
+            return Verdict(number, Result.FAIL, level, found.check, found.expected, found.computed)
+        if gaps:
+            gap = gaps[0]
+            return Verdict(number, gap.result, level, gap.check, gap.expected, gap.computed, gap.missing)
+        return Verdict(number, Result.PASS, level)
 
-    def _demand(self, check: Check, expected: bytes, computed: bytes) -> None:
-        if expected != computed:
-            raise _Mismatch(check, expected, computed)
+    # -- the checks: each raises _Mismatch, or says what it could not see ---------------------------------------
 
-    def _limited(self) -> Result | None:
-        """How far the roots can be recomputed at all, None if fully."""
-        odd = {tx.type for tx in self._transactions if tx.type > SET_CODE}
-        if odd - {DEPOSIT}:
-            return Result.UNSUPPORTED
-        return Result.PARTIAL if odd and self._raw is None else None
+    def _block_hash(self, block: int) -> list[Gap]:
+        headers = self._evidence.headers
+        _consistent(Check.BLOCK_HASH, headers.faults, block)
+        _demand(Check.BLOCK_HASH, self._evidence.hashes[block], keccak256(headers.values[block]))
+        return []
 
-    def _transactions_root(self) -> None:
-        self._check = Check.TRANSACTIONS_ROOT
-        envelopes = [self._envelope(tx) for tx in self._transactions]
-        self._demand(self._check, self._header.transactions_root, ordered_trie_root(envelopes))
-        for tx, encoded in zip(self._transactions, envelopes, strict=True):
-            self._demand(Check.TRANSACTION_HASH, tx.tx_hash, keccak256(encoded))
+    def _beyond(self, block: int) -> list[Gap]:
+        """Why the roots of a block cannot be recomputed at all."""
+        odd = {self._evidence.kinds[row] for row in self._evidence.rows(block)} - _KNOWN
+        if foreign := odd - {DEPOSIT}:
+            return [unsupported(foreign)]
+        return [DEPOSITS] if odd and not self._evidence.inline.given else []
 
-    def _envelope(self, tx: TransactionRow) -> bytes:
-        if self._raw is None:
-            return envelope(tx)
-        answered = self._raw.transactions[tx.tx_index]
-        if tx.type == DEPOSIT:
-            return deposit_envelope(tx, answered)
-        return envelope(with_raw_authorizations(tx, answered) if tx.type == SET_CODE else tx)
+    def _transactions_root(self, block: int) -> list[Gap]:
+        _consistent(Check.TRANSACTIONS_ROOT, self._evidence.transaction_faults, block)
+        if beyond := self._beyond(block):
+            return beyond
+        expected = self._evidence.transactions_roots[block]
+        root = ordered_trie_root([self._evidence.envelopes.values[row] for row in self._evidence.rows(block)])
+        if root != expected and (lacking := self._evidence.lacking_chain_ids(block)):
+            self._excused |= lacking
+            return [Gap(Check.TRANSACTIONS_ROOT, CHAIN_IDS, expected=_hex(expected), computed=_hex(root))]
+        _demand(Check.TRANSACTIONS_ROOT, expected, root)
+        return []
 
-    def _receipts_root(self) -> None:
-        self._check = Check.RECEIPTS_ROOT
-        logs: dict[int, list[LogRow]] = {tx.tx_index: [] for tx in self._transactions}
-        for log in sorted(self._logs, key=lambda log: log.log_index):
-            if log.tx_index not in logs:
-                raise InconsistentRowError(f"log {log.log_index} is of transaction {log.tx_index}, which is not there")
-            logs[log.tx_index].append(log)
-        root = self._root_of(self._transactions, logs)
-        if root != self._header.receipt_root and self._raw is not None:
-            answers = self._raw.receipts
-            root = self._root_of([with_raw_root(tx, answers[tx.tx_index]) for tx in self._transactions], logs)
-        self._demand(self._check, self._header.receipt_root, root)
+    def _receipts_root(self, block: int) -> list[Gap]:
+        _consistent(Check.RECEIPTS_ROOT, self._evidence.receipt_faults, block)
+        if beyond := self._beyond(block):
+            return beyond
+        expected = self._evidence.receipts_roots[block]
+        root = ordered_trie_root([self._evidence.receipts.values[row] for row in self._evidence.rows(block)])
+        if root != expected and self._evidence.inline.given:
+            root = ordered_trie_root(self._evidence.receipts_as_sent(block))
+        elif root != expected and self._evidence.may_lack_state_roots(block):
+            return [Gap(Check.RECEIPTS_ROOT, STATE_ROOTS, expected=_hex(expected), computed=_hex(root))]
+        _demand(Check.RECEIPTS_ROOT, expected, root)
+        return []
 
-    def _root_of(self, transactions: list[TransactionRow], logs: dict[int, list[LogRow]]) -> bytes:
-        return ordered_trie_root([receipt(tx, logs[tx.tx_index], self._extra(tx)) for tx in transactions])
+    def _copies(self, block: int) -> list[Gap]:
+        _consistent(Check.COPIES, self._evidence.copy_faults, block)
+        return []
 
-    def _extra(self, tx: TransactionRow) -> list[RlpItem]:
-        if self._raw is None or tx.type != DEPOSIT:
-            return []
-        return deposit_extra(self._raw.receipts[tx.tx_index])
+    def _signatures(self, block: int) -> list[Gap]:
+        """Hash and sender of each transaction; the sender of a deposit is part of what is hashed."""
+        evidence, gaps = self._evidence, list[Gap]()
+        for index, row in enumerate(evidence.rows(block)):
+            known = evidence.kinds[row] in _KNOWN
+            if row in self._excused or not (known or row in evidence.inline.envelopes):
+                continue
+            _demand(Check.TRANSACTION_HASH, evidence.tx_hashes[row], keccak256(evidence.envelopes.values[row]))
+            if known:
+                gaps += self._sender(row, index)
+        return gaps
+
+    def _sender(self, row: int, index: int) -> list[Gap]:
+        r, s, parity, sender = self._evidence.signatures[row]
+        if r == s == _ZERO:
+            return [unsigned(index)]
+        signer = sender_of(self._evidence.envelopes.signed(row), r, s, parity)
+        if signer is None:
+            raise _Mismatch(Check.SENDER, _hex(sender), f"transaction {index}: this is nobody's signature")
+        _demand(Check.SENDER, sender, signer)
+        return []
+
+
+def _demand(check: Check, expected: bytes, computed: bytes) -> None:
+    if expected != computed:
+        raise _Mismatch(check, _hex(expected), _hex(computed))
+
+
+def _consistent(check: Check, faults: Mapping[int, str], block: int) -> None:
+    if block in faults:
+        raise _Mismatch(check, "consistent rows", faults[block])
+
+
+def _hex(value: bytes) -> str:
+    return "0x" + value.hex()
