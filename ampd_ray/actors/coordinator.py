@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from ampd_ray import log
 from ampd_ray.actors import driver_watch
 from ampd_ray.actors.extractor import open_source
-from ampd_ray.actors.pool import RayExtractors, RayWriters, extractor_pool, writer_pool
+from ampd_ray.actors.pool import extractor_pool, writer_pool
+from ampd_ray.actors.ports import RayExtractors, RayWriters
 from ampd_ray.config import Settings
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.materialize.job import MaterializeJob

@@ -22,6 +22,7 @@ _LOST: tuple[tuple[type[Exception], type[AmpdError]], ...] = (
     (ray_errors.WorkerCrashedError, ActorLost),
     (ray_errors.NodeDiedError, ActorLost),
     (ray_errors.ObjectStoreFullError, OutOfMemory),
+    (ray_errors.OutOfDiskError, OutOfMemory),  # the object store is full, and so is the disk that it spills to
 )
 
 
@@ -34,13 +35,19 @@ def domain_error(error: Exception, what: str) -> AmpdError:
     cause = error.cause if isinstance(error, ray_errors.RayTaskError) else error
     if isinstance(cause, AmpdError):
         return cause
+    if isinstance(cause, MemoryError):  # the process got no more, and lives
+        logger.info("%s ran out of memory", what, extra={"error": type(cause).__name__})
+        return OutOfMemory(f"{what} ran out of memory ({type(cause).__name__})")
     logger.error("%s failed unexpectedly", what, exc_info=error)
     return Unexpected.of(cause)
 
 
 def actor_is_gone(error: BaseException) -> bool:
-    """True if the actor itself has to be replaced, not only the call repeated."""
-    return isinstance(
+    """True if the actor itself has to be replaced, not only the call repeated.
+
+    Of an error that comes *from* it the cause may be the death of another one, whose rows it was to read.
+    """
+    return not isinstance(error, ray_errors.RayTaskError) and isinstance(
         error,
         ray_errors.ActorDiedError
         | ray_errors.ActorUnavailableError

@@ -1,7 +1,7 @@
-"""The extractors and writers of one node as the jobs see them.
+"""The extractor and writer actors of one node.
 
 Both pools are shared by all jobs of the node: a job that waits holds nobody's process. Actors are made when there is
-work, up to a limit; a dead one is replaced. Which actor gets a call: the least loaded that is ready.
+work, up to a limit; one that died or hangs is replaced. Which actor gets a call: the least loaded that is ready.
 
 The first actor of each pool stands beside the coordinator and asks for no CPU, so that a node always has one writer
 and one extractor, however busy the cluster is. All others ask for one CPU each and wait until there is one.
@@ -11,28 +11,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ampd_ray import failpoints
 from ampd_ray.actors.extractor import ExtractorActor
 from ampd_ray.actors.failures import actor_is_gone, domain_error
+from ampd_ray.actors.silence import Silence
 from ampd_ray.actors.writer import WriterActor
 from ampd_ray.config import Settings
 from ampd_ray.errors import ActorLost, AmpdError
-from ampd_ray.materialize.types import ExtractSummary, Partition, RangeTask, WriterReport
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
-# Tasks at one extractor at a time: while one is decoded the next is fetched.
-TASKS_PER_EXTRACTOR = 3
 CALLS_PER_ACTOR = 64
 MAX_FAILED_STARTS = 5
 RESTART_PAUSE_SECS = 1.0
+START_SECS = 120.0  # for one that needs no CPU; all others wait for one as long as it takes
+PROBE_SECS = 5.0
 
 
 @dataclass(eq=False)
@@ -43,6 +44,8 @@ class Member:
     beside: bool  # beside the coordinator, without a CPU of its own
     ready: bool = False
     load: int = 0
+    silence: Silence = field(default_factory=Silence)
+    probe: asyncio.Task[Exception | None] | None = None
 
 
 class Pool:
@@ -54,12 +57,14 @@ class Pool:
     def __init__(self, name: str, size: int, make: Callable[[bool], Any], *, eager: bool):
         self.name = name
         self.size = size
+        self.replaced = 0
         self._make = make
         self._eager = eager
         self._members: list[Member] = []
         self._ended: list[Member] = []
         self._changed = asyncio.Condition()
-        self._starting: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._watching = False
         self._waiting = 0
         self._failed_starts = 0
         self._last_failure: AmpdError | None = None
@@ -90,22 +95,22 @@ class Pool:
             member.load += 1
             return member
 
-    async def release(self, member: Member, error: BaseException | None = None) -> None:
-        """Lower the load; an actor that died or cannot be reached is replaced."""
-        async with self._changed:
-            member.load -= 1
-            if error is not None and actor_is_gone(error) and member in self._members:
-                logger.warning("a %s is gone (%s); it is replaced", self.name, type(error).__name__)
-                self._members.remove(member)
-                ray.kill(member.handle)
-                self._grow()
+    def release(self, member: Member, error: BaseException | None = None) -> None:
+        """Lower the load; an actor that died or cannot be reached is replaced.
+
+        It waits for nothing, so that whoever is cancelled gives back all the same: a load that stays would keep an
+        actor from work for as long as it lives.
+        """
+        member.load -= 1
+        if error is not None and actor_is_gone(error):
+            self._replace(member, type(error).__name__)
 
     def close(self) -> None:
         """End all actors."""
-        for task in self._starting:
+        for task in self._tasks:
             task.cancel()
         for member in self._members:
-            ray.kill(member.handle)
+            _kill(member)
         # Their handles live on: an actor whose last one goes ends by itself, amid what it does, with tracebacks.
         self._ended, self._members = self._members, []
 
@@ -121,16 +126,23 @@ class Pool:
             beside = not any(member.beside for member in self._members)
             member = Member(self._make(beside), beside)
             self._members.append(member)
-            task = asyncio.create_task(self._await_ready(member))
-            self._starting.add(task)
-            task.add_done_callback(self._starting.discard)
+            self._start(self._await_ready(member))
+        if not self._watching:
+            self._watching = True
+            self._start(self._watch())
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _await_ready(self, member: Member) -> None:
-        try:
-            await member.handle.ready.remote()
-        except Exception as error:
+        error = await _answer(member.handle.ready.remote(), START_SECS if member.beside else None)
+        if error is not None:
             failure = domain_error(error, f"a {self.name}")
             logger.warning("a %s did not start: %s", self.name, failure)
+            _kill(member)
             await asyncio.sleep(RESTART_PAUSE_SECS)
             async with self._changed:
                 self._failed_starts += 1
@@ -146,90 +158,53 @@ class Pool:
                 self._failed_starts = 0
                 self._changed.notify_all()
 
+    # -- those that died or hang ----------------------------------------------------------------------------------
 
-class RayExtractors:
-    """The port ``Extractors`` of :mod:`ampd_ray.materialize.perform` on Ray."""
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(PROBE_SECS)
+            for member in self._ready():
+                self._look_at(member)
 
-    def __init__(self, pool: Pool):
-        self._pool = pool
+    def _look_at(self, member: Member) -> None:
+        """One turn: has it answered what it was asked at the last one?"""
+        answered = member.probe is None or member.probe.done()
+        if member.silence.turn(answered=answered):
+            self._replace(member, "no answer")
+        elif answered:
+            error = member.probe.result() if member.probe is not None else None
+            if error is not None and actor_is_gone(error):
+                self._replace(member, type(error).__name__)
+            else:
+                member.probe = self._start(_answer(member.handle.ready.remote()))
 
-    def wanted_tasks(self) -> int:
-        """Enough to keep every extractor that is there fetching while it decodes."""
-        return TASKS_PER_EXTRACTOR * max(1, self._pool.ready)
-
-    async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Any]:
-        """The summary by value, the rows as a reference that a writer resolves."""
-        member = await self._pool.acquire()
-        failure: BaseException | None = None
-        try:
-            summary, rows = member.handle.extract.remote(task)
-            await failpoints.reach("task-dispatched")
-            return await summary, rows
-        except Exception as error:
-            failure = error
-            raise domain_error(error, "an extractor") from None
-        finally:
-            await self._pool.release(member, failure)
-
-
-class RayWriters:
-    """The port ``Writers`` of :mod:`ampd_ray.materialize.passes` on Ray."""
-
-    def __init__(self, pool: Pool):
-        self._pool = pool
-
-    async def open(self, partition: Partition) -> RayPartition:
-        """Give the partition to the least loaded writer."""
-        member = await self._pool.acquire()
-        try:
-            return RayPartition(self._pool, member, await member.handle.open.remote(partition))
-        except BaseException as error:
-            await self._pool.release(member, error)
-            if isinstance(error, Exception):
-                raise domain_error(error, "a writer") from None
-            raise
+    def _replace(self, member: Member, why: str) -> None:
+        """Its calls end with an error: Ray counts an actor as dead that it was told to kill, halted or not."""
+        if member in self._members:
+            logger.warning("a %s is gone (%s); it is replaced", self.name, why)
+            self.replaced += 1
+            self._members.remove(member)
+            _kill(member)
+            self._grow()
 
 
-class RayPartition:
-    """A partition at a writer actor."""
+def _kill(member: Member) -> None:
+    try:
+        ray.kill(member.handle)
+    except RayError as error:  # Ray itself is in trouble: nobody starves for an actor that lives too long
+        logger.warning("an actor could not be ended", extra={"error": error})
 
-    def __init__(self, pool: Pool, member: Member, key: int):
-        self._pool = pool
-        self._member = member
-        self._key = key
-        self._released = False
 
-    async def append(self, rows: Any) -> WriterReport:
-        """Pass the reference on; Ray resolves it in the writer's process."""
-        report: WriterReport = await self._call("append", rows)
-        return report
-
-    async def flush(self, reason: str) -> WriterReport:
-        """Commit what the open file holds."""
-        report: WriterReport = await self._call("flush", reason)
-        return report
-
-    async def discard(self) -> None:
-        """Give the partition back."""
-        try:
-            await self._call("discard")
-        finally:
-            await self._release(None)
-
-    async def _call(self, method: str, *args: Any) -> Any:
-        if self._released:
-            raise ActorLost("the writer of this partition was lost")
-        try:
-            return await getattr(self._member.handle, method).remote(self._key, *args)
-        except Exception as error:
-            if actor_is_gone(error):
-                await self._release(error)
-            raise domain_error(error, "a writer") from None
-
-    async def _release(self, error: Exception | None) -> None:
-        if not self._released:
-            self._released = True
-            await self._pool.release(self._member, error)
+async def _answer(call: Awaitable[Any], within_secs: float | None = None) -> Exception | None:
+    """What went wrong with a call to ``ready``, if anything did."""
+    try:
+        async with asyncio.timeout(within_secs):
+            await call
+    except TimeoutError:
+        return ActorLost(f"it did not start within {within_secs:g} s")
+    except Exception as error:
+        return error
+    return None
 
 
 def extractor_pool(settings: Settings, size: int) -> Pool:

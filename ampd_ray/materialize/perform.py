@@ -112,9 +112,10 @@ class Pass:
                         task.cancel()
                 instructions = self._machine.on(event)
         finally:
-            await self._clean_up()
+            await _to_its_end(self._clean_up())
 
     async def _clean_up(self) -> None:
+        """Leave nothing running and give every partition back: what a writer still held would count as its load."""
         while self._running:  # a task may have started another one before it was cancelled
             for task in self._running:
                 task.cancel()
@@ -249,3 +250,17 @@ class Pass:
         if writer is not None:
             with contextlib.suppress(AmpdError, TimeoutError):
                 await asyncio.wait_for(writer.discard(), DISCARD_SECS)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await ``work`` however often we are cancelled meanwhile; the cancellation goes on after it."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled

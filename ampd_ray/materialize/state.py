@@ -11,12 +11,12 @@ States of a task: *extracting* (an extractor has it), *extracted* (its tables wa
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from ampd_ray.chain.ranges import Span
-from ampd_ray.errors import AmpdError, Handling
+from ampd_ray.errors import ActorLost, AmpdError, Handling, OutOfMemory
 from ampd_ray.materialize.events import (
     Abandon,
     Append,
@@ -46,6 +46,7 @@ from ampd_ray.materialize.plan import Unit
 
 MAX_ATTEMPTS = {Handling.TRANSIENT: 5, Handling.BOUNDED: 2}
 RETRY_SECS = 1.0  # before the second attempt; doubled with each, so that five take 15 seconds
+MAX_LOSSES = 10  # of one span in a row: that so many Ray nodes are taken away from it is less likely than its fault
 FIRST_TASK_BLOCKS = 16
 MAX_TASK_BLOCKS = 2_000
 TASK_BYTES = 16 << 20
@@ -68,17 +69,18 @@ class _Task:
 
     nbytes: float
     attempts: int = 0
+    losses: int = 0
     extracted: bool = False
 
 
 @dataclass
 class _Open:
-    """One open partition. ``queue`` holds spans not yet handed out, ascending."""
+    """One open partition. ``queue`` holds spans not yet handed out, ascending; ``requeued`` how often each was lost."""
 
     unit: Unit
     queue: deque[Span]
     opened: bool = False
-    requeued: set[Span] = field(default_factory=set)
+    requeued: dict[Span, int] = field(default_factory=dict)
     tasks: dict[Span, _Task] = field(default_factory=dict)
     dirty_since: float | None = None
     flushing: bool = False
@@ -94,6 +96,7 @@ class JobState:
         self._limits = limits
         self._bytes_per_block = bytes_per_block
         self._task_blocks = FIRST_TASK_BLOCKS
+        self._most_blocks = MAX_TASK_BLOCKS  # fewer once so many were too much for an extractor
         self._open: dict[int, _Open] = {}
         self._next_partition = 0
         self._now = now
@@ -157,8 +160,7 @@ class JobState:
             case TaskFailed(number, span, error) if span in part.tasks:
                 return self._retry(number, part, span, error)
             case TaskLost(number, span, out_of_memory) if span in part.tasks:
-                del part.tasks[span]
-                self._requeue(part, span, halve=out_of_memory)
+                return self._lose(number, part, span, out_of_memory=out_of_memory)
             case TaskAppended(_, spans):
                 for span in spans:
                     part.tasks.pop(span, None)
@@ -201,7 +203,8 @@ class JobState:
         while (number := self._next_to_feed()) is not None:
             part = self._open[number]
             span = self._take(part)
-            part.tasks[span] = _Task(len(span) * (self._bytes_per_block or 0.0))
+            nbytes = len(span) * (self._bytes_per_block or 0.0)
+            part.tasks[span] = _Task(nbytes, losses=part.requeued.pop(span, 0))
             instructions.append(Extract(number, span))
         if not self._open:
             self._finished = True
@@ -232,7 +235,6 @@ class JobState:
         span = part.queue.popleft()
         size = self._task_blocks
         if span in part.requeued or len(span) <= size:
-            part.requeued.discard(span)
             return span
         part.queue.appendleft(Span(span.start + size, span.end))
         return Span(span.start, span.start + size - 1)
@@ -248,7 +250,7 @@ class JobState:
 
     def _wanted_blocks(self) -> int:
         per_block = max(self._bytes_per_block or 1.0, 1.0)
-        return int(min(MAX_TASK_BLOCKS, max(1, TASK_BYTES // per_block)))
+        return int(min(self._most_blocks, max(1, TASK_BYTES // per_block)))
 
     def _retry(self, number: int, part: _Open, span: Span, error: AmpdError) -> list[Instruction]:
         """Charge the failure to the task; ask again after a pause, or give the job up."""
@@ -258,13 +260,31 @@ class JobState:
             return self._fail(error)
         return [Extract(number, span, delay=RETRY_SECS * 2 ** (task.attempts - 1))]
 
-    def _requeue(self, part: _Open, span: Span, *, halve: bool) -> None:
-        """Put a lost span back where it belongs, before all later ones."""
-        pieces = [span]
-        if halve and len(span) > 1:
-            middle = span.start + len(span) // 2
-            pieces = [Span(span.start, middle - 1), Span(middle, span.end)]
-            self._task_blocks = max(1, min(self._task_blocks, len(span) // 2))
+    def _lose(self, number: int, part: _Open, span: Span, *, out_of_memory: bool) -> list[Instruction]:
+        """An extractor died with the task: its span goes to another one, smaller if it was too large.
+
+        Nobody is charged for a Ray node that goes; a span that takes its extractor with it each time ends the job.
+        """
+        if out_of_memory and len(span) == 1:
+            return self._retry(
+                number, part, span, OutOfMemory(f"block {span.start} alone is too much for an extractor")
+            )
+        losses = part.tasks.pop(span).losses + 1
+        if losses >= MAX_LOSSES:
+            return self._fail(
+                ActorLost(f"blocks {span} lost their extractor {losses} times in a row; its log says why")
+            )
+        if not out_of_memory:
+            self._requeue(part, {span: losses})
+            return []
+        middle = span.start + len(span) // 2
+        self._most_blocks = min(self._most_blocks, len(span) // 2)
+        self._task_blocks = min(self._task_blocks, self._most_blocks)
+        self._requeue(part, {Span(span.start, middle - 1): 0, Span(middle, span.end): 0})
+        return []
+
+    def _requeue(self, part: _Open, pieces: Mapping[Span, int]) -> None:
+        """Put spans back where they belong, before all later ones."""
         part.requeued.update(pieces)
         part.queue = deque(sorted([*part.queue, *pieces]))
 

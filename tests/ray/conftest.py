@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
+import psutil
 import pytest
 import ray
 
@@ -70,6 +71,18 @@ async def until(holds: Callable[[], Any], within: float = 60.0) -> Any:
             await asyncio.sleep(0.02)
 
 
+@contextmanager
+def halted(pid: int) -> Iterator[psutil.Process]:
+    """A process that is stopped, and goes on at the end if it is still there."""
+    process = psutil.Process(pid)
+    process.suspend()
+    try:
+        yield process
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            process.resume()
+
+
 async def ready_members(pool: Pool, count: int) -> list[Member]:
     """The members of ``pool``, once ``count`` of them are ready."""
     await until(lambda: len([member for member in pool._members if member.ready]) >= count)
@@ -79,7 +92,7 @@ async def ready_members(pool: Pool, count: int) -> list[Member]:
 @asynccontextmanager
 async def node(settings: Settings, sizes: Sizes) -> AsyncIterator[CoordinatorActor]:
     """A coordinator in this process, with its extractors and writers on Ray."""
-    actor = CoordinatorActor(settings, "worker-1", {"version": "0"}, sizes)
+    actor = CoordinatorActor(settings, "worker-1", {"version": "0"}, sizes, os.getpid())
     running = asyncio.create_task(actor.run())
     try:
         await until(lambda: actor._coordinator.counters.reconciles or running.done())

@@ -7,6 +7,7 @@ import pickle
 import signal
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import ray
 from ray import exceptions as ray_errors
@@ -38,6 +39,7 @@ LOST = [
     (ray_errors.ObjectLostError(OBJECT, None, ""), ActorLost, False),
     (ray_errors.ObjectFetchTimedOutError(OBJECT, None, ""), ActorLost, False),
     (ray_errors.ObjectStoreFullError("full"), OutOfMemory, False),
+    (ray_errors.OutOfDiskError(OBJECT, None, ""), OutOfMemory, False),
 ]
 
 
@@ -128,6 +130,22 @@ def test_an_unexpected_exception_is_a_bug_and_tells_no_secret(failing: Any, capl
 
 def test_an_exception_that_cannot_travel_is_unexpected_too(failing: Any) -> None:
     assert type(domain_error(caught(failing.fail_oddly.remote()), "an extractor")) is Unexpected
+
+
+@pytest.mark.parametrize("error", [MemoryError(), pa.ArrowMemoryError("malloc of size 1 failed")], ids=repr)
+def test_an_actor_that_gets_no_more_memory_lives_and_is_asked_for_less(failing: Any, error: Exception) -> None:
+    raised = caught(failing.fail.remote(error))
+    found = domain_error(raised, "an extractor")
+    assert type(found) is OutOfMemory
+    assert type(error).__name__ in found.message
+    assert not actor_is_gone(raised)
+
+
+def test_an_actor_that_reads_what_another_one_lost_is_not_gone_itself(failing: Any) -> None:
+    raised = caught(failing.fail.remote(ray_errors.ActorDiedError()))
+    assert isinstance(raised, ray_errors.ActorDiedError)
+    assert type(domain_error(raised, "a writer")) is ActorLost
+    assert not actor_is_gone(raised)
 
 
 def test_a_cancelled_call_is_a_loss_without_a_culprit(failing: Any) -> None:

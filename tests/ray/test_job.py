@@ -17,7 +17,8 @@ import pytest
 import ray
 
 from ampd_ray.actors.coordinator import CoordinatorActor, Sizes
-from ampd_ray.actors.pool import Member, RayExtractors, extractor_pool, writer_pool
+from ampd_ray.actors.pool import Member, extractor_pool, writer_pool
+from ampd_ray.actors.ports import RayExtractors
 from ampd_ray.chain.ranges import Span
 from ampd_ray.config import Settings, load_settings
 from ampd_ray.errors import ProviderUnreachable

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 import ray
 
-from ampd_ray.actors import cluster, pool
+from ampd_ray.actors import cluster, pool, ports, silence
 from ampd_ray.actors.coordinator import Sizes
 from ampd_ray.actors.pool import Pool
 from ampd_ray.config.keys import AmpdRay
 from ampd_ray.errors import ActorLost, DatabaseRefused
-from tests.ray.conftest import ready_members, until
+from tests.ray.conftest import halted, ready_members, until
 
 
 class Plain:
@@ -30,6 +31,21 @@ class Plain:
         if self._error is not None:
             raise self._error
         return os.getpid()
+
+    async def work(self, secs: float) -> None:
+        """Long, in a thread, as all long work is done."""
+        await asyncio.to_thread(time.sleep, secs)
+
+    @ray.method(num_returns=2)
+    async def extract(self, task: Any) -> tuple[None, None]:
+        """As an extractor has it, without an end."""
+        await asyncio.Event().wait()
+        return None, None
+
+    async def open(self, partition: Any) -> int:
+        """As a writer has it, without an end."""
+        await asyncio.Event().wait()
+        return 0
 
     async def flush(self, key: int, reason: str) -> None:
         """As a writer has it."""
@@ -54,7 +70,7 @@ async def test_the_least_loaded_actor_gets_the_call() -> None:
         for _ in range(5):
             await helpers.acquire()
         assert [member.load for member in members] == [2, 2, 2]
-        await helpers.release(first)
+        helpers.release(first)
         assert await helpers.acquire() is first
 
 
@@ -62,7 +78,7 @@ async def test_writers_are_made_as_calls_find_none_idle() -> None:
     async with pool_of(3, eager=False) as helpers:
         one = await helpers.acquire()
         assert len(helpers._members) == 1
-        await helpers.release(one)
+        helpers.release(one)
         assert await helpers.acquire() is one
         assert len(helpers._members) == 1
         await helpers.acquire()
@@ -88,7 +104,7 @@ async def test_a_dead_actor_is_replaced_once(how: str) -> None:
         with pytest.raises(ray.exceptions.ActorDiedError) as raised:
             await until_it_fails(dead.handle.ready.remote)
         for _ in range(2):
-            await helpers.release(dead, raised.value)
+            helpers.release(dead, raised.value)
         (fresh,) = await ready_members(helpers, 1)
         assert fresh is not dead
         assert fresh.load == 0
@@ -108,11 +124,11 @@ async def test_the_first_actor_needs_no_cpu_and_so_does_its_replacement(no_cpu_l
         assert [member.beside for member in helpers._members] == [True, False, False]
         assert [member.ready for member in helpers._members] == [True, False, False]
         assert helpers.ready == 1
-        assert pool.RayExtractors(helpers).wanted_tasks() == pool.TASKS_PER_EXTRACTOR
+        assert ports.RayExtractors(helpers).wanted_tasks() == ports.TASKS_PER_EXTRACTOR
         ray.kill(first.handle)
         with pytest.raises(ray.exceptions.ActorDiedError) as raised:
             await until_it_fails(first.handle.ready.remote)
-        await helpers.release(first, raised.value)
+        helpers.release(first, raised.value)
         assert (await asyncio.wait_for(helpers.acquire(), 30)).beside
 
 
@@ -138,7 +154,7 @@ async def test_closing_ends_all_actors() -> None:
 async def test_a_partition_whose_writer_died_is_lost_for_good() -> None:
     async with pool_of(1) as helpers:
         member = await helpers.acquire()
-        partition = pool.RayPartition(helpers, member, 1)
+        partition = ports.RayPartition(helpers, member, 1)
         ray.kill(member.handle)
         with pytest.raises(ray.exceptions.ActorDiedError):  # a call may still be served before the kill arrives
             await until_it_fails(member.handle.ready.remote)
@@ -148,6 +164,49 @@ async def test_a_partition_whose_writer_died_is_lost_for_good() -> None:
         with pytest.raises(ActorLost):
             await partition.discard()
         assert member.load == 0
+
+
+async def test_a_hung_actor_is_replaced_and_one_that_works_long_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "PROBE_SECS", 0.5)
+    async with pool_of(2) as helpers:
+        await helpers.acquire()
+        busy, hung = await ready_members(helpers, 2)
+        working = asyncio.ensure_future(busy.handle.work.remote(2 * silence.TURNS * pool.PROBE_SECS))
+        pid = await hung.handle.ready.remote()
+        with halted(pid) as process:
+            waiting = hung.handle.work.remote(0.0)
+            with pytest.raises(ray.exceptions.ActorDiedError) as raised:
+                await asyncio.wait_for(waiting, 60)
+            helpers.release(hung, raised.value)
+            await asyncio.to_thread(process.wait, 30)
+        await working
+        assert await ready_members(helpers, 2) == [busy, helpers._members[1]]
+        assert hung not in helpers._members
+        assert helpers.replaced == 1
+
+
+async def test_whoever_is_cancelled_gives_its_actor_back() -> None:
+    """At any moment, and twice: a load that stays would keep an actor from work for ever."""
+    async with pool_of(1) as helpers:
+        extractors, writers = ports.RayExtractors(helpers), ports.RayWriters(helpers)
+        helpers.release(member := await helpers.acquire())
+        for turns in range(8):
+            for call in (extractors.extract, writers.open):
+                task = asyncio.create_task(call(anything()))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                async with helpers._changed:  # whoever has to wait for it to give back would wait here
+                    task.cancel()
+                    await asyncio.sleep(0)
+                    task.cancel()
+                    await asyncio.sleep(0)
+                with suppress(asyncio.CancelledError):
+                    await task
+        assert (member.load, helpers._waiting) == (0, 0)
+
+
+def anything() -> Any:
+    return None
 
 
 SIZES = {0: (1, 1), 1: (1, 1), 2: (1, 1), 4: (2, 1), 8: (5, 2), 64: (47, 16)}

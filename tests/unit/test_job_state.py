@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ampd_ray.chain.ranges import Span, merge
-from ampd_ray.errors import AmpdError, DataFault, ProviderUnreachable, WrongChain
+from ampd_ray.errors import ActorLost, AmpdError, DataFault, OutOfMemory, ProviderUnreachable, WrongChain
 from ampd_ray.materialize import events, state
 from ampd_ray.materialize.plan import Unit
 from ampd_ray.materialize.state import JobState, Limits
@@ -121,6 +121,52 @@ def test_a_task_that_ran_out_of_memory_is_halved() -> None:
     opened(machine)
     (half,) = only(events.Extract, machine.on(events.TaskLost(0, Span(0, 15), out_of_memory=True)))
     assert half.span == Span(0, 7)
+
+
+def test_after_one_ran_out_of_memory_the_tasks_stay_smaller() -> None:
+    machine = JobState([unit(0, 9999)], Limits(max_tasks=1))
+    machine.start()
+    opened(machine)
+    first, second = Span(0, 7), Span(8, 15)
+    machine.on(events.TaskLost(0, Span(0, 15), out_of_memory=True))
+    for span in (first, second, Span(16, 23)):
+        machine.on(events.TaskExtracted(0, span, 1))
+        (following,) = only(events.Extract, machine.on(events.TaskAppended(0, (span,))))
+        assert len(following.span) == 8
+    machine.validate()
+
+
+def test_a_block_that_alone_is_too_much_ends_the_job_and_is_named() -> None:
+    machine = JobState([unit(7, 8)], Limits(max_tasks=1))
+    machine.start()
+    opened(machine)
+    (half,) = only(events.Extract, machine.on(events.TaskLost(0, Span(7, 8), out_of_memory=True)))
+    assert half.span == Span(7, 7)
+    for _ in range(4):
+        (again,) = only(events.Extract, machine.on(events.TaskLost(0, Span(7, 7), out_of_memory=True)))
+        assert again.span == Span(7, 7)
+        assert again.delay > 0
+    abandon, finish = machine.on(events.TaskLost(0, Span(7, 7), out_of_memory=True))
+    assert abandon == events.Abandon(0)
+    assert isinstance(finish, events.Finish)
+    assert isinstance(finish.error, OutOfMemory)
+    assert "block 7 alone is too much" in str(finish.error)
+
+
+def test_a_span_that_takes_every_extractor_with_it_ends_the_job() -> None:
+    machine = JobState([unit(0, 99)], Limits(max_tasks=2))
+    machine.start()
+    opened(machine)
+    for _ in range(state.MAX_LOSSES - 1):
+        assert machine.on(events.TaskLost(0, Span(0, 15))) == [events.Extract(0, Span(0, 15))]
+        assert machine.on(events.TaskLost(0, Span(16, 31))) == [events.Extract(0, Span(16, 31))]
+        machine.validate()
+    machine.on(events.TaskExtracted(0, Span(16, 31), 1))
+    abandon, finish = machine.on(events.TaskLost(0, Span(0, 15)))
+    assert abandon == events.Abandon(0)
+    assert isinstance(finish, events.Finish)
+    assert isinstance(finish.error, ActorLost)
+    assert "blocks 0..15 lost their extractor 10 times" in str(finish.error)
 
 
 @pytest.mark.parametrize(("error", "tries"), [(ProviderUnreachable("x"), 5), (DataFault("x"), 2), (WrongChain("x"), 1)])

@@ -12,7 +12,7 @@ from ampd_ray.chain.ranges import Span, merge
 from ampd_ray.errors import ActorLost, DataFault, Fenced, OutOfMemory, Overlap, ProviderUnreachable, StoreFull
 from ampd_ray.materialize import perform, state
 from tests.fakes.bench import until
-from tests.fakes.passes import Faults, World
+from tests.fakes.passes import Faults, World, nothing
 
 WHOLE = Span(0, 999)
 
@@ -223,6 +223,50 @@ async def test_old_files_are_flushed_though_nothing_arrives() -> None:
     world = World(on_extract=hold_the_second, on_flush=note)
     assert await world.pass_over(Span(0, 99), flush_secs=0.02).run() is None
     assert world.flushes[0] == (Span(0, 99), "age")
+
+
+async def test_a_pass_that_is_cancelled_twice_gives_its_partitions_back() -> None:
+    """What is not given back counts as its writer's load for as long as that lives."""
+    begun, discarding, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def forever(_: Span) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def hold(_: Span) -> None:
+        discarding.set()
+        await go_on.wait()
+
+    world = World(on_extract=forever, on_discard=hold)
+    task = asyncio.create_task(world.pass_over(WHOLE).run())
+    await begun.wait()
+    task.cancel()
+    task.cancel()
+    await discarding.wait()
+    task.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert world.discarded == [WHOLE]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_whenever_a_pass_is_cancelled_again_nothing_is_kept(turns: int) -> None:
+    async def forever(_: Span) -> None:
+        await asyncio.Event().wait()
+
+    world = World(on_extract=forever, on_discard=nothing)
+    task = asyncio.create_task(world.pass_over(Span(0, 99), Span(100, 199), max_partitions=2).run())
+    await until(lambda: world.held)
+    task.cancel()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert sorted(world.discarded) == [Span(0, 99), Span(100, 199)]
+    assert world.held == 0
 
 
 async def test_cancelling_a_pass_leaves_nothing_running() -> None:

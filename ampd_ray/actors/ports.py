@@ -1,0 +1,99 @@
+"""Extractors and writers as the jobs see them: calls that go to an actor of a pool, and give its load back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ampd_ray import failpoints
+from ampd_ray.actors.failures import actor_is_gone, domain_error
+from ampd_ray.actors.pool import Member, Pool
+from ampd_ray.errors import ActorLost
+from ampd_ray.materialize.types import ExtractSummary, Partition, RangeTask, WriterReport
+
+# Tasks at one extractor at a time: while one is decoded the next is fetched.
+TASKS_PER_EXTRACTOR = 3
+
+
+class RayExtractors:
+    """The port ``Extractors`` of :mod:`ampd_ray.materialize.perform` on Ray."""
+
+    def __init__(self, pool: Pool):
+        self._pool = pool
+
+    def wanted_tasks(self) -> int:
+        """Enough to keep every extractor that is there fetching while it decodes."""
+        return TASKS_PER_EXTRACTOR * max(1, self._pool.ready)
+
+    async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Any]:
+        """The summary by value, the rows as a reference that a writer resolves."""
+        member = await self._pool.acquire()
+        failure: BaseException | None = None
+        try:
+            summary, rows = member.handle.extract.remote(task)
+            await failpoints.reach("task-dispatched")
+            return await summary, rows
+        except Exception as error:
+            failure = error
+            raise domain_error(error, "an extractor") from None
+        finally:
+            self._pool.release(member, failure)
+
+
+class RayWriters:
+    """The port ``Writers`` of :mod:`ampd_ray.materialize.passes` on Ray."""
+
+    def __init__(self, pool: Pool):
+        self._pool = pool
+
+    async def open(self, partition: Partition) -> RayPartition:
+        """Give the partition to the least loaded writer."""
+        member = await self._pool.acquire()
+        try:
+            return RayPartition(self._pool, member, await member.handle.open.remote(partition))
+        except BaseException as error:
+            self._pool.release(member, error)
+            if isinstance(error, Exception):
+                raise domain_error(error, "a writer") from None
+            raise
+
+
+class RayPartition:
+    """A partition at a writer actor."""
+
+    def __init__(self, pool: Pool, member: Member, key: int):
+        self._pool = pool
+        self._member = member
+        self._key = key
+        self._released = False
+
+    async def append(self, rows: Any) -> WriterReport:
+        """Pass the reference on; Ray resolves it in the writer's process."""
+        report: WriterReport = await self._call("append", rows)
+        return report
+
+    async def flush(self, reason: str) -> WriterReport:
+        """Commit what the open file holds."""
+        report: WriterReport = await self._call("flush", reason)
+        return report
+
+    async def discard(self) -> None:
+        """Give the partition back."""
+        try:
+            await self._call("discard")
+        finally:
+            self._release(None)
+
+    async def _call(self, method: str, *args: Any) -> Any:
+        if self._released:
+            raise ActorLost("the writer of this partition was lost")
+        try:
+            return await getattr(self._member.handle, method).remote(self._key, *args)
+        except Exception as error:
+            if actor_is_gone(error):
+                self._release(error)
+            raise domain_error(error, "a writer") from None
+
+    def _release(self, error: Exception | None) -> None:
+        if not self._released:
+            self._released = True
+            self._pool.release(self._member, error)
