@@ -50,12 +50,20 @@ def comparable(table: Any) -> list[Row]:
 
 
 def _bytes(text: str) -> bytes:
+    assert isinstance(text, str), text
     assert text[:2].lower() == "0x", text
     return bytes.fromhex(text[2:])
 
 
 def _int(value: str | int) -> int:
+    assert type(value) is int or (type(value) is str and value[:2].lower() == "0x"), value
     return int(value, 16) if isinstance(value, str) else value
+
+
+def _address(text: str) -> bytes:
+    address = _bytes(text)
+    assert len(address) == 20, text
+    return address
 
 
 def _maybe_int(value: str | int | None) -> int | None:
@@ -169,7 +177,7 @@ def _authorization(entry: dict[str, Any]) -> Row:
         "chain_id": chain_id if chain_id < 2**64 else 0,
         "address": _bytes(entry["address"]),
         "nonce": _int(entry["nonce"]),
-        "y_parity": _int(entry["yParity"]) == 1,
+        "y_parity": _int(entry["yParity"] if "yParity" in entry else entry["v"]) == 1,
         "r": _int(entry["r"]).to_bytes(32, "big"),
         "s": _int(entry["s"]).to_bytes(32, "big"),
     }
@@ -183,7 +191,7 @@ def _unknown(tx: dict[str, Any]) -> Row:
             return default
 
     return {
-        "to": lenient("to", _bytes, None),
+        "to": lenient("to", _address, None),
         "nonce": lenient("nonce", _int, 0),
         "gas_price": None,
         "gas_limit": lenient("gas", _int, 0),
