@@ -29,6 +29,7 @@ Integrity = Literal["strict", "basic"]
 class EvmRpcSource:
     """A source of checked blocks. Calls may overlap; all of them pass one limiter.
 
+    What the chain breaks by nature is known once :meth:`start` has asked for its id; until then it is held to all.
     ``integrity`` overrides the provider's own level. With ``expected_chain_id``, :meth:`start` refuses another chain.
     """
 
@@ -44,6 +45,7 @@ class EvmRpcSource:
         self._network = config.network
         self._level: Integrity = integrity or config.ampd_ray.integrity
         self._expected_chain_id = expected_chain_id
+        self._chain_id: int | None = None
         self._endpoint = Endpoint.of(config)
         self._transport = open_transport(self._endpoint, config.timeout_secs)
         limiter = Limiter(config.rate_limit_per_minute, config.concurrent_request_limit, self._timing)
@@ -65,6 +67,7 @@ class EvmRpcSource:
                 network=self._network,
                 chain_id=found,
             )
+        self._chain_id = found
 
     async def chain_id(self) -> int:
         """What the provider says now. Raises ``ProviderError``."""
@@ -137,7 +140,7 @@ class EvmRpcSource:
         for number, block in zip(numbers, blocks, strict=True):
             if isinstance(block, ProviderError):
                 fetched[number] = block
-            elif _unusable(block, number) or not needs_receipts(block, self._level):
+            elif _unusable(block, number) or not needs_receipts(block, self._level, self._chain_id):
                 fetched[number] = self._checked(number, block, None)
             else:
                 with_receipts[number] = block
@@ -148,7 +151,7 @@ class EvmRpcSource:
 
     def _checked(self, number: int, block: RpcBlock, receipts: Receipts | None) -> BlockAndReceipts | ProviderError:
         try:
-            return check(block, receipts, number, self._network, self._level)
+            return check(block, receipts, number, self._network, self._level, self._chain_id)
         except ProviderError as error:
             return error
         except ValueError as error:
