@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import TypeVar
 
 from ampd_ray.chain.ranges import Span
-from ampd_ray.errors import AmpdError, Handling, JobFailed
+from ampd_ray.errors import AmpdError, DatabaseUnavailable, Handling, JobFailed
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-PAUSES_SECS = (0.2, 0.5, 1.0, 2.0, 5.0)
+PAUSES_SECS = (0.1, 0.2, 0.5, 1.0)  # the last of them again and again
 COMPLAIN_EVERY_SECS = 60.0
 MAX_PAUSE_SECS = 30.0
 
@@ -35,17 +37,25 @@ async def step(code: str) -> AsyncIterator[None]:
         raise JobFailed(str(error), step=code, retryable=error.retryable, **facts) from error
 
 
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Wait out transient errors, for some nine seconds in all."""
-    for pause in PAUSES_SECS:
+async def patiently(call: Callable[[], Awaitable[T]], within_secs: float = math.inf) -> T:
+    """Wait for a database that is away; the job's row stays RUNNING meanwhile. ``call`` must bear to be repeated.
+
+    Raises DatabaseUnavailable for what still fails after ``within_secs``.
+    """
+    complaints = Complaints("the metadata database")
+    started = time.monotonic()
+    pauses = chain(PAUSES_SECS, repeat(PAUSES_SECS[-1]))
+    while True:
         try:
-            return await call()
-        except AmpdError as error:
-            if error.handling is not Handling.TRANSIENT:
+            result = await call()
+        except DatabaseUnavailable as error:
+            if time.monotonic() - started >= within_secs:
                 raise
-            logger.warning("trying again", extra={"error": error, "pause_secs": pause})
-            await asyncio.sleep(pause)
-    return await call()
+            complaints.add(error)
+        else:
+            complaints.settle()
+            return result
+        await asyncio.sleep(next(pauses))
 
 
 @dataclass

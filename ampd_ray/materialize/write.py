@@ -20,9 +20,10 @@ import pyarrow as pa
 from ampd_ray import failpoints
 from ampd_ray.chain.ranges import BlockRange, Span
 from ampd_ray.chain.repair import twin
-from ampd_ray.errors import ActorLost, DatabaseUnavailable, StoreError
+from ampd_ray.errors import ActorLost, StoreError
 from ampd_ray.materialize.assemble import Assembler, CutSegment, Instruction, Limits, WriteRows
 from ampd_ray.materialize.encode import ClosedFile, TableFile, footer_metadata
+from ampd_ray.materialize.patience import patiently
 from ampd_ray.materialize.types import CommittedFile, Extract, Location, Partition, UnchangedFile, WriterReport
 from ampd_ray.metadb import files
 from ampd_ray.metadb.connection import Database
@@ -32,7 +33,7 @@ from ampd_ray.store.layout import file_name
 WRITER_VERSION = 1
 # What a byte of Arrow memory becomes on disk with zstd; measured on mainnet, where it is 0.25 to 0.4.
 FILE_BYTES_PER_ARROW_BYTE = 0.35
-COMMIT_PAUSES_SECS = (0.1, 0.3, 1.0, 2.0, 5.0, 5.0, 5.0)
+DATABASE_WITHIN_SECS = 300.0  # for a database that is away; then the blocks are planned again
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -138,10 +139,9 @@ class PartitionWriter:
         if not locations:
             return []
         names = {location.table: self._name(location, range_) for location in locations}
-        created_ns = await files.announce(
-            self._db,
-            [files.Intent(location.location_id, names[location.table], location.epoch) for location in locations],
-            newest_ns=self._partition.newest_ns,
+        intents = [files.Intent(location.location_id, names[location.table], location.epoch) for location in locations]
+        created_ns = await patiently(
+            lambda: files.announce(self._db, intents, newest_ns=self._partition.newest_ns), DATABASE_WITHIN_SECS
         )
         await failpoints.reach("intent-written")
         new_files = await _in_thread(
@@ -156,7 +156,7 @@ class PartitionWriter:
             collect_after=None if keep is None else timedelta(seconds=keep),
         )
         await failpoints.reach("before-commit")
-        committed = await commit_surely(self._db, request)
+        committed = await patiently(lambda: files.commit(self._db, request), DATABASE_WITHIN_SECS)
         await failpoints.reach("committed")
         rows = {file.location_id: file for file in new_files}
         return [
@@ -226,17 +226,6 @@ class PartitionWriter:
             row_count=closed.rows,
             verified=self._partition.verified,
         )
-
-
-async def commit_surely(db: Database, request: files.CommitRequest) -> Sequence[files.CommittedFile]:
-    """Commit, and wait out a database that is away for a while; committing again is always safe."""
-    for pause in COMMIT_PAUSES_SECS:
-        try:
-            return await files.commit(db, request)
-        except DatabaseUnavailable as error:
-            logger.warning("a commit is tried again", extra={"error": error, "pause_secs": pause})
-            await asyncio.sleep(pause)
-    return await files.commit(db, request)
 
 
 async def _in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -22,6 +22,7 @@ from ampd_ray.node.takeover import FRUITLESS_MAX, Situation, Takeover, loops, se
 _log: Final = logging.getLogger(__name__)
 
 LOOK_EVERY: Final = timedelta(seconds=1)
+SLOW_LOOK: Final = timedelta(seconds=2)  # beyond, beats may come as late as our own answers
 LOOK_CLOSELY_EVERY: Final = timedelta(milliseconds=200)  # while a peer is about to count as dead
 JITTER: Final = 0.2
 
@@ -35,6 +36,7 @@ class JobClaimer:
         self._decider = decider
         self._runner = runner
         self._settler = settler
+        self._seen_since = float("-inf")
 
     async def run(self) -> None:
         """Look each second, more or less, for ever; more often while a job is about to be free."""
@@ -51,7 +53,7 @@ class JobClaimer:
 
     async def _look(self) -> bool:
         """Take over what may be; True if more is about to be free."""
-        candidates = await within(self._candidates())
+        candidates = await self._candidates()
         chosen = self._decider.choose(self._situation(), candidates)
         self._runner.counters.takeover_looks += 1
         for candidate in chosen:
@@ -67,9 +69,20 @@ class JobClaimer:
 
     def _situation(self) -> Situation:
         state = self._runner.state
-        return Situation(time.monotonic(), len(state.tasks), state.draining or state.fenced)
+        now = time.monotonic()
+        return Situation(now, len(state.tasks), state.draining or state.fenced, now - self._seen_since)
 
     async def _candidates(self) -> list[Candidate]:
+        started, seen = time.monotonic(), False
+        try:
+            candidates = await within(self._read())
+            seen = time.monotonic() - started < SLOW_LOOK.total_seconds()
+        finally:
+            if not seen:
+                self._seen_since = time.monotonic()
+        return candidates
+
+    async def _read(self) -> list[Candidate]:
         async with self._db.connection() as conn:
             return await takeover.candidates(conn, self._taker)
 

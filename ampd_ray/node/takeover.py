@@ -6,6 +6,7 @@ Pure: facts and the time go in, decisions come out.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from ampd_ray.metadb.takeover import Candidate, Claim, Move
 IMPLEMENTATION: Final = "ampd-ray"
 PER_SECOND_MAX: Final = 4
 FRUITLESS_MAX: Final = 5
+SEEN_SECS: Final = 5.0  # after the database was away, peers need a moment to say that they live
 
 
 class Reason(StrEnum):
@@ -29,11 +31,15 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """This node at a moment: ``now`` counts seconds on any steady clock, ``jobs`` are those that it runs."""
+    """This node at a moment: ``now`` counts seconds on any steady clock, ``jobs`` are those that it runs.
+
+    ``seen_secs``: for how long it has reached the database without a break.
+    """
 
     now: float
     jobs: int
     draining: bool
+    seen_secs: float = math.inf
 
 
 class Takeover:
@@ -59,8 +65,11 @@ class Takeover:
         for candidate in sorted(candidates, key=self._preference):
             if len(self._recent) >= PER_SECOND_MAX:
                 break
-            if self.reason(candidate) is None or (to_run(candidate) and room == 0):
+            reason = self.reason(candidate)
+            if reason is None or (to_run(candidate) and room == 0):
                 continue
+            if reason is Reason.DEAD and situation.seen_secs < SEEN_SECS:
+                continue  # nobody could be seen to live
             if room is not None and to_run(candidate):
                 room -= 1
             self._recent.append(situation.now)

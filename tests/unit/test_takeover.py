@@ -34,6 +34,14 @@ def at(now: float = 0.0, jobs: int = 0, *, draining: bool = False) -> Situation:
     return Situation(now, jobs, draining)
 
 
+def test_who_could_not_be_seen_to_live_is_not_dead() -> None:
+    """After the database was away, all peers have been silent."""
+    released = replace(DEAD, job_id=8, draining=True)
+    decider = Takeover(ME, GROUP)
+    assert decider.choose(Situation(0.0, 0, False, seen_secs=4.9), [DEAD, released]) == [released]
+    assert decider.choose(Situation(0.1, 0, False, seen_secs=5.0), [DEAD]) == [DEAD]
+
+
 def many(count: int, **facts: object) -> list[Candidate]:
     return [replace(DEAD, job_id=job_id, **facts) for job_id in range(1, count + 1)]  # type: ignore[arg-type]
 

@@ -21,7 +21,7 @@ from ampd_ray.chain.segments import Segment
 from ampd_ray.datasets.manifest import TABLES
 from ampd_ray.devnet.chain import DevChain
 from ampd_ray.errors import ActorLost, AmpdError, DatabaseUnavailable, Fenced, Overlap, StoreError
-from ampd_ray.materialize import write
+from ampd_ray.materialize import patience, write
 from ampd_ray.materialize.types import CommittedFile, Location, Partition, UnchangedFile, WriterOptions
 from ampd_ray.materialize.write import PartitionWriter
 from ampd_ray.metadb import files
@@ -66,7 +66,7 @@ def catalogue(monkeypatch: pytest.MonkeyPatch) -> Catalogue:
     made = Catalogue()
     monkeypatch.setattr(files, "announce", made.announce)
     monkeypatch.setattr(files, "commit", made.commit)
-    monkeypatch.setattr(write, "COMMIT_PAUSES_SECS", (0.0, 0.0))
+    monkeypatch.setattr(patience, "PAUSES_SECS", (0.0,))
     return made
 
 
@@ -186,12 +186,13 @@ async def test_a_database_that_is_away_is_asked_again_with_the_same_request(
 
 
 @pytest.mark.parametrize(
-    "errors", [[Overlap("others")], [Fenced("taken")], [DatabaseUnavailable("away")] * 3], ids=lambda e: e[0].code
+    "errors", [[Overlap("others")], [Fenced("taken")], [DatabaseUnavailable("away")]], ids=lambda e: e[0].code
 )
 async def test_a_writer_that_failed_takes_nothing_more(
-    tmp_path: Path, chain: DevChain, catalogue: Catalogue, errors: list[AmpdError]
+    tmp_path: Path, chain: DevChain, catalogue: Catalogue, errors: list[AmpdError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes after the gap might commit, and the next plan would run into it."""
+    monkeypatch.setattr(write, "DATABASE_WITHIN_SECS", 0.0)
     catalogue.errors = list(errors)
     writer = writer_of(tmp_path, options=WriterOptions(segment_blocks=20))
     first, later = extract(chain, Span(0, 19)), extract(chain, Span(20, 59))

@@ -9,7 +9,7 @@ import pytest
 
 from ampd_ray.datasets.manifest import TABLES
 from ampd_ray.errors import StoreFull
-from ampd_ray.materialize import passes, write
+from ampd_ray.materialize import passes, patience, write
 from ampd_ray.materialize.types import JobOutcome, Outcome, WriterOptions
 from ampd_ray.metadb.connection import Database
 from ampd_ray.store.files import LocalStore, ObjectMeta
@@ -22,7 +22,7 @@ DONE = JobOutcome(Outcome.COMPLETED)
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "COMMIT_PAUSES_SECS", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(patience, "PAUSES_SECS", (0.01,))
     monkeypatch.setattr(passes, "FRUITLESS_PAUSE_SECS", 0.001)
 
 
@@ -99,13 +99,16 @@ async def test_a_commit_of_unknown_outcome_is_looked_up(
     await bench.assert_exactly_once(0, 130)
 
 
-async def test_a_database_that_is_away_for_longer_leads_to_a_new_plan(cut_bench: tuple[Bench, CommitCutter]) -> None:
+async def test_a_database_that_is_away_for_longer_leads_to_a_new_plan(
+    cut_bench: tuple[Bench, CommitCutter], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The next epoch has other names, and sweeps the objects of the first try, which were announced."""
+    monkeypatch.setattr(write, "DATABASE_WITHIN_SECS", 0.0)
     bench, cutter = cut_bench
-    cutter.times, cutter.answer_lost = 12, False  # three lookups each of four tries
+    cutter.times, cutter.answer_lost = 3, False  # one try looks three times
     run = await bench.job(end_block="130")
     assert await run() == DONE
-    assert cutter.fired == 12
+    assert cutter.fired == 3
     epochs = [each.locations[0].epoch for each in run.writers.partitions]
     assert epochs == [1, 2]
     assert await bench.spans() == [(0, 49), (50, 99), (100, 130)]
