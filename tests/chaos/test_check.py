@@ -12,7 +12,8 @@ from ampd_ray.materialize.types import JobOutcome, Outcome, WriterOptions
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.schema import migrate
 from ampd_ray.metadb.statuses import JobStatus
-from tests.chaos.check import TABLES, check, main, read_files
+from tests.chaos.check import TABLES, check, read_files
+from tests.chaos.check.__main__ import main
 from tests.fakes.bench import Bench
 from tests.fakes.devnet import Devnet
 from tests.fakes.site import empty_database

@@ -1,0 +1,68 @@
+"""I8: what processes use stays within bounds and does not grow; /proc tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+STAGING_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Use:
+    """What one process uses; ``rss`` in bytes."""
+
+    rss: int
+    descriptors: int
+    threads: int
+
+    @classmethod
+    def of(cls, process: psutil.Process) -> Use:
+        """That of now."""
+        with process.oneshot():
+            return cls(process.memory_info().rss, process.num_fds(), process.num_threads())
+
+    def beyond(self, limit: Use) -> Iterator[str]:
+        """What is more than ``limit`` allows."""
+        for name, used, most in zip(("rss", "descriptors", "threads"), self, limit, strict=True):
+            if used > most:
+                yield f"{name} {used}, at most {most}"
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((self.rss, self.descriptors, self.threads))
+
+
+MOST = Use(600 << 20, 256, 120)
+GROWTH = Use(150 << 20, 48, 24)  # of one process over all the time
+
+
+class Uses:
+    """Remembers what each process used when it was first seen at work."""
+
+    def __init__(self, most: Use = MOST, growth: Use = GROWTH) -> None:
+        self._most = most
+        self._growth = growth
+        self._first: dict[psutil.Process, Use] = {}
+
+    def look(self, pids: Sequence[int]) -> Iterator[str]:
+        """Which of these processes uses too much, or more and more."""
+        for pid in pids:
+            try:
+                process = psutil.Process(pid)
+                use, title = Use.of(process), " ".join(process.cmdline())[:60]
+            except psutil.Error:
+                continue
+            first = self._first.setdefault(process, use)
+            grown = Use(*(before + more for before, more in zip(first, self._growth, strict=True)))
+            for what in [*use.beyond(self._most), *use.beyond(grown)]:
+                yield f"I8 {pid} {title}: {what}"
+
+
+def staging(directory: Path, most: int = STAGING_BYTES) -> Iterator[str]:
+    """I8: unfinished files do not pile up."""
+    used = sum(each.stat().st_size for each in directory.rglob("*") if each.is_file())
+    if used > most:
+        yield f"I8 {directory}: {used} bytes, at most {most}"
