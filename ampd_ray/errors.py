@@ -11,7 +11,6 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, ClassVar
 
-
 MAX_TEXT_CHARS = 8192
 
 
@@ -39,7 +38,9 @@ class AmpdError(Exception):
     def __init__(self, message: str, **details: Any) -> None:
         self.message = _printable(message)
         super().__init__(self.message)
-        self.details = {name: _printable(fact) if isinstance(fact, str) else fact for name, fact in details.items()}
+        self.details: dict[str, Any] = {
+            name: _printable(fact) if isinstance(fact, str) else fact for name, fact in details.items()
+        }
 
     @property
     def retryable(self) -> bool:
@@ -396,6 +397,17 @@ class OutOfMemory(ActorLost):
     """A Ray task was killed for memory: ask for fewer blocks at once."""
 
     code = "OUT_OF_MEMORY"
+
+
+class RowsLost(ActorLost):
+    """Extracted rows vanished on their way to a writer, which lives, or nobody had room for them."""
+
+    code = "ROWS_LOST"
+
+    @property
+    def no_room(self) -> bool:
+        """True if fewer rows might have got through."""
+        return bool(self.details["no_room"])
 
 
 class JobFailed(AmpdError):

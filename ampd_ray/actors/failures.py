@@ -6,7 +6,7 @@ import logging
 
 from ray import exceptions as ray_errors
 
-from ampd_ray.errors import ActorLost, AmpdError, OutOfMemory, Unexpected
+from ampd_ray.errors import ActorLost, AmpdError, OutOfMemory, RowsLost, Unexpected
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +28,11 @@ _LOST: tuple[tuple[type[Exception], type[AmpdError]], ...] = (
 
 def domain_error(error: Exception, what: str) -> AmpdError:
     """What ``error``, raised by a call to the actor ``what``, means to a job."""
+    from_within = isinstance(error, ray_errors.RayTaskError) and not isinstance(error, ray_errors.TaskCancelledError)
     for kind, ours in _LOST:
         if isinstance(error, kind):
+            if from_within:  # no code of ours raises Ray's errors: it got no arguments
+                return RowsLost(f"{what} got no rows ({kind.__name__})", no_room=ours is OutOfMemory)
             logger.info("%s was lost", what, extra={"error": error})
             return ours(f"{what} was lost ({type(error).__name__})")
     cause = error.cause if isinstance(error, ray_errors.RayTaskError) else error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ampd_ray.chain.ranges import Span
-from ampd_ray.errors import AmpdError, OutOfMemory
+from ampd_ray.errors import AmpdError, OutOfMemory, RowsLost
 from ampd_ray.materialize.plan import Unit
 
 # -- events: what happened ----------------------------------------------------------------------------------------
@@ -130,8 +130,9 @@ Event = (
 
 
 def lost(partition: int, span: Span, error: AmpdError) -> TaskLost:
-    """The event for an extractor that died with a task."""
-    return TaskLost(partition, span, out_of_memory=isinstance(error, OutOfMemory))
+    """The event for a task that an extractor took with it, or whose rows got lost."""
+    too_much = isinstance(error, OutOfMemory) or (isinstance(error, RowsLost) and error.no_room)
+    return TaskLost(partition, span, out_of_memory=too_much)
 
 
 # -- instructions: what to do -------------------------------------------------------------------------------------

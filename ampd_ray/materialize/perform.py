@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from ampd_ray import failpoints
 from ampd_ray.chain.ranges import Span
-from ampd_ray.errors import ActorLost, AmpdError, Handling, Unexpected
+from ampd_ray.errors import ActorLost, AmpdError, Handling, RowsLost, Unexpected
 from ampd_ray.materialize import events
 from ampd_ray.materialize.plan import Unit
 from ampd_ray.materialize.state import JobState
@@ -41,10 +41,10 @@ class Extractors(Protocol):
 
 
 class WriterHandle(Protocol):
-    """A partition at a writer. All calls raise ``ActorLost`` if the writer or the rows vanished."""
+    """A partition at a writer. All calls raise ``ActorLost`` if the writer vanished."""
 
     async def append(self, rows: Any) -> WriterReport:
-        """Pass extracted rows on, by their handle."""
+        """Pass extracted rows on, by their handle. Raises ``RowsLost`` if they never came to the writer."""
 
     async def flush(self, reason: str) -> WriterReport:
         """Commit what the open file holds."""
@@ -190,6 +190,9 @@ class Pass:
             return
         try:
             report = await writer.append(rows)
+        except RowsLost as error:
+            logger.warning("rows were lost; their blocks are extracted again", extra={"span": span, "error": error})
+            self._events.put_nowait(events.lost(number, span, error))
         except AmpdError as error:
             self._writer_failed(number, error)
         else:

@@ -21,6 +21,7 @@ from ampd_ray.errors import (
     Handling,
     OutOfMemory,
     Overlap,
+    RowsLost,
     Unexpected,
     WrongChain,
 )
@@ -68,6 +69,9 @@ class Failing:
 
     def fail(self, error: Exception) -> None:
         raise error
+
+    def take(self, rows: Any) -> None:
+        """Never gets them."""
 
     def fail_oddly(self) -> None:
         class Unpicklable(Exception):
@@ -141,10 +145,19 @@ def test_an_actor_that_gets_no_more_memory_lives_and_is_asked_for_less(failing: 
     assert not actor_is_gone(raised)
 
 
-def test_an_actor_that_reads_what_another_one_lost_is_not_gone_itself(failing: Any) -> None:
-    raised = caught(failing.fail.remote(ray_errors.ActorDiedError()))
-    assert isinstance(raised, ray_errors.ActorDiedError)
-    assert type(domain_error(raised, "a writer")) is ActorLost
+@pytest.mark.parametrize(
+    ("error", "no_room"),
+    [(ray_errors.ActorDiedError(), False), (ray_errors.OutOfDiskError(OBJECT, None, ""), True)],
+    ids=["died", "full"],
+)
+def test_an_actor_that_reads_what_another_one_lost_is_not_gone_itself(
+    failing: Any, error: Exception, no_room: bool
+) -> None:
+    lost = failing.fail.remote(error)
+    raised = caught(failing.take.remote(lost))
+    found = domain_error(raised, "a writer")
+    assert isinstance(found, RowsLost)
+    assert found.no_room is no_room
     assert not actor_is_gone(raised)
 
 

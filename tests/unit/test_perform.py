@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from ampd_ray.chain.ranges import Span, merge
-from ampd_ray.errors import ActorLost, DataFault, Fenced, OutOfMemory, Overlap, ProviderUnreachable, StoreFull
+from ampd_ray.errors import ActorLost, DataFault, Fenced, OutOfMemory, Overlap, ProviderUnreachable, RowsLost, StoreFull
 from ampd_ray.materialize import perform, state
 from tests.fakes.bench import until
 from tests.fakes.passes import Faults, World, nothing
@@ -80,6 +80,21 @@ async def test_what_extractors_lose_is_extracted_again() -> None:
     assert faults.fired == 3
     assert not pass_.replan
     assert merge(world.appended) == [WHOLE]
+
+
+@pytest.mark.parametrize("no_room", [False, True])
+async def test_rows_that_do_not_arrive_are_extracted_again_and_their_writer_keeps_its_partition(no_room: bool) -> None:
+    faults = Faults({16: RowsLost("gone", no_room=no_room)})
+    world = World(tasks=1, on_append=faults)
+    pass_ = world.pass_over(WHOLE)
+    assert await pass_.run() is None
+    assert faults.fired == 1
+    assert not pass_.replan
+    again = [span for span in world.extracted if span.start == 16]
+    assert len(again) == 2
+    assert (len(again[1]) < len(again[0])) is no_room
+    assert merge(world.appended) == [WHOLE]
+    assert world.discarded == [WHOLE]
 
 
 async def test_a_lost_writer_costs_its_partition_only() -> None:
