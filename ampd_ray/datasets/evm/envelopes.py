@@ -28,7 +28,10 @@ _REQUIRED = {
     "blob_versioned_hashes": (BLOB,),
     "authorization_list": (SET_CODE,),
 }
-"""By column the types that have it; all others have null, but for ``to`` and ``chain_id``."""
+"""By column the types that have it; all others have null, but for these, which any type, or any unknown, may have:"""
+
+_ANY_TYPE = {"to", "chain_id"}
+_LENIENT = {"max_fee_per_gas", "max_priority_fee_per_gas"}
 
 _MARKS = {kind: bytes([kind]) for kind in _TYPED}
 _EMPTY_LIST = rlp_list(b"")
@@ -94,15 +97,20 @@ def envelopes(transactions: Rows, chain_ids: Mapping[int, list[int]]) -> Envelop
 
 
 def _judge(encoded: Encoded, transactions: Rows, types: npt.NDArray[Any], readable: Bools) -> None:
+    """Find rows whose type has not what they say; a type that nobody knows has no more than data.md 1.4.1 grants it."""
     known = (types >= LEGACY) & (types <= SET_CODE)
     for name, kinds in _REQUIRED.items():
-        required, valid = known & np.isin(types, list(kinds)), transactions.valid(name)
-        encoded.blame(required & ~valid, f"{name} is null")
-        if name not in {"to", "chain_id"}:
-            encoded.blame(known & ~required & valid, f"{name} is set, which the type does not have")
+        has, valid = np.isin(types, list(kinds)), transactions.valid(name)
+        encoded.blame(has & ~valid, f"{name} is null")
+        if name not in _ANY_TYPE:
+            encoded.blame(
+                ~has & valid & (known | (name not in _LENIENT)), f"{name} is set, which its type does not have"
+            )
     differ = (transactions.decimals("gas_price") != transactions.decimals("max_fee_per_gas")).any(axis=1)
-    encoded.blame(known & (types < DYNAMIC_FEE) & differ, "max_fee_per_gas is not gas_price")
-    encoded.blame(known & ~readable, "value is not a number of 256 bits in decimal text")
+    encoded.blame((types < DYNAMIC_FEE) & differ, "max_fee_per_gas is not gas_price")
+    encoded.blame(~readable, "value is not a number of 256 bits in decimal text")
+    signed = transactions.matrix("r").any(axis=1) | transactions.matrix("s").any(axis=1)
+    encoded.blame(~known & (signed | transactions.integers("v_parity")), "it is signed, which its type does not have")
 
 
 def _values(transactions: Rows) -> tuple[Bytes, Bools]:

@@ -48,7 +48,7 @@ class Inline:
         return self._answers is not None
 
     def roots(self, block: int) -> list[bytes | None]:
-        """The state root of each receipt of a block, where the node sent one: it is not stored beside a status."""
+        """The state root of each receipt of a block that has a status too, so that the root is not stored."""
         if self._answers is None:
             return []
         return [_root(receipt) for receipt in self._answers[block].receipts]
@@ -99,6 +99,8 @@ def _deposit_extra(answered: RpcReceipt) -> bytes:
 
 
 def _root(answered: RpcReceipt) -> bytes | None:
+    if answered.status is None:
+        return None
     try:
         return one_binary(answered.root, width=32)
     except ColumnError:

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ampd_ray.datasets.evm.consensus import Encoded
 from ampd_ray.datasets.evm.hashing import bloom_places, rlp_bytes, rlp_list
@@ -31,10 +32,11 @@ def stored_outcomes(transactions: Rows) -> Cells:
 
 
 def sent_outcomes(transactions: Rows, roots: Sequence[bytes | None]) -> Cells:
-    """The same with the state roots that the node sent, which are not stored where it sent a status beside them."""
-    table = transactions.table
-    column = table.schema.get_field_index("state_root")
-    return stored_outcomes(Rows(table.set_column(column, "state_root", pa.array(roots, pa.binary(32)))))
+    """The same with the state roots that the node sent, where it sent a status beside them and they are not stored."""
+    table, sent = transactions.table, pa.array(roots, pa.binary(32))
+    stored = transactions.array("state_root")
+    merged = pc.if_else(stored.is_valid(), stored, sent)
+    return stored_outcomes(Rows(table.set_column(table.schema.get_field_index("state_root"), "state_root", merged)))
 
 
 def receipts(batch: Batch, outcomes: Cells, extras: Mapping[int, bytes]) -> Encoded:
