@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import msgspec
 
-from ampd_ray.datasets.evm.rpc import BLOCK, HEAD, RpcBlock, quantity
+from ampd_ray.datasets.evm.rpc import BLOCK, HEAD, Quantity, RpcBlock, quantity
 from ampd_ray.providers.envelope import Call
+
+_HASH = re.compile(r"0[xX][0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The block at a tag; hashes are 32 raw bytes, ``timestamp`` Unix seconds."""
+    """The block at a tag; hashes are 32 raw bytes, ``timestamp`` Unix seconds; both numbers fit in 63 bits."""
 
     number: int
     hash: bytes
@@ -37,8 +40,13 @@ def _decode_block(raw: msgspec.Raw) -> RpcBlock:
     return block
 
 
+def is_hash(text: str | None) -> bool:
+    """True for the hex spelling of 32 bytes."""
+    return text is not None and _HASH.fullmatch(text) is not None
+
+
 def _decode_quantity(raw: msgspec.Raw) -> int:
-    return quantity(msgspec.json.decode(raw, type=str | int))
+    return _bounded(msgspec.json.decode(raw, type=Quantity))
 
 
 def _decode_head(raw: msgspec.Raw) -> Head:
@@ -46,15 +54,22 @@ def _decode_head(raw: msgspec.Raw) -> Head:
     if header is None or header.hash is None or header.parent_hash is None:
         raise ValueError("a hash is missing")
     return Head(
-        quantity(header.number), _bytes32(header.hash), _bytes32(header.parent_hash), quantity(header.timestamp)
+        _bounded(header.number), _bytes32(header.hash), _bytes32(header.parent_hash), _bounded(header.timestamp)
     )
 
 
 def _bytes32(text: str) -> bytes:
-    value = bytes.fromhex(text.removeprefix("0x"))
-    if len(value) != 32:
-        raise ValueError("a hash has the wrong length")
-    return value
+    if not is_hash(text):
+        raise ValueError("a hash is not 32 bytes of hex data")
+    return bytes.fromhex(text[2:])
+
+
+def _bounded(value: Quantity) -> int:
+    """A number that fits wherever it is put, signed columns of the database among them."""
+    number = quantity(value)
+    if number >= 1 << 63:
+        raise ValueError("a number has more than 63 bits")
+    return number
 
 
 CHAIN_ID: Call[int] = Call("eth_chainId", [], _decode_quantity)

@@ -8,7 +8,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from ampd_ray.providers.failures import Failed, not_json
+from ampd_ray.providers.bodies import check_weight
+from ampd_ray.providers.failures import UNREADABLE, Failed, not_json
 
 T = TypeVar("T")
 
@@ -54,6 +55,8 @@ class Answer:
     retry_after: float | None = None
 
 
+MAX_ERROR_BYTES = 64 * 1024
+
 _one = msgspec.json.Decoder(Reply)
 _many = msgspec.json.Decoder(list[Reply])
 _any = msgspec.json.Decoder()
@@ -70,7 +73,8 @@ def encode(calls: Sequence[Call[Any]], ids: Sequence[int]) -> Request:
 
 
 def decode(body: bytes | bytearray, retry_after: float | None = None) -> Answer:
-    """Parse a message. Raises ``msgspec.DecodeError``."""
+    """Parse a message. Raises ``UNREADABLE``, and ``Failed`` for one that would take too much memory."""
+    check_weight(body)
     batch = body[:64].lstrip()[:1] == b"["
     replies = _many.decode(body) if batch else [_one.decode(body)]
     return Answer(replies, batch, len(body), retry_after)
@@ -80,8 +84,8 @@ def decode_or_fail(body: bytes, retry_after: float | None = None) -> Answer:
     """As :func:`decode`; raises ``Failed``, which says what the body looks like."""
     try:
         return decode(body, retry_after)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise Failed(not_json(body)) from None
+    except UNREADABLE as error:
+        raise Failed(not_json(body, nested=isinstance(error, RecursionError))) from None
 
 
 def is_null(raw: msgspec.Raw) -> bool:
@@ -101,5 +105,11 @@ def is_present(raw: msgspec.Raw) -> bool:
 
 
 def loosely(raw: msgspec.Raw) -> Any:
-    """An error object in whatever form."""
-    return _any.decode(raw)
+    """An error object in whatever form; a text about it where it is absurdly long or deep."""
+    size = len(memoryview(raw))
+    if size > MAX_ERROR_BYTES:
+        return f"an error object of {size} bytes"
+    try:
+        return _any.decode(raw)
+    except UNREADABLE:
+        return "an unreadable error object"

@@ -10,7 +10,7 @@ from ampd_ray.chain.ranges import Span
 from ampd_ray.datasets.evm.checks import check, needs_receipts
 from ampd_ray.datasets.evm.rpc import BlockAndReceipts, RpcBlock, quantity
 from ampd_ray.errors import DataFault, ProviderError, ReorgDuringFetch, WrongChain
-from ampd_ray.providers.calls import CHAIN_ID, Head, block_call, head_call
+from ampd_ray.providers.calls import CHAIN_ID, Head, block_call, head_call, is_hash
 from ampd_ray.providers.endpoint import Endpoint
 from ampd_ray.providers.http import HttpTransport
 from ampd_ray.providers.ipc import ipc_transport
@@ -184,4 +184,4 @@ def _unusable(block: RpcBlock, number: int) -> bool:
         is_it = quantity(block.number) == number
     except ValueError:
         is_it = False
-    return not is_it or not block.hash or any(isinstance(tx, str) for tx in block.transactions or ())
+    return not is_it or not is_hash(block.hash) or any(isinstance(tx, str) for tx in block.transactions or ())

@@ -45,6 +45,13 @@ ADVICE: dict[type[ProviderError], str] = {
 }
 
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What parsing raises: for JSON that is malformed or of another form, not UTF-8, nested too deeply."""
+
+MAX_WAIT_SECS = 86_400.0  # more is nothing that anybody means
+MAX_MESSAGE_CHARS = 1000  # the words that decide come first
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """One failed try: ``text`` continues "provider X at host …"; ``final``: the same call cannot succeed."""
@@ -109,7 +116,7 @@ def of_rpc_error(error: Any, retry_after: float | None = None) -> Failure:
     """The class of a JSON-RPC error object; ``retry_after`` is that of the HTTP answer around it."""
     fields = error if isinstance(error, dict) else {"message": error}
     code = _int(fields.get("code"))
-    message = str(fields.get("message") or "")
+    message = _words(fields.get("message"))
     text = f"answered error {code}: {message[:200]}" if code is not None else f"answered the error: {message[:200]}"
     wait = retry_after if retry_after is not None else _wait_of(message.lower(), fields.get("data"))
     kind, flags = _kind(code, message.lower())
@@ -160,14 +167,16 @@ def of_status(status: int, retry_after: float | None, body: bytes) -> Failure:
 def _error_in(body: bytes, retry_after: float | None) -> Failure | None:
     try:
         answer = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     error = answer.get("error") if isinstance(answer, dict) else None
     return of_rpc_error(error, retry_after) if error else None
 
 
-def not_json(body: bytes) -> Failure:
-    """What an unparsable 200 answer is."""
+def not_json(body: bytes | bytearray, *, nested: bool = False) -> Failure:
+    """What an unparsable 200 answer is; ``nested`` if it is so too deeply."""
+    if nested:
+        return Failure(MalformedResponse, "answered JSON that is nested too deeply")
     start = body[:256].lstrip()
     if not start:
         return Failure(MalformedResponse, "answered nothing")
@@ -182,13 +191,13 @@ def retry_after_of(header: str | None) -> float | None:
     """Seconds from a ``Retry-After`` header: a number or an HTTP date (RFC 9110, 10.2.3)."""
     if not header:
         return None
-    if header.strip().isdigit():
-        return float(header)
+    if header.strip().isdecimal():
+        return _seconds(float(header))
     try:
         date = parsedate_to_datetime(header)
-    except ValueError:
+        return _seconds((date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _wait_of(message: str, data: Any) -> float | None:
@@ -196,13 +205,25 @@ def _wait_of(message: str, data: Any) -> float | None:
     rate = data.get("rate") if isinstance(data, dict) else None
     backoff = rate.get("backoff_seconds") if isinstance(rate, dict) else None
     if isinstance(backoff, int | float):
-        return max(0.0, float(backoff))
+        return _seconds(backoff)
     found = _WAIT.search(message)
-    return float(found[1]) * _UNITS[found[2]] if found else None
+    return _seconds(float(found[1]) * _UNITS[found[2]]) if found else None
+
+
+def _seconds(value: float) -> float:
+    return float(max(0, min(value, MAX_WAIT_SECS)))
+
+
+def _words(message: Any) -> str:
+    """A message as one line of bounded length, without what a terminal or a database would trip over."""
+    text = message[:MAX_MESSAGE_CHARS] if isinstance(message, str) else ""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _int(value: Any) -> int | None:
+    """A code, also one in quotes; None for what is no number or of an absurd size."""
     try:
-        return int(value)
-    except (TypeError, ValueError):
+        code = int(value)
+    except (TypeError, ValueError, OverflowError):
         return None
+    return code if abs(code) < 1 << 63 else None

@@ -6,13 +6,13 @@ import aiohttp
 from yarl import URL
 
 from ampd_ray import __version__
-from ampd_ray.errors import MalformedResponse, ProviderError, ProviderUnreachable, ResponseTooLarge
+from ampd_ray.errors import MalformedResponse, ProviderError, ProviderUnreachable
 from ampd_ray.providers import failures
+from ampd_ray.providers.bodies import Bodies, check_size
 from ampd_ray.providers.endpoint import Endpoint
 from ampd_ray.providers.envelope import Answer, Request, decode_or_fail
 from ampd_ray.providers.failures import Failed, Failure
 
-MAX_BODY_BYTES = 512 * 1024 * 1024  # after decompression
 ERROR_BODY_BYTES = 64 * 1024
 CONNECT_SECS = 10.0
 
@@ -26,13 +26,14 @@ class HttpTransport:
         self._url = URL(endpoint.url)
         self._timeout = aiohttp.ClientTimeout(total=timeout_secs, sock_connect=min(CONNECT_SECS, timeout_secs))
         # Compression costs more CPU than a local link costs time.
-        encoding = "identity" if endpoint.is_loopback else "gzip, deflate"
+        encoding = "identity" if endpoint.is_loopback else "gzip"
         self._headers = {
             "Content-Type": "application/json",
             "Accept": "application/json",
             "Accept-Encoding": encoding,
             "User-Agent": f"ampd-ray/{__version__}",
         } | endpoint.headers
+        self._bodies = Bodies()
         self._session: aiohttp.ClientSession | None = None
 
     async def exchange(self, request: Request) -> Answer:
@@ -43,11 +44,12 @@ class HttpTransport:
                 if response.status != 200:
                     body = await response.content.read(ERROR_BODY_BYTES)
                     raise Failed(failures.of_status(response.status, retry_after, body))
-                body = await _read(response)
+                check_size(response.content_length or 0)
+                async with self._bodies.gathered(response.content.iter_any()) as body:
+                    return decode_or_fail(body, retry_after)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             # The cause is left out on purpose: its text may hold the URL.
             raise Failed(of_exception(error)) from None
-        return decode_or_fail(body, retry_after)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -65,16 +67,6 @@ class HttpTransport:
                 read_bufsize=1024 * 1024,
             )
         return self._session
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    chunks, size = [], 0
-    async for chunk in response.content.iter_any():
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise Failed(Failure(ResponseTooLarge, f"answered more than {MAX_BODY_BYTES >> 20} MiB"))
-        chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 # What went wrong below JSON-RPC, in words of our own; the first that fits. An exception's text may hold the URL.

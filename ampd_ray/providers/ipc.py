@@ -1,23 +1,19 @@
-"""JSON-RPC over a Unix domain socket: a stream of JSON messages, mostly but not surely one a line."""
+"""JSON-RPC over a Unix domain socket."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 
-import msgspec
-
-from ampd_ray.errors import ProviderUnreachable, ResponseTooLarge
+from ampd_ray.errors import ProviderUnreachable
 from ampd_ray.providers.endpoint import Endpoint
-from ampd_ray.providers.envelope import Answer, decode
-from ampd_ray.providers.failures import Failed, Failure, not_json
-from ampd_ray.providers.http import MAX_BODY_BYTES, of_exception
+from ampd_ray.providers.envelope import Answer
+from ampd_ray.providers.failures import Failed, Failure
+from ampd_ray.providers.http import of_exception
+from ampd_ray.providers.json_stream import MessageStream
 from ampd_ray.providers.multiplex import MultiplexedTransport
 
 READ_BYTES = 1024 * 1024
-
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)  # a whole string, or a bracket outside of strings
 
 
 def ipc_transport(endpoint: Endpoint, timeout_secs: float) -> MultiplexedTransport:
@@ -72,53 +68,3 @@ class IpcChannel:
             await self._writer.wait_closed()
         except OSError:
             return  # the peer was faster
-
-
-class MessageStream:
-    """Cuts a byte stream into JSON messages, parsing each once in the usual case that a newline ends it."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._searched = 0  # no message ends before this byte
-
-    def feed(self, chunk: bytes) -> list[Answer]:
-        """The messages that ``chunk`` completes. Raises ``Failed`` on what is not JSON, or far too much of it."""
-        self._buffer += chunk
-        if len(self._buffer) > MAX_BODY_BYTES:
-            raise Failed(Failure(ResponseTooLarge, f"answered more than {MAX_BODY_BYTES >> 20} MiB"))
-        answers: list[Answer] = []
-        while (newline := self._buffer.find(b"\n", self._searched)) >= 0:
-            self._take(newline + 1, answers)
-        if chunk.rstrip()[-1:] in (b"}", b"]"):  # perhaps complete without a newline
-            self._take(len(self._buffer), answers)
-        return answers
-
-    def _take(self, end: int, answers: list[Answer]) -> None:
-        """Parse what lies before ``end``: mostly one message, else several glued together, or a part of one."""
-        piece, rest = bytes(self._buffer[:end]).lstrip(), b""
-        while piece:
-            try:
-                answers.append(decode(piece))
-            except msgspec.DecodeError:
-                message_end = _first_end(piece)
-                if message_end is None:
-                    break
-                if not piece[message_end:].strip():
-                    raise Failed(not_json(piece)) from None
-                piece, rest = piece[:message_end], piece[message_end:].lstrip()
-            else:
-                piece, rest = rest, b""
-        self._buffer[:end] = piece
-        self._searched = len(piece)
-
-
-def _first_end(text: bytes) -> int | None:
-    """Where the first message of ``text`` ends; None if it goes on. Raises ``Failed`` if none begins here."""
-    if text[:1] not in (b"{", b"["):
-        raise Failed(not_json(text))
-    depth = 0
-    for token in _TOKEN.finditer(text):
-        depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(token[0], 0)
-        if depth == 0:
-            return token.end()
-    return None

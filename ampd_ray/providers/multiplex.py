@@ -34,7 +34,8 @@ class MultiplexedTransport:
         self._timeout_secs = timeout_secs
         self._connecting = asyncio.Lock()
         self._channel: Channel | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._reader: asyncio.Task[None] | None = None  # of the open channel
+        self._readers: set[asyncio.Task[None]] = set()  # with those that are closing theirs
         self._pending: dict[int, asyncio.Future[Answer]] = {}
         self._received = 0  # messages
 
@@ -59,12 +60,16 @@ class MultiplexedTransport:
     async def close(self) -> None:
         """Close the connection."""
         await self._drop()
+        if self._readers:
+            await asyncio.wait(self._readers)
 
     async def _open(self) -> Channel:
         async with self._connecting:
             if self._channel is None:
                 self._channel = await self._connect()
                 self._reader = asyncio.create_task(self._read(self._channel))
+                self._readers.add(self._reader)
+                self._reader.add_done_callback(self._readers.discard)
             return self._channel
 
     async def _read(self, channel: Channel) -> None:

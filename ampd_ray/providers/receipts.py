@@ -56,7 +56,7 @@ class ReceiptFetcher:
 
     async def _of_transactions(self, blocks: Sequence[RpcBlock]) -> list[Receipts | ProviderError]:
         """One call per transaction of all blocks together, so that they share batches."""
-        hashes = [[tx.hash or "" for tx in full_transactions(block)] for block in blocks]
+        hashes = [[(tx.hash or "")[:66] for tx in full_transactions(block)] for block in blocks]
         numbers = [quantity(block.number) for block in blocks]
         calls = [_of_transaction(tx, n) for n, of_block in zip(numbers, hashes, strict=True) for tx in of_block]
         outcomes = await self._requester.many(calls)

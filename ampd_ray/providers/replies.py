@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-import msgspec
-
 from ampd_ray.errors import BlockUnavailable, MalformedResponse, ProviderError, ResponseTooLarge
 from ampd_ray.providers import envelope
 from ampd_ray.providers.envelope import Answer, Call, Reply, Request
-from ampd_ray.providers.failures import Failed, Failure, of_rpc_error
+from ampd_ray.providers.failures import UNREADABLE, Failed, Failure, of_rpc_error
 
 T = TypeVar("T")
 
@@ -52,7 +50,7 @@ def _result(call: Call[T], reply: Reply | None, retry_after: float | None) -> T 
         return Failure(BlockUnavailable, f"has nothing (null) for {call.method}", final=call.null_is_final)
     try:
         return call.decode(reply.result)
-    except (msgspec.DecodeError, ValueError) as error:
+    except (*UNREADABLE, ValueError) as error:
         return Failure(MalformedResponse, f"answered {call.method} in a form that we cannot read: {error}")
 
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import aiohttp
 
 from ampd_ray.errors import ResponseTooLarge
+from ampd_ray.providers import bodies, failures
 from ampd_ray.providers.endpoint import Endpoint
 from ampd_ray.providers.envelope import Answer, decode_or_fail
 from ampd_ray.providers.failures import Failed, Failure
-from ampd_ray.providers.http import MAX_BODY_BYTES, of_exception
+from ampd_ray.providers.http import of_exception
 from ampd_ray.providers.multiplex import CLOSED, MultiplexedTransport
 
 CLOSE_SECS = 1.0
@@ -25,6 +26,17 @@ def ws_transport(endpoint: Endpoint, timeout_secs: float) -> MultiplexedTranspor
     return MultiplexedTransport(connect, timeout_secs)
 
 
+async def _refuse_redirects(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Go where the provider file says, nowhere else: aiohttp would take our headers along."""
+    response = await handler(request)
+    if 300 <= response.status < 400:
+        response.close()
+        raise Failed(failures.of_status(response.status, None, b""))
+    return response
+
+
 class WsChannel:
     """One open WebSocket and the session that it needs."""
 
@@ -35,12 +47,14 @@ class WsChannel:
     @classmethod
     async def open(cls, endpoint: Endpoint) -> WsChannel:
         """Connect, with the same headers as over HTTP. Raises ``Failed``."""
-        session = aiohttp.ClientSession(headers=endpoint.headers, cookie_jar=aiohttp.DummyCookieJar())
+        session = aiohttp.ClientSession(
+            headers=endpoint.headers, cookie_jar=aiohttp.DummyCookieJar(), middlewares=(_refuse_redirects,)
+        )
         try:
             socket = await session.ws_connect(
                 endpoint.url,
                 timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECS),
-                max_msg_size=MAX_BODY_BYTES,
+                max_msg_size=bodies.MAX_BODY_BYTES,
                 decode_text=False,
             )
         except BaseException as error:
@@ -63,10 +77,12 @@ class WsChannel:
         if message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
             return [decode_or_fail(message.data)]
         if self._socket.close_code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG:
-            raise Failed(Failure(ResponseTooLarge, f"answered more than {MAX_BODY_BYTES >> 20} MiB"))
+            raise Failed(Failure(ResponseTooLarge, f"answered more than {bodies.MAX_BODY_BYTES >> 20} MiB"))
         raise Failed(CLOSED)
 
     async def close(self) -> None:
         """Close the socket and its session."""
-        await self._socket.close()
-        await self._session.close()
+        try:
+            await self._socket.close()
+        finally:
+            await self._session.close()

@@ -26,7 +26,7 @@ from ampd_ray.errors import (
     WrongChain,
     chain_of,
 )
-from ampd_ray.providers import http
+from ampd_ray.providers import bodies
 from ampd_ray.providers.evm_rpc import EvmRpcSource
 from ampd_ray.providers.repeats import QUIET_SECS
 from tests.fakes.faulty_rpc import FOREVER, Fault, FaultyRpc
@@ -295,7 +295,7 @@ async def test_redirects_are_not_followed(node: FaultyRpc) -> None:
 
 
 async def test_a_body_without_end_is_cut(node: FaultyRpc, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "MAX_BODY_BYTES", 500)
+    monkeypatch.setattr(bodies, "MAX_BODY_BYTES", 500)
     with pytest.raises(ResponseTooLarge, match="answered more than"):
         await fetch(node.url, Span(1, 1))
 

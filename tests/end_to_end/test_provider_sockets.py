@@ -182,5 +182,5 @@ async def test_a_distant_host_may_compress(chain: DevChain) -> None:
     finally:
         await transport.close()
         await runner.cleanup()
-    assert seen == ["gzip, deflate"]
+    assert seen == ["gzip"]
     assert received.size > 1000

@@ -5,7 +5,7 @@ import pytest
 
 from ampd_ray.errors import MalformedResponse
 from ampd_ray.providers.failures import Failed
-from ampd_ray.providers.ipc import MessageStream
+from ampd_ray.providers.json_stream import MessageStream
 
 MESSAGES = [
     b'{"jsonrpc":"2.0","id":1,"result":{"a":"}{\\"\\n"}}',
