@@ -23,7 +23,7 @@ KINDS = [0, 1, 2, 3, 4, 0x6A, 0x76, 0x7E, 0x7F, 2**31 - 1]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=hex)
-@pytest.mark.filterwarnings("error")
+@pytest.mark.timeout(60 + BLOCKS)
 def test_generated_blocks_have_the_rows_of_the_reference(kind: int) -> None:
     compared = 0
     for batch in range(-(-BLOCKS // BATCH)):

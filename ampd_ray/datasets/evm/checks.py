@@ -9,14 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain, pairwise
-from operator import attrgetter
+from operator import attrgetter, gt
 from typing import NoReturn
 
-import numpy as np
-import numpy.typing as npt
-
 from ampd_ray.datasets.evm.blooms import NO_BLOOM, spelled_bloom
-from ampd_ray.datasets.evm.columns import ColumnError, u64
 from ampd_ray.datasets.evm.hashing import EMPTY_ROOT
 from ampd_ray.datasets.evm.quirks import Level, Rule, demanded, state_sync_hash
 from ampd_ray.datasets.evm.rpc import (
@@ -228,17 +224,16 @@ class _Check:
         if Rule.GAS not in self._rules:
             return
         used = self._gas_of(receipts)
-        if (used[1:] < used[:-1]).any():
+        if any(map(gt, used, used[1:])):
             self._fault(9, "cumulativeGasUsed falls", Rule.GAS)
-        total, last = self._quantity(9, self._block.gas_used, "gasUsed"), int(used[-1]) if len(used) else 0
+        total, last = self._quantity(9, self._block.gas_used, "gasUsed"), used[-1] if used else 0
         if last != total:
             self._fault(9, f"the receipts use {last} gas, the header {total}", Rule.GAS)
 
-    def _gas_of(self, receipts: list[RpcReceipt]) -> npt.NDArray[np.uint64]:
-        try:
-            return u64([receipt.cumulative_gas_used for receipt in receipts])
-        except ColumnError as bad:
-            self._fault(9, f"cumulativeGasUsed of receipt {bad.index}: {bad.reason}")
+
+    def _gas_of(self, receipts: list[RpcReceipt]) -> list[int]:
+        spelled = [receipt.cumulative_gas_used for receipt in receipts]
+        return [self._quantity(9, gas, f"cumulativeGasUsed of receipt {index}") for index, gas in enumerate(spelled)]
 
 
 def _says_empty(block: RpcBlock) -> bool:

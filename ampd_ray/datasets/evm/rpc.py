@@ -23,7 +23,7 @@ Quantity = Annotated[str, msgspec.Meta(max_length=1024)] | int | None
 KNOWN_TYPES = range(5)
 """Of transactions: those that the tables know in full; all others are read leniently (data.md 1.4.1)."""
 
-_HEX_QUANTITY = re.compile(r"0[xX][0-9a-fA-F]+")
+_is_quantity = re.compile(r"0[xX][0-9a-fA-F]+").fullmatch
 
 
 class RpcAccess(msgspec.Struct, gc=False, rename="camel"):
@@ -234,7 +234,7 @@ def full_transactions(block: RpcBlock) -> list[RpcTransaction]:
 
 def quantity(value: Quantity) -> int:
     """The number that ``value`` spells: 0x hex, padded or not, any case, or a JSON number. Raises ValueError."""
-    if isinstance(value, str) and _HEX_QUANTITY.fullmatch(value):
+    if isinstance(value, str) and _is_quantity(value):
         return int(value, 16)
     if isinstance(value, int) and value >= 0:
         return value
