@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -16,12 +17,13 @@ CALL_LIMIT: Final = timedelta(seconds=5)
 
 
 class NodeSession:
-    """One session at a time, on which each call is bounded. A call that gets no answer closes it."""
+    """One session at a time, on which each call is bounded, one after the other. One that gets no answer closes it."""
 
     def __init__(self, db: Database, node_id: str) -> None:
         self._db = db
         self._node_id = node_id
         self._conn: Connection | None = None
+        self._one_call = asyncio.Lock()
 
     @property
     def is_open(self) -> bool:
@@ -47,12 +49,13 @@ class NodeSession:
         **kwargs: P.kwargs,
     ) -> T:
         """The result of ``verb`` for this node, or DatabaseUnavailable after ``limit``."""
-        conn = self._conn
-        if conn is None:
-            raise DatabaseUnavailable("the node has no session to the metadata database")
-        try:
-            with self._db.translated():
-                return await bounded(conn, verb(conn, self._node_id, *args, **kwargs), limit)
-        except DatabaseReadOnly:
-            await conn.close()  # another one may find the new primary
-            raise
+        async with self._one_call:  # a transaction is nobody else's
+            conn = self._conn
+            if conn is None:
+                raise DatabaseUnavailable("the node has no session to the metadata database")
+            try:
+                with self._db.translated():
+                    return await bounded(conn, verb(conn, self._node_id, *args, **kwargs), limit)
+            except DatabaseReadOnly:
+                await conn.close()  # another one may find the new primary
+                raise

@@ -15,11 +15,13 @@ Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWrite
 class PostgresProxy:
     """Forwards connections to an upstream.
 
-    Counts connections, those refused because ``connect`` raised OSError, and the bytes that were swallowed.
+    Counts connections, those refused because ``connect`` raised OSError, and the bytes that were swallowed. Those
+    that ever sent one of ``marks`` are known by it.
     """
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, connect: Connect, marks: tuple[bytes, ...] = ()) -> None:
         self.connect = connect
+        self.marks = marks
         self.connections = 0
         self.refused = 0
         self.swallowed = 0
@@ -47,10 +49,15 @@ class PostgresProxy:
         await asyncio.gather(*(link.done.wait() for link in links))
         return len(links)
 
-    def go_silent(self, *, answers_only: bool = False) -> None:
-        """Have the connections of now swallow all that is sent, or answers only, though they stay open."""
-        for link in self._links:
+    def go_silent(self, *, answers_only: bool = False, mark: bytes | None = None) -> int:
+        """Have the connections of now swallow all that is sent, or answers only, though they stay open.
+
+        How many there are; only those of ``mark``, if it is given.
+        """
+        links = [link for link in self._links if mark is None or mark in link.marks]
+        for link in links:
             link.silent = frozenset({"answers"} if answers_only else {"answers", "requests"})
+        return len(links)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until ``condition`` on the counters holds."""
@@ -81,6 +88,8 @@ class PostgresProxy:
             asyncio.create_task(self._pump(link, "answers", upstream_reader, writer)),
         ]
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        if "requests" in link.silent:
+            await link.aborted.wait()  # that one side has gone is swallowed as well
         link.abort()
         await asyncio.gather(*pumps)
         await link.closed()
@@ -92,6 +101,8 @@ class PostgresProxy:
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
+                if direction == "requests":
+                    link.marks.update(mark for mark in self.marks if mark in data)
                 if direction in link.silent:
                     await self._count(swallowed=len(data))
                     continue
@@ -102,10 +113,13 @@ class PostgresProxy:
 class _Link:
     def __init__(self, *writers: asyncio.StreamWriter) -> None:
         self.silent: frozenset[str] = frozenset()
+        self.marks: set[bytes] = set()
+        self.aborted = asyncio.Event()
         self.done = asyncio.Event()
         self._writers = writers
 
     def abort(self) -> None:
+        self.aborted.set()
         for writer in self._writers:
             writer.transport.abort()
 
@@ -116,13 +130,13 @@ class _Link:
 
 
 @contextlib.asynccontextmanager
-async def proxied(url: str) -> AsyncIterator[tuple[PostgresProxy, str]]:
+async def proxied(url: str, marks: tuple[bytes, ...] = ()) -> AsyncIterator[tuple[PostgresProxy, str]]:
     """A proxy before the server of ``url``, and the conninfo that goes through it."""
     info = conninfo_to_dict(url)
     host, port = str(info.get("host") or "localhost"), int(info.get("port") or 5432)
     if host.startswith("/"):
-        proxy = PostgresProxy(lambda: asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}"))
+        proxy = PostgresProxy(lambda: asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}"), marks)
     else:
-        proxy = PostgresProxy(lambda: asyncio.open_connection(host, port))
+        proxy = PostgresProxy(lambda: asyncio.open_connection(host, port), marks)
     async with proxy:
         yield proxy, make_conninfo(url, host="127.0.0.1", port=proxy.port, sslmode="disable")

@@ -14,7 +14,7 @@ from ampd_ray.materialize.types import JobOutcome, Outcome, WriterOptions
 from ampd_ray.metadb.connection import Database
 from ampd_ray.store.files import LocalStore, ObjectMeta
 from tests.fakes.bench import Bench, failure
-from tests.fakes.commit_cutter import CommitCutter, commit_cutter
+from tests.fakes.commit_cutter import CommitCutter, Moment, commit_cutter
 from tests.fakes.devnet import Devnet
 
 DONE = JobOutcome(Outcome.COMPLETED)
@@ -85,30 +85,16 @@ async def cut_bench(pg_url: str, tmp_path: Path, devnet: Devnet) -> AsyncIterato
         await db.close()
 
 
-@pytest.mark.parametrize("answer_lost", [True, False])
-async def test_a_commit_of_unknown_outcome_is_looked_up(
-    cut_bench: tuple[Bench, CommitCutter], answer_lost: bool
-) -> None:
-    bench, cutter = cut_bench
-    cutter.times, cutter.answer_lost = 2, answer_lost
-    run = await bench.job(end_block="130")
-    assert await run() == DONE
-    assert cutter.fired == 2
-    assert len(run.writers.partitions) == 1  # the writer settled it by itself
-    assert await bench.spans() == [(0, 49), (50, 99), (100, 130)]
-    await bench.assert_exactly_once(0, 130)
-
-
 async def test_a_database_that_is_away_for_longer_leads_to_a_new_plan(
     cut_bench: tuple[Bench, CommitCutter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next epoch has other names, and sweeps the objects of the first try, which were announced."""
     monkeypatch.setattr(write, "DATABASE_WITHIN_SECS", 0.0)
     bench, cutter = cut_bench
-    cutter.times, cutter.answer_lost = 3, False  # one try looks three times
+    cutter.plan = [Moment.UNDER_WAY] * 3  # one try looks three times
     run = await bench.job(end_block="130")
     assert await run() == DONE
-    assert cutter.fired == 3
+    assert cutter.fired[Moment.UNDER_WAY] == 3
     epochs = [each.locations[0].epoch for each in run.writers.partitions]
     assert epochs == [1, 2]
     assert await bench.spans() == [(0, 49), (50, 99), (100, 130)]
