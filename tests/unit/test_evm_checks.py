@@ -114,6 +114,8 @@ def test_a_block_that_lost_its_body_is_refused_where_roots_count(root: str) -> N
         run(answer)
     assert needs_receipts(block_of(answer), "basic")
     run(answer | {"receipts": []}, "basic")
+    with pytest.raises(DataFault, match="no receipts"):
+        run(answer | {"receipts": None}, "basic")
 
 
 def change(*path: Any, to: Any) -> Callable[[Answer], None]:
