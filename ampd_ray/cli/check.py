@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -61,9 +61,20 @@ def check(
 
 
 class ProgressLine:
-    """One line that is written over on a terminal; elsewhere a line every few seconds."""
+    """One line that is written over on a terminal; elsewhere a line every few seconds.
 
-    def __init__(self, stream: TextIO, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic):
+    ``text`` makes it of a progress and the seconds since the start.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        text: Callable[[Any, float], str] | None = None,
+    ):
+        self._text = text or progress_text
         self._stream = stream
         self._quiet = quiet
         self._clock = clock
@@ -71,13 +82,13 @@ class ProgressLine:
         self._started = self._said_at = clock()
         self._width = 0
 
-    def update(self, progress: Progress) -> None:
+    def update(self, progress: Any) -> None:
         """Say how far it is, if it is time to."""
         now = self._clock()
         if self._quiet or now - self._said_at < (LIVE_EVERY_SECS if self._live else PLAIN_EVERY_SECS):
             return
         self._said_at = now
-        text = progress_text(progress, now - self._started)
+        text = self._text(progress, now - self._started)
         if self._live:
             self._stream.write("\r" + text.ljust(self._width))
             self._width = len(text)

@@ -16,7 +16,7 @@ from ampd_ray.datasets.evm.decode import decode
 from ampd_ray.datasets.evm.rpc import BlockAndReceipts
 from ampd_ray.datasets.evm.schemas import SCHEMAS
 from ampd_ray.datasets.evm.verify import Level, Result, verify_blocks
-from tests.forgeries import Honest, Tables, forgeries
+from tests.forgeries import Forgery, Honest, Tables, forgeries
 from tests.reference import read_set
 
 FORGERIES = int(os.environ.get("AMPD_RAY_FORGERIES", "300"))
@@ -74,19 +74,22 @@ def test_each_level_sees_what_it_is_to_see(honest: Honest) -> None:
     """With the answers at hand `full` misses nothing that a root commits to; from rows alone nothing of it passes."""
     counts: Counter[tuple[str, str, Level, Result]] = Counter()
     missed: Counter[tuple[str, str]] = Counter()
+    wrong: list[tuple[Level, Result, Result, Forgery]] = []
     for forgery in forgeries(honest, FORGERIES, SEED):
         kind, tables = forgery.kind(), forgery.tables
         for level in (Level.ROOTS, Level.FULL):
             told = kind in {"under a root", "copied"} or (kind == "hash or sender" and level is Level.FULL)
             inline = seen(tables, [forgery.answer], level)
             offline = seen(tables, None, level)
-            assert inline is Result.FAIL or not told, (level, inline, forgery)
-            assert offline is not Result.PASS or not told, (level, offline, forgery)
+            if told and (inline is not Result.FAIL or offline is Result.PASS):
+                wrong.append((level, inline, offline, forgery))
             counts.update([(kind, "inline", level, inline), (kind, "offline", level, offline)])
         if inline is Result.PASS:
             missed[forgery.table, forgery.column] += 1
-            assert forgery.column in NOT_SEEN[forgery.table] or forgery.of_bor(), forgery
+            if forgery.column not in NOT_SEEN[forgery.table] and not forgery.of_bor():
+                wrong.append((level, inline, offline, forgery))
     for (kind, where, level, result), count in sorted(counts.items()):
         print(f"{kind:22} {where:8} {level:6} {result:12} {count:6}")
     print("passed at full, with the answers:", dict(missed.most_common()))
+    assert wrong == []
     assert {kind for kind, *_ in counts} == {"under a root", "copied", "hash or sender", "nothing commits to it"}

@@ -11,9 +11,9 @@ import pyarrow as pa
 from ampd_ray.datasets.evm.columns import ColumnError, one_binary, one_number
 from ampd_ray.datasets.evm.consensus import Faults
 from ampd_ray.datasets.evm.hashing import RlpItem, rlp_encode
-from ampd_ray.datasets.evm.kinds import SET_CODE
+from ampd_ray.datasets.evm.kinds import LEGACY, SET_CODE
 from ampd_ray.datasets.evm.rows import Batch
-from ampd_ray.datasets.evm.rpc import BlockAndReceipts, RpcReceipt, RpcTransaction
+from ampd_ray.datasets.evm.rpc import BlockAndReceipts, RpcReceipt, RpcTransaction, quantity
 
 DEPOSIT = 0x7E
 """The type of OP deposits."""
@@ -39,6 +39,7 @@ class Inline:
         self.faults: Faults = {}
         if answers is not None:
             types = batch.transactions.integers("type")
+            self._types(np.flatnonzero((types < LEGACY) | (types > SET_CODE)).tolist(), types.tolist())
             self._deposits(np.flatnonzero(types == DEPOSIT).tolist())
             self._authorizations(np.flatnonzero(types == SET_CODE).tolist())
 
@@ -52,6 +53,15 @@ class Inline:
         if self._answers is None:
             return []
         return [_root(receipt) for receipt in self._answers[block].receipts]
+
+    def _types(self, rows: list[int], types: list[int]) -> None:
+        """A type that may not be hashed at all is at least the one that was sent."""
+        for row in rows:
+            try:
+                if quantity(self._answer(row)[0].type) != types[row]:
+                    self.faults[row] = "type is not what the node sent"
+            except (IndexError, ValueError) as error:
+                self.faults[row] = str(error)
 
     def _deposits(self, rows: list[int]) -> None:
         stored = self._batch.transactions.table.select(_DEPOSIT_COLUMNS).take(pa.array(rows, pa.int64())).to_pylist()

@@ -32,6 +32,7 @@ class Check(StrEnum):
     COPIES = "copied columns"
     TRANSACTION_HASH = "transaction hash"
     SENDER = "sender"
+    PARENT = "parent hash"  # offline only: the block before is there, and is its parent
 
 
 @dataclass(frozen=True, slots=True)

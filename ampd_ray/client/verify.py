@@ -1,0 +1,147 @@
+"""Verify a dataset from its files: do the rows hash to what their headers promise (``ampd verify``)?"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ampd_ray.chain.expression import RangeExpr
+from ampd_ray.chain.ranges import Span, intersect, merge, split
+from ampd_ray.chain.segments import canonical_flags
+from ampd_ray.client.verify_report import Report, report
+from ampd_ray.client.verify_span import SpanResult, SpanTask, verify_span
+from ampd_ray.config import local_path
+from ampd_ray.datasets.evm.schemas import TABLES
+from ampd_ray.datasets.evm.verify import Level
+from ampd_ray.datasets.names import DatasetRef
+from ampd_ray.metadb import audit, datasets, revisions
+from ampd_ray.metadb.connection import Connection
+from ampd_ray.metadb.revisions import Revision
+from ampd_ray.metadb.segment_index import segment_of
+from ampd_ray.store.files import Store, open_store
+
+if TYPE_CHECKING:
+    from ampd_ray.client.session import Client
+
+_TASK_BYTES: Final = 16 << 20  # of files; a few times that in memory, for each process
+_TASK_BLOCKS: Final = 50_000
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A live file of a table: its path, its blocks, its bytes."""
+
+    path: str
+    span: Span
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How many blocks are done, of how many; how many of them failed."""
+
+    blocks: int
+    total: int
+    failed: int
+
+
+def verify(
+    client: Client,
+    dataset: DatasetRef,
+    *,
+    blocks: RangeExpr | None = None,
+    level: Level = Level.FULL,
+    processes: int = 1,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Report:
+    """Verify the rows of ``dataset``, or of some blocks of it. Raises ``NotFound`` and ``InvalidRange``."""
+    started = time.monotonic()
+    manifest_hash = client.manifest(dataset).hash
+    store = open_store(client.settings.data_dir)
+
+    async def ask() -> dict[str, list[StoredFile]]:
+        async with client.db.connection() as conn:
+            pinned = await datasets.resolve(conn, dataset)
+            found = await revisions.active_revisions(conn, dataset.namespace, dataset.name, pinned)
+            return {table: await _live_files(conn, store, revision) for table, revision in found.items()}
+
+    files = client.run(ask())
+    wanted = _wanted(files, blocks)
+    tasks = [] if wanted is None else plan(files, wanted, level)
+    results = list(_results(tasks, processes, on_progress))
+    return report(dataset.dataset, manifest_hash, level, wanted, results, time.monotonic() - started)
+
+
+async def _live_files(conn: Connection, store: Store, revision: Revision) -> list[StoredFile]:
+    """The canonical files of a revision in the order of their blocks."""
+    rows: list[audit.FileRow] = []
+    while page := await audit.file_rows(conn, revision.location_id, rows[-1].file_id if rows else 0):
+        rows += page
+    segments = {row.file_id: segment_of(row.file_id, row.file_name, row.metadata) for row in rows}
+    live = canonical_flags(segments.values())
+    files = [
+        StoredFile(
+            str(local_path(store.url_of(f"{revision.path}/{row.file_name}"))),
+            segments[row.file_id].range.span,
+            row.size or 0,
+        )
+        for row in rows
+        if live[row.file_id]
+    ]
+    return sorted(files, key=lambda file: file.span)
+
+
+def _wanted(files: Mapping[str, Sequence[StoredFile]], blocks: RangeExpr | None) -> Span | None:
+    """The blocks that are asked for; without a range, from the first to the last that any table has."""
+    spans = merge(file.span for each in files.values() for file in each)
+    if not spans:
+        return None
+    return blocks.resolve(spans[-1].end) if blocks else Span(spans[0].start, spans[-1].end)
+
+
+def plan(files: Mapping[str, Sequence[StoredFile]], wanted: Span, level: Level) -> list[SpanTask]:
+    """Tasks of moderate size over the blocks of ``wanted`` that all tables have."""
+    common = [wanted]
+    for table in TABLES:
+        covered = merge(file.span for file in files.get(table, ()))
+        common = [piece for span in covered for piece in intersect(common, span)]
+    everything = [file for each in files.values() for file in each]
+    nbytes, nblocks = sum(file.bytes for file in everything), sum(len(span) for span in common)
+    size = max(1, min(_TASK_BLOCKS, _TASK_BYTES * nblocks // max(1, nbytes)))
+    return [
+        SpanTask(
+            piece,
+            level,
+            {
+                table: [f.path for f in files[table] if f.span.start <= piece.end and f.span.end >= piece.start]
+                for table in TABLES
+            },
+        )
+        for span in common
+        for piece in split(span, size)
+    ]
+
+
+def _results(
+    tasks: Sequence[SpanTask], processes: int, on_progress: Callable[[Progress], None]
+) -> Iterator[SpanResult]:
+    """The results as they come; with one process, in this one."""
+    done, failed, total = 0, 0, sum(len(task.span) for task in tasks)
+    for result in map(verify_span, tasks) if processes <= 1 else _pooled(tasks, processes):
+        done += len(result.span)
+        failed += sum(verdict.failed for verdict in result.verdicts)
+        on_progress(Progress(done, total, failed))
+        yield result
+
+
+def _pooled(tasks: Sequence[SpanTask], processes: int) -> Iterator[SpanResult]:
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            for future in as_completed([pool.submit(verify_span, task) for task in tasks]):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,235 @@
+"""``ampd verify``: from the files of a dataset to what is wrong with it, without a database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from ampd_ray.chain.expression import parse_range
+from ampd_ray.chain.ranges import BlockRange, Span
+from ampd_ray.cli import verify as command
+from ampd_ray.cli.app import app
+from ampd_ray.client import verify as client_verify
+from ampd_ray.client.verify import Progress, StoredFile, plan, verify
+from ampd_ray.client.verify_report import Report, report
+from ampd_ray.client.verify_span import SpanTask, verify_span
+from ampd_ray.datasets.evm.decode import decode
+from ampd_ray.datasets.evm.rpc import BlockAndReceipts
+from ampd_ray.datasets.evm.schemas import TABLES
+from ampd_ray.datasets.evm.verify import Check, Level
+from ampd_ray.datasets.names import DatasetRef
+from ampd_ray.materialize.encode import footer_metadata
+from ampd_ray.metadb import audit, datasets, revisions
+from ampd_ray.metadb.audit import FileRow
+from ampd_ray.metadb.revisions import Revision
+from tests.reference import read_set
+
+LAST = 54  # of the test chain, which starts at 0
+ALL = Span(0, LAST)
+CUTS = [Span(0, 19), Span(20, 39), Span(40, LAST)]
+REF = DatasetRef.parse("_/test")
+
+Tables = dict[str, pa.Table]
+_decoder = msgspec.json.Decoder(BlockAndReceipts)
+
+
+def load(folder: Path) -> Tables:
+    blocks = [_decoder.decode(msgspec.json.encode(answer)) for answer in read_set(folder)]
+    return decode(sorted(blocks, key=lambda block: int(str(block.block.number), 16)), "test")
+
+
+@pytest.fixture(scope="module")
+def honest(chain_data: Path) -> Tables:
+    return load(chain_data / "testchain-execution-apis")
+
+
+def changed(tables: Tables, table: str, column: str, row: int, value: Any) -> Tables:
+    values = tables[table][column].to_pylist()
+    values[row] = value
+    field = tables[table].schema.field(column)
+    at = tables[table].schema.get_field_index(column)
+    return tables | {table: tables[table].set_column(at, field, pa.array(values, field.type))}
+
+
+def rows_of(table: pa.Table, span: Span) -> pa.Table:
+    numbers = table["block_num"].to_pylist()
+    return table.filter(pa.array([number in span for number in numbers], pa.bool_()))
+
+
+class Shelf:
+    """A data directory with the files of one dataset, and a client whose database lists them."""
+
+    def __init__(self, folder: Path, tables: Tables, cuts: list[Span] = CUTS) -> None:
+        self.settings = SimpleNamespace(data_dir=str(folder))
+        self.db = self
+        self.files: dict[str, list[StoredFile]] = {}
+        self._rows: dict[int, list[FileRow]] = {}
+        for location_id, name in enumerate(TABLES):
+            self._rows[location_id] = [self._write(folder, name, span, tables) for span in cuts]
+
+    def _write(self, folder: Path, name: str, span: Span, tables: Tables) -> FileRow:
+        path = folder / name / f"{span.start:09}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(rows_of(tables[name], span), path, version="2.6", use_compliant_nested_type=False)
+        self.files.setdefault(name, []).append(StoredFile(str(path), span, path.stat().st_size))
+        headers = rows_of(tables["blocks"], span)
+        parent, last = headers["parent_hash"][0].as_py(), headers["hash"][-1].as_py()
+        of = BlockRange("test", span.start, span.end, last, parent)
+        footer = footer_metadata(table=name, filename=path.name, created_ns=1, range_=of, parents=[], generation=0)
+        size = path.stat().st_size
+        return FileRow(span.start + 1, path.name, path.as_uri(), footer["nozzle_metadata"], size, None, False)
+
+    def manifest(self, ref: DatasetRef) -> Any:
+        assert ref == REF
+        return SimpleNamespace(hash="ab" * 32)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[None]:
+        yield
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run(work)
+
+    async def revisions(self, *args: object) -> dict[str, Revision]:
+        return {name: Revision(location_id, name) for location_id, name in enumerate(TABLES)}
+
+    async def rows(self, conn: object, location_id: int, after: int) -> list[FileRow]:
+        return [row for row in self._rows[location_id] if row.file_id > after][:2]
+
+    async def resolved(self, *args: object) -> str:
+        return "ab" * 32
+
+    def listed(self, patch: pytest.MonkeyPatch) -> Shelf:
+        patch.setattr(datasets, "resolve", self.resolved)
+        patch.setattr(revisions, "active_revisions", self.revisions)
+        patch.setattr(audit, "file_rows", self.rows)
+        return self
+
+
+def verified(shelf: Shelf, wanted: Span = ALL, level: Level = Level.FULL) -> Report:
+    results = [verify_span(task) for task in plan(shelf.files, wanted, level)]
+    return report("_/test", "ab" * 32, level, wanted, results, 0.0)
+
+
+def summed(shelf: Shelf) -> Report:
+    """The same with a task for each file."""
+    tasks = [
+        SpanTask(file.span, Level.ROOTS, {name: [shelf.files[name][at].path] for name in TABLES})
+        for at, file in enumerate(shelf.files["blocks"])
+    ]
+    return report("_/test", "", Level.ROOTS, ALL, map(verify_span, tasks), 0.0)
+
+
+def test_files_of_a_sound_chain_pass(tmp_path: Path, honest: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf, steps = Shelf(tmp_path, honest).listed(monkeypatch), list[Progress]()
+    found = verify(shelf, REF, on_progress=steps.append)  # type: ignore[arg-type]
+    assert (found.passed, found.failed, found.problems, found.unverified) == (55, (), (), ())
+    assert found.sound
+    assert found.wanted == ALL
+    assert steps[-1] == Progress(55, 55, 0)
+
+
+def test_a_range_is_verified_alone(tmp_path: Path, honest: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Shelf(tmp_path, honest).listed(monkeypatch)
+    found = verify(shelf, REF, blocks=parse_range("15:25"), level=Level.ROOTS)  # type: ignore[arg-type]
+    assert (found.wanted, found.passed, found.level) == (Span(15, 24), 10, Level.ROOTS)
+
+
+def test_processes_of_a_pool_find_the_same(tmp_path: Path, honest: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Shelf(tmp_path, changed(honest, "blocks", "gas_used", 30, 1)).listed(monkeypatch)
+    monkeypatch.setattr(client_verify, "_TASK_BLOCKS", 20)
+    found = verify(shelf, REF, processes=2)  # type: ignore[arg-type]
+    assert [(verdict.block, verdict.check) for verdict in found.failed] == [(30, Check.BLOCK_HASH)]
+    assert found.passed == 54
+
+
+def test_a_forged_sender_is_seen_by_full_alone(tmp_path: Path, honest: Tables) -> None:
+    shelf = Shelf(tmp_path, changed(honest, "transactions", "from", 3, bytes(20)))
+    block = honest["transactions"]["block_num"][3].as_py()
+    found = verified(shelf)
+    assert [(verdict.block, verdict.check) for verdict in found.failed] == [(block, Check.SENDER)]
+    assert not found.sound
+    assert verified(shelf, level=Level.ROOTS).sound
+
+
+@pytest.mark.parametrize(("lost", "cuts", "blamed"), [(30, CUTS, 31), (20, CUTS, 20)])
+def test_a_lost_block_breaks_the_chain(
+    tmp_path: Path, honest: Tables, lost: int, cuts: list[Span], blamed: int
+) -> None:
+    """Inside a task, and at the edge of two."""
+    without = {name: table.filter(pc.field("block_num") != lost) for name, table in honest.items()}
+    found = summed(Shelf(tmp_path, without, cuts))
+    assert [(verdict.block, verdict.check) for verdict in found.failed] == [(blamed, Check.PARENT)]
+
+
+def test_blocks_that_no_table_has_are_unverified(tmp_path: Path, honest: Tables) -> None:
+    shelf = Shelf(tmp_path, honest)
+    del shelf.files["logs"][1]
+    found = verified(shelf, Span(0, 60))
+    assert [(each.span, each.reason) for each in found.unverified] == [
+        (Span(20, 39), "not in the files of all tables"),
+        (Span(55, 60), "not in the files of all tables"),
+    ]
+    assert found.sound
+    assert found.passed == 35
+
+
+def test_an_unreadable_file_is_a_finding(tmp_path: Path, honest: Tables) -> None:
+    shelf = Shelf(tmp_path, honest)
+    Path(shelf.files["logs"][1].path).write_bytes(b"PAR1 not PAR1")
+    Path(shelf.files["logs"][2].path).unlink()
+    found = summed(shelf)
+    assert [each.span for each in found.problems] == CUTS[1:]
+    assert not found.sound
+
+
+def test_what_rows_cannot_tell_is_unverified_in_stretches(tmp_path: Path, chain_data: Path) -> None:
+    tables = load(chain_data / "rpc-ropsten-rosetta")
+    numbers = tables["blocks"]["block_num"].to_pylist()
+    cuts = [Span(number, number) for number in numbers]
+    results = [
+        verify_span(task)
+        for task in plan(Shelf(tmp_path, tables, cuts).files, Span(numbers[0], numbers[-1]), Level.FULL)
+    ]
+    found = report("_/test", "", Level.FULL, None, results, 0.0)
+    assert found.sound
+    assert len(found.unverified) == 7
+    assert all("state roots" in each.reason for each in found.unverified)
+
+
+@pytest.mark.parametrize(("row", "code"), [(None, 0), (7, 1)])
+def test_the_command_tells_what_is_wrong(
+    tmp_path: Path, honest: Tables, monkeypatch: pytest.MonkeyPatch, row: int | None, code: int
+) -> None:
+    tables = honest if row is None else changed(honest, "blocks", "nonce", row, 99)
+    shelf = Shelf(tmp_path, tables).listed(monkeypatch)
+    monkeypatch.setattr(command, "open_client", lambda *args: nullcontext(shelf))
+    words = ["verify", "_/test", "--processes", "1", "--level", "roots"]
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == code, shown.output
+    assert ("block 7  block hash: expected 0x" in shown.stdout) is (row is not None)
+    told = json.loads(CliRunner().invoke(app, [*words, "--json", "--quiet"]).stdout)
+    assert (told["passed"], [each["block"] for each in told["failed"]]) == (55 - code, [7] if row else [])
+
+
+def test_the_command_refuses_an_unknown_level() -> None:
+    assert CliRunner().invoke(app, ["verify", "_/test", "--level", "off"]).exit_code == 2
+
+
+def test_the_bar() -> None:
+    assert command.progress_text(Progress(50, 200, 3), 10.0) == (
+        "[#######.......................]  50 of 200 blocks  5/s  3 failed  ETA 30.0 s"
+    )
+    assert command.progress_text(Progress(0, 0, 0), 0.0).startswith("[....")
