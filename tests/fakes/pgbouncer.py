@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
@@ -55,18 +54,6 @@ def pgbouncer(url: str, **settings: object) -> Iterator[str]:
             yield f"postgresql://{info['user']}@127.0.0.1:{port}/{info['dbname']}?sslmode=disable&gssencmode=disable"
     finally:
         shutil.rmtree(folder)
-
-
-def server_processes(url: str, times: int = 3) -> set[int]:
-    """Those that answer so many clients at once."""
-    clients = [psycopg.connect(url, autocommit=True) for _ in range(times)]
-    try:
-        for client in clients:
-            client.execute("begin")
-        return {client.info.backend_pid for client in clients}
-    finally:
-        for client in clients:
-            client.close()
 
 
 def _free_port() -> int:

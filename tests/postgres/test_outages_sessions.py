@@ -14,14 +14,13 @@ from ampd_ray.materialize import patience
 from ampd_ray.materialize.types import JobOutcome, Outcome, WriterOptions
 from ampd_ray.metadb import jobs
 from ampd_ray.metadb.connection import Database
-from ampd_ray.metadb.schema import migrate
 from tests.fakes.bench import NODE, Bench, Run
 from tests.fakes.commit_cutter import Moment, commit_cutter
 from tests.fakes.devnet import Devnet
 from tests.fakes.postgres_proxy import proxied
-from tests.postgres.nodes import descriptor, execute, node, until
+from tests.postgres.nodes import descriptor, execute, fresh_database, node, until
 from tests.postgres.works import works
-from tests.servers import Server, run_apart
+from tests.servers import Server
 
 LISTEN, LOCK = b"LISTEN", b"pg_try_advisory_lock"
 HEARD_SECS = 7.0  # two probes: one in five seconds, each with two for an answer
@@ -30,12 +29,8 @@ BEATING_SECS = 3.0
 
 @pytest.fixture
 def pg_url(embedded: Server) -> Iterator[str]:
-    """The URL of a fresh, migrated database, on one server: what is tried here does not differ between servers."""
-    name = embedded.create_database("template0")
-    url = embedded.url_of(name)
-    run_apart(lambda: migrate(url))
-    yield url
-    embedded.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with fresh_database(embedded) as url:
+        yield url
 
 
 # -- a session that is there, and says nothing ------------------------------------------------------------------------
