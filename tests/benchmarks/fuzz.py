@@ -1,7 +1,6 @@
 """``python -m tests.benchmarks.fuzz --count N``: spoil recorded answers N times; crashes, wrong rows, memory, rate.
 
-Every mutant follows from ``--seed`` and its number. ``--guided`` lets atheris choose the bytes by the coverage of the
-product's Python code instead; it needs ``pip install atheris`` and ends with the first finding. The last line is JSON.
+The mutants follow from ``--seed``. The last line is JSON. ``tests.benchmarks.guided`` lets coverage choose them.
 """
 
 from __future__ import annotations
@@ -11,17 +10,14 @@ import json
 import logging
 import random
 import resource
-import sys
 import time
 import traceback
 from collections import Counter
 from collections.abc import Sequence
-from importlib import import_module
-from typing import Any
 
 from tests.fakes.places import CHAIN_DATA
 from tests.judged import Judge, Verdict
-from tests.mutants import KINDS, Seed, Step, mutant, random_steps, seeds
+from tests.mutants import Seed, Step, mutant, random_steps, seeds
 
 TOLD = 20  # findings that are printed
 
@@ -32,16 +28,12 @@ def main() -> None:
     options.add_argument("--count", type=int, default=1_000_000, help="mutants to try")
     options.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
     options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--guided", action="store_true", help="by coverage, with atheris")
     chosen = options.parse_args()
     logging.disable(logging.CRITICAL)
-    if chosen.guided:
-        guided(chosen.count, chosen.seed)
-    else:
-        print(json.dumps(blind(chosen.count, chosen.seconds, chosen.seed)))
+    print(json.dumps(fuzz(chosen.count, chosen.seconds, chosen.seed)))
 
 
-def blind(count: int, seconds: float, seed: int) -> dict[str, float]:
+def fuzz(count: int, seconds: float, seed: int) -> dict[str, float]:
     """Try random mutants; the figures."""
     recorded = seeds(CHAIN_DATA)
     chance = random.Random(seed)
@@ -74,30 +66,6 @@ def _tried(judge: Judge, seed: Seed, steps: Sequence[Step], *, tell: bool) -> st
     if verdict is Verdict.WRONG and tell:
         print(f"WRONG {seed.name} {steps}", flush=True)
     return {Verdict.WRONG: "wrong", Verdict.REFUSED: "refused", Verdict.EQUAL: "equal"}[verdict]
-
-
-def guided(count: int, seed: int) -> None:
-    """Let atheris find steps; libFuzzer prints its own figures, and does not return."""
-    try:
-        atheris: Any = import_module("atheris")
-    except ImportError:
-        sys.exit("atheris is not installed: pip install atheris")
-    recorded = seeds(CHAIN_DATA)
-    with Judge() as judge:
-
-        def try_one(data: bytes) -> None:
-            given = atheris.FuzzedDataProvider(data)
-            chosen = recorded[given.ConsumeIntInRange(0, len(recorded) - 1)]
-            steps = [
-                Step(given.ConsumeIntInRange(0, KINDS - 1), given.ConsumeProbability() % 1, given.ConsumeUInt(4))
-                for _ in range(given.ConsumeIntInRange(1, 6))
-            ]
-            verdict = judge.verdict(chosen, mutant(chosen, steps))
-            assert verdict is not Verdict.WRONG, (chosen.name, steps)
-
-        atheris.instrument_all()
-        atheris.Setup([sys.argv[0], f"-runs={count}", f"-seed={seed}", "-max_len=80"], try_one)
-        atheris.Fuzz()
 
 
 def _peak_bytes() -> int:

@@ -28,7 +28,7 @@ V = TypeVar("V")
 
 DECIMAL_LIMIT = 10**38  # pyarrow's decimal128(38, 0) ends below it; the column's type cannot hold more
 _LIMIT_HIGH, _LIMIT_LOW = (np.uint64(half) for half in divmod(DECIMAL_LIMIT, 1 << 64))
-_SPACE, _ZERO, _X = b" 0x"
+_SPACE, _ZERO, _X, _NEWLINE = b" 0x\n"
 _DIGITS = bytes.maketrans(b" x", b"00")
 
 
@@ -88,11 +88,14 @@ def raw(values: Sequence[str | None], width: int) -> Bytes:
 
 
 def _joined(values: Sequence[Any], width: int) -> bytes:
-    """The bytes of values that all are 0x and ``2 * width`` digits. Raises TypeError and ValueError on any other."""
-    cells = np.frombuffer("".join(values).encode("ascii"), np.uint8).reshape(len(values), 2 * width + 2)
-    if (cells[:, 0] != _ZERO).any() or (cells[:, 1] != _X).any():
+    """The bytes of values that all are 0x and ``2 * width`` digits. Raises TypeError and ValueError on any other.
+
+    A line each: so a value that is too long cannot lend its digits to one that is too short.
+    """
+    lines = np.frombuffer("\n".join([*values, ""]).encode("ascii"), np.uint8).reshape(len(values), 2 * width + 3)
+    if (lines[:, 0] != _ZERO).any() or (lines[:, 1] != _X).any() or (lines[:, -1] != _NEWLINE).any():
         raise ValueError("not 0x and digits")
-    return unhexlify(cells[:, 2:].tobytes())
+    return unhexlify(lines[:, 2:-1].tobytes())
 
 
 def fixed_array(matrix: Bytes) -> pa.Array:
