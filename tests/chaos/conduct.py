@@ -8,6 +8,7 @@ chain stands still, so that what is there can be compared with it.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ampd_ray.client.job import Job
@@ -21,7 +22,7 @@ DISTURBED_SECS = 2.0
 AT_REST_SECS = 30.0
 FIRED_SECS = 40.0
 RECOVERY_SECS = 20.0
-UP_SECS = 90.0
+UP_SECS = 120.0
 ENDED = ("COMPLETED", "STOPPED", "ERROR", "FATAL")
 
 
@@ -57,26 +58,31 @@ class Conductor:
 
     def conduct(self, schedule: Schedule) -> Told:
         """All four movements; what did not come in time is told, not raised."""
-        told = Told(schedule)
-        points = Failpoints(self._world, schedule.arms)
+        told, points = Told(schedule), Failpoints(self._world, schedule.arms)
         try:
-            job = self._begin(told)
-            self._disturb(told, job)
-            points.arm()
-            self._reorganise(told)
-            if schedule.of_job is OfJob.STOP_RESUME:
-                job = self._deploy(told)
-            over = self._come_and_go(told)
-            self._complete(told, points, job, over)
-            self._come_to_rest()
-        except Late as late:
-            told.late.append(str(late))
+            self._in_time(told, lambda: self._play(told, points))
         finally:
             told.points = points.counts()
             points.disarm()
-            for node in self._world.nodes.values():
-                node.held = False
+        self._in_time(told, self._come_to_rest)
         return told
+
+    def _play(self, told: Told, points: Failpoints) -> None:
+        job = self._begin(told)
+        self._disturb(told, job)
+        self._world.until(self._world.all_up, UP_SECS, "all workers up")
+        points.arm()
+        self._reorganise(told)
+        if told.schedule.of_job is OfJob.STOP_RESUME:
+            job = self._deploy(told)
+        over = self._come_and_go(told)
+        self._complete(told, points, job, over)
+
+    def _in_time(self, told: Told, movement: Callable[[], None]) -> None:
+        try:
+            movement()
+        except Late as late:
+            told.late.append(str(late))
 
     # -- the job begins ---------------------------------------------------------------------------------------------
 
@@ -102,14 +108,16 @@ class Conductor:
             world.until(lambda: world.status(job) == "STOPPED", AT_REST_SECS, f"{told.dataset} stopped")
             told.injected[fault] = 1
         else:
-            before = world.around.victim.fired[fault]
+            fired = world.around.victim.fired
+            before = fired[fault]
             world.around.disturb_rpc(fault)
             self._pass(DISTURBED_SECS)
-            world.around.disturb_rpc(None)
-            told.injected[fault] = world.around.victim.fired[fault] - before
+            world.until(lambda: fired[fault] > before, AT_REST_SECS, f"{fault!r} felt")
+            told.injected[fault] = fired[fault] - before
         block, _ = told.calm[0]
-        world.until(lambda: world.covered(CALM) > block, DISTURBED_SECS, f"{CALM} goes on beside {fault!r}")
+        world.until(lambda: world.covered(CALM) > block, AT_REST_SECS, f"{CALM} goes on beside {fault!r}")
         told.calm.append(self._of_calm())
+        world.around.disturb_rpc(None)
 
     def _of_calm(self) -> tuple[int, int]:
         ((events,),) = self._world.ask("select count(*) from job_events where job_id = %s", self._calm.id)
@@ -131,17 +139,23 @@ class Conductor:
         started, over = time.monotonic(), time.time()
         waiting = sorted(told.schedule.faults, key=lambda fault: fault.at)
         active: list[Injection] = []
-        while waiting or active:
-            if waiting and time.monotonic() - started >= waiting[0].at:
-                fault = waiting.pop(0)
-                active.append(KINDS[fault.kind](self._world, fault, self._calm))
-                active[-1].begin()
-            for injection in [each for each in active if each.over]:
-                active.remove(injection)
+        try:
+            while waiting or active:
+                if waiting and time.monotonic() - started >= waiting[0].at:
+                    fault = waiting.pop(0)
+                    injection = KINDS[fault.kind](self._world, fault, self._calm)
+                    injection.aim()
+                    active.append(injection)
+                    injection.start()
+                for injection in [each for each in active if each.over]:
+                    active.remove(injection)
+                    injection.end()
+                    told.injected[injection.kind] = injection.fired
+                    over = time.time()
+                self._pass(0.0)
+        finally:
+            for injection in active:
                 injection.end()
-                told.injected[injection.kind] = injection.fired
-                over = time.time()
-            self._pass(0.0)
         return over
 
     def _complete(self, told: Told, points: Failpoints, job: Job, over: float) -> None:
@@ -160,10 +174,10 @@ class Conductor:
         told.recovered_secs = round(time.time() - over, 2)
         world.until(lambda: world.status(job) in ENDED, 2 * RECOVERY_SECS, f"{told.dataset} at its end")
         world.until(lambda: world.status(job) == "COMPLETED", RECOVERY_SECS, f"{told.dataset} complete")
-        world.until(world.all_up, UP_SECS, "all workers up")
 
     def _come_to_rest(self) -> None:
         world = self._world
+        world.around.disturb_rpc(None)
         world.around.grow(False)
         world.until(lambda: world.covered(CALM) >= world.around.head, AT_REST_SECS, f"{CALM} at the head")
 

@@ -32,7 +32,7 @@ class Counts:
     def add(self, plan: Schedule, injected: dict[str, int], points: dict[str, int], recovered: float | None) -> None:
         """One more schedule, with what really happened in it."""
         self.schedules += 1
-        self.injected.update(injected)
+        self.injected.update(name for name, times in injected.items() if times)
         self.fired.update(points)
         for arm in plan.arms:
             self.acted[arm.action] += points[arm.point]
@@ -41,7 +41,7 @@ class Counts:
 
     def json(self, secs: float) -> dict[str, Any]:
         """The last line."""
-        kills, pauses = (sum(self.injected[kind] > 0 for kind in kinds) for kinds in (KILLS, PAUSES))
+        kills, pauses = (sum(self.injected[kind] for kind in kinds) for kinds in (KILLS, PAUSES))
         return {
             "schedules": self.schedules,
             "violations": self.violations,

@@ -23,7 +23,7 @@ COMMIT_SECS = 20.0
 
 
 class Injection:
-    """One fault. ``begin`` it, ``end`` it when ``over``; then ``fired`` tells how often it happened."""
+    """One fault. ``aim`` and ``start`` it, ``end`` it when ``over``; then ``fired`` tells how often it happened."""
 
     role: str | None = None  # of the process that is hit, if it is one only
 
@@ -35,11 +35,15 @@ class Injection:
         self._secs = fault.secs
         self._until = 0.0
 
-    def begin(self) -> None:
-        """Let it happen, now and for its time."""
-        self.node = self._victim()
+    def aim(self) -> None:
+        """Choose whom it hits: the node that runs the job, once it is up and has what is to be hit."""
+
+        def found() -> Node | None:
+            node = self.world.node_of(self._job)
+            return node if node.up and (self.role is None or node.actors(self.role)) else None
+
+        self.node: Node = self.world.until(found, VICTIM_SECS, f"a victim for {self.kind!r}")
         self._until = time.monotonic() + self._secs
-        self.start()
 
     @property
     def over(self) -> bool:
@@ -51,16 +55,6 @@ class Injection:
 
     def end(self) -> None:
         """What happens last."""
-
-    def _victim(self) -> Node:
-        """The node that runs the job, once it is up and has what is to be hit."""
-
-        def found() -> Node | None:
-            node = self.world.node_of(self._job)
-            return node if node.up and (self.role is None or node.actors(self.role)) else None
-
-        node: Node = self.world.until(found, VICTIM_SECS, f"a victim for {self.kind!r}")
-        return node
 
     def targets(self) -> list[psutil.Process]:
         """The processes that are hit."""

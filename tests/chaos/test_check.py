@@ -2,57 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from ampd_ray.materialize.types import JobOutcome, Outcome, WriterOptions
-from ampd_ray.metadb.connection import Database
-from ampd_ray.metadb.schema import migrate
-from ampd_ray.metadb.statuses import JobStatus
 from tests.chaos.check import TABLES, check, read_files
 from tests.chaos.check.__main__ import main
-from tests.fakes.bench import Bench
-from tests.fakes.devnet import Devnet
-from tests.fakes.site import empty_database
-from tests.servers import Server
-
-LAST = 60
-pytestmark = pytest.mark.parametrize("devnet", [LAST], indirect=True)
+from tests.chaos.conftest import DATASET, LAST, Made
 
 
-@pytest.fixture
-def url(embedded: Server) -> Iterator[str]:
-    with empty_database(embedded) as fresh:
-        yield fresh
+def first_file(made: Made, table: str) -> Path:
+    with psycopg.connect(made.url) as connection:
+        return next(file.path for file in read_files(connection, DATASET) if file.table == table)
 
 
-@pytest.fixture
-async def good(url: str, tmp_path: Path, devnet: Devnet) -> str:
-    """The URL of a database in which everything is well."""
-    await migrate(url)
-    db = Database(url)
-    await db.open()
-    bench = Bench(db, tmp_path, devnet, options=WriterOptions(segment_blocks=20))
-    run = await bench.job(end_block=str(LAST))
-    assert await run() == JobOutcome(Outcome.COMPLETED)
-    await bench.move(run.id, JobStatus.COMPLETED)
-    await bench.close()
-    await db.close()
-    assert check(url, "_/devnet", 0, LAST) == []
-    return url
-
-
-def execute(url: str, statement: str) -> int:
-    with psycopg.connect(url, autocommit=True) as connection:
-        return connection.execute(statement.encode()).rowcount
-
-
-def first_file(url: str, table: str = "logs") -> Path:
-    with psycopg.connect(url) as connection:
-        return next(file.path for file in read_files(connection, "_/devnet") if file.table == table)
+def test_what_is_good_is_called_good(made: Made) -> None:
+    assert check(made.url, DATASET, 0, LAST) == []
 
 
 BROKEN = {
@@ -75,34 +41,34 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-async def test_what_is_broken_is_found(good: str, what: str) -> None:
+def test_what_is_broken_is_found(made: Made, what: str) -> None:
     statement, expected = BROKEN[what]
-    assert execute(good, statement) > 0
-    found = {problem[:2] for problem in check(good, "_/devnet", 0, LAST)}
+    assert made.execute(statement) > 0
+    found = {problem[:2] for problem in check(made.url, DATASET, 0, LAST)}
     assert found >= expected
 
 
 @pytest.mark.parametrize(("detail", "problems"), [('{"reassigned_from": "worker-2"}', 0), ("null", 1)])
-async def test_a_job_runs_once_more_only_when_it_changes_hands(good: str, detail: str, problems: int) -> None:
-    execute(good, "update job_events set id = 1000 where event_type = 'COMPLETED'")
+def test_a_job_runs_once_more_only_when_it_changes_hands(made: Made, detail: str, problems: int) -> None:
+    made.execute("update job_events set id = 1000 where event_type = 'COMPLETED'")
     again = "insert into job_events (id, job_id, node_id, event_type, detail) select 999, id, node_id, 'RUNNING', "
-    execute(good, f"{again} '{detail}'::jsonb from jobs")
-    assert len(check(good, "_/devnet", 0, LAST)) == problems
+    made.execute(f"{again} '{detail}'::jsonb from jobs")
+    assert len(check(made.url, DATASET, 0, LAST)) == problems
 
 
 @pytest.mark.parametrize("table", TABLES)
-async def test_lost_and_changed_objects_are_found(good: str, table: str, capsys: pytest.CaptureFixture[str]) -> None:
-    path = first_file(good, table)
+def test_lost_and_changed_objects_are_found(made: Made, table: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = first_file(made, table)
     content = bytearray(path.read_bytes())
     content[20] ^= 1
     path.write_bytes(content)
-    assert any("checksum" in problem for problem in check(good, "_/devnet", 0, LAST))
+    assert any("checksum" in problem for problem in check(made.url, DATASET, 0, LAST))
     path.unlink()
-    assert any("missing" in problem for problem in check(good, "_/devnet", 0, LAST))
-    assert main([good, "_/devnet", "0", str(LAST)]) == 1
+    assert any("missing" in problem for problem in check(made.url, DATASET, 0, LAST))
+    assert main([made.url, DATASET, "0", str(LAST)]) == 1
     assert "I2" in capsys.readouterr().out
 
 
-async def test_blocks_beyond_the_chain_are_missed(good: str) -> None:
-    assert {problem[:2] for problem in check(good, "_/devnet", 0, LAST + 1)} == {"I1"}
-    assert {problem[:2] for problem in check(good, "_/devnet", 1, LAST)} == {"I1"}
+def test_blocks_beyond_the_chain_are_missed(made: Made) -> None:
+    assert {problem[:2] for problem in check(made.url, DATASET, 0, LAST + 1)} == {"I1"}
+    assert {problem[:2] for problem in check(made.url, DATASET, 1, LAST)} == {"I1"}

@@ -82,7 +82,7 @@ class Checker:
             problems += self._leftovers(connection, strict=at.full)
             problems += self._canary.in_rows(connection, all_tables=at.full)
         problems += self._canary.in_logs(self._logs)
-        problems += self._canary.in_titles()
+        problems += self._canary.in_titles(at.pids)
         problems += self._uses.look(at.pids)
         problems += processes.staging(self._data_dir / objects.STAGING)
         if at.story is not None:

@@ -36,16 +36,17 @@ class Use:
 
 
 MOST = Use(600 << 20, 256, 120)
+SETTLED = 2  # looks at a process, after which it is to stay as it is
 GROWTH = Use(150 << 20, 48, 24)  # of one process over all the time
 
 
 class Uses:
-    """Remembers what each process used when it was first seen at work."""
+    """Remembers what each process used at first, when it had settled."""
 
     def __init__(self, most: Use = MOST, growth: Use = GROWTH) -> None:
         self._most = most
         self._growth = growth
-        self._first: dict[psutil.Process, Use] = {}
+        self._seen: dict[psutil.Process, list[Use]] = {}
 
     def look(self, pids: Sequence[int]) -> Iterator[str]:
         """Which of these processes uses too much, or more and more."""
@@ -55,9 +56,11 @@ class Uses:
                 use, title = Use.of(process), " ".join(process.cmdline())[:60]
             except psutil.Error:
                 continue
-            first = self._first.setdefault(process, use)
-            grown = Use(*(before + more for before, more in zip(first, self._growth, strict=True)))
-            for what in [*use.beyond(self._most), *use.beyond(grown)]:
+            seen = self._seen.setdefault(process, [])
+            if len(seen) < SETTLED:
+                seen.append(use)
+            grown = Use(*(max(before) + more for *before, more in zip(*seen, self._growth, strict=True)))
+            for what in [*use.beyond(self._most), *(use.beyond(grown) if len(seen) == SETTLED else ())]:
                 yield f"I8 {pid} {title}: {what}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,12 @@ class Canary:
         if any(self._word in name for (name,) in names):
             yield "I9 pg_stat_activity: a secret"
 
-    def in_titles(self) -> Iterator[str]:
-        """The command lines of all processes of this machine."""
-        for process in psutil.process_iter(["cmdline"]):
-            title = " ".join(process.info["cmdline"] or ())
-            if self._word in title:
-                yield f"I9 process {process.pid}: a secret in its title"
+    def in_titles(self, pids: Sequence[int]) -> Iterator[str]:
+        """The command lines of processes."""
+        for pid in pids:
+            with suppress(psutil.Error):
+                if self._word in " ".join(psutil.Process(pid).cmdline()):
+                    yield f"I9 process {pid}: a secret in its title"
 
     def in_file(self, path: Path) -> Iterator[str]:
         """One object of the data directory."""
