@@ -15,6 +15,7 @@ import pytest
 
 from ampd_ray.client import Client
 from ampd_ray.client.job import Job
+from ampd_ray.errors import Fenced
 from ampd_ray.metadb.statuses import JobStatus
 from tests.chaos.check import check
 from tests.fakes.devnet import Devnet
@@ -28,6 +29,7 @@ PARTS = 4
 LAST = PART * PARTS
 DEAD_SECS = 9.0  # from a kill to RUNNING elsewhere
 RELEASED_SECS = 3.0
+FENCED_SECS = 20.0  # from its wake-up to the end of a worker whose Node ID another one has
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -55,6 +57,12 @@ class Story:
         with psycopg.connect(self.site.url) as connection:
             row = connection.execute("select node_id from jobs_status where status = 'RUNNING'").fetchone()
         return str(row[0]) if row else ""
+
+    def reasons(self) -> list[str]:
+        """Why the job changed hands, each time."""
+        query = "select detail ->> 'reason' from job_events where detail ? 'reassigned_from' order by id"
+        with psycopg.connect(self.site.url) as connection:
+            return [str(reason) for (reason,) in connection.execute(query).fetchall()]
 
     def moves_to(self, worker: Worker, within: float) -> float:
         """Seconds until the job is RUNNING there."""
@@ -99,14 +107,17 @@ def test_a_job_goes_from_worker_to_worker(tmp_path: Path, embedded: Server) -> N
                 with asleep(south):
                     slept = story.moves_to(north, DEAD_SECS)
                     story.grows()
-                wait_until(lambda: "job ended" in south.log(), what="south let go")
+                    started.append(again := Worker(site, "south").up())
+                assert south.process.wait(FENCED_SECS) == Fenced.exit_code, south.log()
+                assert "another process runs node 'south' now" in south.log()
 
                 assert north.drain() == 0
-                drained = story.moves_to(south, RELEASED_SECS)
+                drained = story.moves_to(again, RELEASED_SECS)
                 story.grows()
                 assert story.job.wait(120).status is JobStatus.COMPLETED
-                assert south.drain() == 0
+                assert again.drain() == 0
                 events = [(event.event_type, event.node_id) for event in story.job.events()]
+                reasons = story.reasons()
         finally:
             for worker in started:
                 worker.end()
@@ -120,6 +131,7 @@ def test_a_job_goes_from_worker_to_worker(tmp_path: Path, embedded: Server) -> N
             ("RUNNING", "south"),
             ("COMPLETED", "south"),
         ]
+        assert reasons == ["released", "dead", "released"]  # a driver's coordinator gives the node up as it dies
         assert check(url, "_/eth", 0, LAST) == []
 
 
