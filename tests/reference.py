@@ -50,14 +50,20 @@ def comparable(table: Any) -> list[Row]:
 
 
 def _bytes(text: str) -> bytes:
-    assert isinstance(text, str), text
-    assert text[:2].lower() == "0x", text
+    assert _is_hex(text), text  # fromhex would take blanks
     return bytes.fromhex(text[2:])
 
 
 def _int(value: str | int) -> int:
-    assert type(value) is int or (type(value) is str and value[:2].lower() == "0x"), value
-    return int(value, 16) if isinstance(value, str) else value
+    if type(value) is int:
+        assert value >= 0, value
+        return value
+    assert _is_hex(value), value  # int would take 0x_1
+    return int(str(value), 16)
+
+
+def _is_hex(value: object) -> bool:
+    return isinstance(value, str) and value[:2].lower() == "0x" and value.isascii() and value.isalnum()
 
 
 def _address(text: str) -> bytes:

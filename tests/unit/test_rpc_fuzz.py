@@ -3,6 +3,7 @@
 ``AMPD_FUZZ_COUNT`` sets how many are tried; ``python -m tests.benchmarks.fuzz`` tries as many as one likes.
 """
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -38,6 +39,13 @@ def recorded(chain_data: Path) -> list[Seed]:
 def test_what_was_recorded_is_accepted(judge: Judge, recorded: list[Seed]) -> None:
     assert len(recorded) >= 20
     assert {judge.verdict(seed, mutant(seed, [])) for seed in recorded} == {Verdict.EQUAL}
+
+
+def test_what_was_found_once_stays_mended(judge: Judge, recorded: list[Seed]) -> None:
+    by_name = {seed.name: seed for seed in recorded}
+    for name, found in json.loads((Path(__file__).parent / "rpc_corpus.json").read_text()):
+        seed = by_name[name]
+        assert judge.verdict(seed, mutant(seed, [Step(*step) for step in found])) is not Verdict.WRONG, (name, found)
 
 
 def test_a_mutant_is_refused_or_read_as_the_reference_reads_it(judge: Judge, recorded: list[Seed]) -> None:
