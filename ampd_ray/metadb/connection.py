@@ -232,9 +232,9 @@ async def _acquire(pool: AsyncConnectionPool[Connection]) -> Connection:
         try:
             conn = await pool.getconn(timeout=min(left, _ASK_POOL_EVERY.total_seconds()))
         except PoolTimeout:
-            if left <= _ASK_POOL_EVERY.total_seconds():
-                raise
-            continue
+            if left > _ASK_POOL_EVERY.total_seconds():
+                continue
+            raise PoolTimeout(f"no session could be had within {ACQUIRE_TIMEOUT.total_seconds():g} s") from None
         if _cancelled() > asked:
             # Until Python 3.12 ``wait_for``, by which the pool waits, drops a cancellation that meets its result; a
             # task that goes on all the same is waited for in vain.

@@ -11,6 +11,7 @@ from typing import Final
 
 from ampd_ray import failpoints
 from ampd_ray.errors import AmpdError, DatabaseUnavailable, TakeoverLoop
+from ampd_ray.materialize.patience import Complaints
 from ampd_ray.metadb import takeover
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.takeover import Candidate, Claim, Taker
@@ -23,6 +24,7 @@ _log: Final = logging.getLogger(__name__)
 
 LOOK_EVERY: Final = timedelta(seconds=1)
 SLOW_LOOK: Final = timedelta(seconds=2)  # beyond, beats may come as late as our own answers
+LATE_LOOK: Final = timedelta(seconds=3)  # after the one before
 LOOK_CLOSELY_EVERY: Final = timedelta(milliseconds=200)  # while a peer is about to count as dead
 JITTER: Final = 0.2
 
@@ -37,6 +39,8 @@ class JobClaimer:
         self._runner = runner
         self._settler = settler
         self._seen_since = float("-inf")
+        self._looked_at = float("inf")
+        self._complaints = Complaints("peers cannot be looked after")
 
     async def run(self) -> None:
         """Look each second, more or less, for ever; more often while a job is about to be free."""
@@ -48,8 +52,9 @@ class JobClaimer:
             try:
                 if await self._look():
                     pause = LOOK_CLOSELY_EVERY
+                self._complaints.settle()
             except DatabaseUnavailable as error:
-                _log.warning("nobody could be looked after; looking again", extra={"error": error})
+                self._complaints.add(error)
 
     async def _look(self) -> bool:
         """Take over what may be; True if more is about to be free."""
@@ -74,6 +79,9 @@ class JobClaimer:
 
     async def _candidates(self) -> list[Candidate]:
         started, seen = time.monotonic(), False
+        if started - self._looked_at > LATE_LOOK.total_seconds():
+            self._seen_since = started  # this process was asleep, and perhaps all of its peers were
+        self._looked_at = started
         try:
             candidates = await within(self._read())
             seen = time.monotonic() - started < SLOW_LOOK.total_seconds()

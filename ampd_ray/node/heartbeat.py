@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import Final
 
 from ampd_ray.errors import AmpdError, DatabaseUnavailable
+from ampd_ray.materialize.patience import Complaints
 from ampd_ray.metadb import leases, workers
 from ampd_ray.metadb.connection import Connection, Database, bounded
 from ampd_ray.node.counters import Counters
@@ -156,6 +157,7 @@ class Heartbeat:
 
         Raises :class:`Fenced` if another process holds the lock for ``lock_timeout``, or has the node lease.
         """
+        complaints = Complaints("the heartbeat session is lost")
         pause = _PAUSE_SECS
         while not self._released.is_set():
             try:
@@ -164,8 +166,9 @@ class Heartbeat:
                     await self._lock.regain(self._session, self._bide)
                 await self._renew()
             except DatabaseUnavailable as error:
-                _log.warning("the heartbeat session is lost; connecting again", extra={"error": error})
+                complaints.add(error)
             else:
+                complaints.settle()
                 self.counters.session_reconnects += 1
                 return
             await self._sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, protects nothing

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from ampd_ray.errors import AmpdError
+from ampd_ray.materialize.patience import Complaints
 from ampd_ray.metadb import jobs, notifications
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.jobs import JobRow
@@ -41,6 +42,7 @@ class RowWatcher:
         self._interval = interval
         self._listening = asyncio.Event()
         self._look_now = asyncio.Event()
+        self._complaints = Complaints("the jobs cannot be read")
 
     async def listen(self) -> None:
         """Follow ``job_actions`` for ever. After each (re)connection all rows are read: hints may have been lost."""
@@ -90,8 +92,9 @@ class RowWatcher:
             rows = await within(self._read())
         except AmpdError as error:
             self.counters.failed_reconciles += 1
-            _log.warning("the jobs could not be read; trying again", extra={"error": error})
+            self._complaints.add(error)
             return RETRY_EVERY
+        self._complaints.settle()
         self._runner.reconciled({row.job_id: row.status for row in rows})
         self.counters.reconciles += 1
         return self._interval if self._listening.is_set() else min(self._interval, UNPROVEN_EVERY)
