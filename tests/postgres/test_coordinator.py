@@ -22,7 +22,7 @@ from ampd_ray.errors import (
 from ampd_ray.metadb import jobs, leases, notifications, workers
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.statuses import JobStatus
-from ampd_ray.node import watcher
+from ampd_ray.node import claims, takeover, watcher
 from tests.fakes.postgres_proxy import proxied
 from tests.postgres.nodes import (
     NODE,
@@ -45,7 +45,7 @@ async def registered(db: Database, *node_ids: str) -> None:
     """Let nodes exist that no process runs."""
     async with db.connection() as conn:
         for node_id in node_ids:
-            await workers.register(conn, node_id, {"implementation": "ampd-ray"})
+            await workers.register(conn, node_id, {"implementation": "ampd-ray", "failover_group": "here"})
 
 
 async def becomes(db: Database, job_id: int, wanted: JobStatus) -> None:
@@ -465,6 +465,26 @@ async def test_a_job_that_lost_its_leases_and_is_still_ours_starts_again_soon(
             running.jobs.made[-1].crash(Fenced("its leases were taken"))
         await until(lambda: running.coordinator.counters.job_starts == 4)
         assert await history(db, job_id) == ["SCHEDULED", "RUNNING"]
+
+
+async def test_who_was_asleep_takes_nobody_for_dead_at_once(
+    pg_url: str, db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node(pg_url, tmp_path) as running:
+        counters = running.coordinator.counters
+        monkeypatch.setattr(claims, "LATE_LOOK", timedelta(0))  # so that each look comes late
+        await until(lambda: counters.takeover_looks >= 2)
+        await registered(db, "other")
+        await execute(db, "insert into ampd_ray.node_lease values ('other', 1, gen_random_uuid(), now())")
+        await execute(db, "update workers set heartbeat_at = now() - interval '6 s' where node_id = 'other'")
+        job_id = await jobs.schedule(db, descriptor(), "other")
+        looks = counters.takeover_looks
+        await until(lambda: counters.takeover_looks >= looks + 3)
+        assert (await job(db, job_id)).node_id == "other"
+        monkeypatch.undo()
+        monkeypatch.setattr(takeover, "SEEN_SECS", 0.1)
+        await running.one_job()
+        assert counters.takeovers == 1
 
 
 # -- end ------------------------------------------------------------------------------------------------------------
