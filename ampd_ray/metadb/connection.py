@@ -21,7 +21,7 @@ from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from ampd_ray.errors import CommitUnknown, DatabaseFault, DatabaseUnavailable
-from ampd_ray.metadb.faults import classify
+from ampd_ray.metadb.faults import classify, is_spent
 from ampd_ray.metadb.queries import load
 from ampd_ray.metadb.route import CONNECT, CONNECT_TIMEOUT, Connection, Route
 
@@ -156,13 +156,11 @@ class Database:
             raise DatabaseFault(f"{self!r} is not open")
         with self.translated():
             conn = await _acquire(pool)
-            try:
+        try:
+            async with self.minded(conn):
                 yield conn
-            except psycopg.errors.ReadOnlySqlTransaction:
-                await conn.close()  # another one may find the new primary
-                raise
-            finally:
-                await pool.putconn(conn)
+        finally:
+            await pool.putconn(conn)
 
     @contextlib.asynccontextmanager
     async def transaction(self, limits: Limits | None = None) -> AsyncIterator[Connection]:
@@ -182,7 +180,8 @@ class Database:
                     committing = True
             except psycopg.Error as error:
                 # An ERROR leaves the session alive and means a roll-back; a lost session means nothing.
-                if committing and conn.closed:
+                if committing and (conn.closed or is_spent(error)):
+                    await conn.close()
                     message = f"the metadata database at {self.name} was lost during COMMIT"
                     raise CommitUnknown(message) from error
                 raise
@@ -191,6 +190,17 @@ class Database:
         """Prove that the session still speaks UTC. Raises NotUtc."""
         with self.translated():
             await self._route.check(conn)
+
+    @contextlib.asynccontextmanager
+    async def minded(self, conn: Connection) -> AsyncIterator[None]:
+        """``translated``; and after an error that leaves ``conn`` of no use it is closed: another may do better."""
+        with self.translated():
+            try:
+                yield
+            except psycopg.Error as error:
+                if is_spent(error):
+                    await conn.close()
+                raise
 
     @contextlib.contextmanager
     def translated(self) -> Iterator[None]:

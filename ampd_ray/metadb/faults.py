@@ -53,6 +53,15 @@ def refuses_options(error: psycopg.Error) -> bool:
     return "unsupported startup parameter" in str(error)
 
 
+def is_spent(error: psycopg.Error) -> bool:
+    """Whether the session, though it may be open, is of no use any more: it cannot write, or answers out of step.
+
+    A pooler may pass the last words of a dying server on among the answers to the next question.
+    """
+    out_of_step = isinstance(error, psycopg.InternalError) and error.sqlstate is None
+    return out_of_step or error.sqlstate == _READ_ONLY
+
+
 def classify(error: psycopg.Error, where: str) -> AmpdError:
     """The error to raise for ``error`` from the database ``where`` ("host:port/name"; never a DSN)."""
     state = error.sqlstate
@@ -74,7 +83,7 @@ def _without_state(error: psycopg.Error, place: str) -> AmpdError:
     for pattern, reason in _REFUSALS:
         if pattern.search(text):
             return DatabaseRefused(f"{place} refused us: {reason} (`metadata_db.url`).")
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | psycopg.InternalError):
         return DatabaseUnavailable(f"{place} does not answer: {_sentence(error)}")
     return DatabaseFault(f"{place}: {_sentence(error)}")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
-from ampd_ray.errors import DatabaseReadOnly, DatabaseUnavailable
+from ampd_ray.errors import DatabaseUnavailable
 from ampd_ray.metadb.connection import Connection, Database, bounded
 
 P = ParamSpec("P")
@@ -53,9 +53,5 @@ class NodeSession:
             conn = self._conn
             if conn is None:
                 raise DatabaseUnavailable("the node has no session to the metadata database")
-            try:
-                with self._db.translated():
-                    return await bounded(conn, verb(conn, self._node_id, *args, **kwargs), limit)
-            except DatabaseReadOnly:
-                await conn.close()  # another one may find the new primary
-                raise
+            async with self._db.minded(conn):
+                return await bounded(conn, verb(conn, self._node_id, *args, **kwargs), limit)

@@ -315,6 +315,19 @@ async def test_errors_leave_as_ours_and_name_the_database(db: Database, statemen
             await conn.execute(statement.encode())
 
 
+@pytest.mark.parametrize(
+    "error", [psycopg.InternalError("received 2 results from command 'BEGIN'"), psycopg.errors.ReadOnlySqlTransaction()]
+)
+async def test_a_session_that_is_of_no_use_any_more_is_not_given_out_again(db: Database, error: psycopg.Error) -> None:
+    """It answers out of step, as when a pooler passes on a dying server's last words; or it may not write."""
+    with pytest.raises(DatabaseUnavailable):
+        async with db.connection() as conn:
+            raise error
+    assert conn.closed
+    async with db.connection() as conn:
+        assert await scalar(conn, "select 1") == 1
+
+
 async def test_a_commit_whose_request_was_lost_is_unknown_and_did_not_happen(
     db: Database, cut_url: tuple[PostgresProxy, str]
 ) -> None:
