@@ -56,8 +56,6 @@ CHAINS: Mapping[int, Chain] = {
     9001: Chain(
         "Evmos",
         {
-            Rule.LOG_NUMBERS: "Ethermint numbered the logs of transactions that failed afterwards",
-            Rule.LOGS_COMPLETE: "Ethermint left the logs of transactions that failed afterwards in the bloom",
             Rule.LOGS_KNOWN: "the bloom is that of the block's last transaction (evmos issue 2264)",
             Rule.GAS: "the header's gasUsed counts the Cosmos transactions of the block too",
         },
