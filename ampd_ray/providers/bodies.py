@@ -1,7 +1,8 @@
 """How much an answer may take: bounds that hold whatever a provider sends (``spec/data.md`` 2.5).
 
 Small bodies are read side by side. A large one waits until no other large one of its source is being read or parsed,
-so that the memory of a source stays below ``MAX_IN_FLIGHT * LARGE_BYTES + MAX_BODY_BYTES + MAX_PARSED_BYTES``.
+so that what a source reads and parses stays below ``MAX_IN_FLIGHT * LARGE_BYTES + MAX_BODY_BYTES + MAX_PARSED_BYTES``.
+What a fetch keeps, its blocks as they come out of that, is not bounded here.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class Bodies:
                 size += len(chunk)
                 check_size(size)
                 kept.append(chunk)
-            yield kept[0] if len(kept) == 1 else b"".join(kept)
+            body = kept[0] if len(kept) == 1 else b"".join(kept)
+            kept.clear()
+            yield body
 
 
 def check_size(size: int) -> None:
