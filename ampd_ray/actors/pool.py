@@ -51,7 +51,8 @@ class Member:
 class Pool:
     """Up to ``size`` actors: all at the first call if ``eager``, else as many as calls find none idle.
 
-    ``make(beside)`` creates one, ``beside`` the coordinator or where there is a CPU for it.
+    ``name`` is what the log calls one. ``make(beside)`` creates one, ``beside`` the coordinator or where there is a CPU
+    for it.
     """
 
     def __init__(self, name: str, size: int, make: Callable[[bool], Any], *, eager: bool):
@@ -140,8 +141,8 @@ class Pool:
     async def _await_ready(self, member: Member) -> None:
         error = await _answer(member.handle.ready.remote(), START_SECS if member.beside else None)
         if error is not None:
-            failure = domain_error(error, f"a {self.name}")
-            logger.warning("a %s did not start: %s", self.name, failure)
+            failure = domain_error(error, self.name)
+            logger.warning("%s did not start: %s", self.name, failure)
             _kill(member)
             await asyncio.sleep(RESTART_PAUSE_SECS)
             async with self._changed:
@@ -181,7 +182,7 @@ class Pool:
     def _replace(self, member: Member, why: str) -> None:
         """Its calls end with an error: Ray counts an actor as dead that it was told to kill, halted or not."""
         if member in self._members:
-            logger.warning("a %s is gone (%s); it is replaced", self.name, why)
+            logger.warning("%s is gone (%s); it is replaced", self.name, why)
             self.replaced += 1
             self._members.remove(member)
             _kill(member)
@@ -209,12 +210,12 @@ async def _answer(call: Awaitable[Any], within_secs: float | None = None) -> Exc
 
 def extractor_pool(settings: Settings, size: int) -> Pool:
     """Extractors run anywhere in the cluster; those that find no room stay pending, which is what autoscales it."""
-    return Pool("extractor", size, _maker(ExtractorActor, settings), eager=True)
+    return Pool("an extractor", size, _maker(ExtractorActor, settings), eager=True)
 
 
 def writer_pool(settings: Settings, size: int, application_name: str) -> Pool:
     """Writers are made as partitions need them."""
-    return Pool("writer", size, _maker(WriterActor, settings, application_name), eager=False)
+    return Pool("a writer", size, _maker(WriterActor, settings, application_name), eager=False)
 
 
 def _maker(plain: type, *args: Any) -> Callable[[bool], Any]:

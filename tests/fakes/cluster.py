@@ -32,12 +32,12 @@ class Cluster:
 
     def actors(self, ray_node: int) -> list[str]:
         """The classes of the actors that live on a Ray node."""
-        found = (re.match(r"ray::(\w+Actor)\b", _title(process)) for process in _tree(self.ray_nodes[ray_node]))
-        return [title[1] for title in found if title]
+        found = actors_below(self.ray_nodes[ray_node].pid) if self.ray_nodes[ray_node].poll() is None else {}
+        return [name for name, processes in found.items() for _ in processes]
 
     def kill(self, ray_node: int) -> None:
         """Let a Ray node vanish with all that is on it."""
-        tree = _tree(self.ray_nodes[ray_node])
+        tree = tree_of(self.ray_nodes[ray_node].pid) if self.ray_nodes[ray_node].poll() is None else []
         self.ray_nodes[ray_node].kill()
         end_all(tree)
         self.ray_nodes[ray_node].wait()
@@ -93,8 +93,21 @@ def _start(directory: Path, env: Mapping[str, str], arguments: list[str]) -> sub
         )  # fmt: skip
 
 
-def _tree(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    below: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+def actors_below(pid: int) -> dict[str, list[psutil.Process]]:
+    """The processes of our actors below ``pid``, by class."""
+    found: dict[str, list[psutil.Process]] = {}
+    for process in tree_of(pid):
+        if title := re.match(r"ray::(\w+Actor)\b", _title(process)):
+            found.setdefault(title[1], []).append(process)
+    return found
+
+
+def tree_of(pid: int) -> list[psutil.Process]:
+    """All processes below ``pid``; none if it is gone."""
+    try:
+        below: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
     return below
 
 

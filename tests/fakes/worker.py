@@ -24,11 +24,19 @@ END_SECS = 10.0
 class Worker:
     """A running ``ampd worker``. The log is complete once the process has ended."""
 
-    def __init__(self, site: Site, node_id: str, arguments: Sequence[str] = (), env: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        site: Site,
+        node_id: str,
+        arguments: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        *,
+        ampd: Sequence[str] = (str(AMPD),),
+    ):
         self.node_id = node_id
         number = len(list(site.directory.glob(f"{node_id}.*.log")))
         self._log = site.directory / f"{node_id}.{number}.log"
-        command = [str(AMPD), "worker", "--config", str(site.config), "--node-id", node_id, *arguments]
+        command = [*ampd, "worker", "--config", str(site.config), "--node-id", node_id, *arguments]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(env), start_new_session=True

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import ray
 
+from ampd_ray import failpoints
 from ampd_ray.actors.coordinator import CoordinatorActor, Sizes
 from ampd_ray.actors.environment import prepare
 from ampd_ray.actors.pool import Member, Pool
@@ -23,17 +27,60 @@ CPUS = 4
 prepare(os.environ, local=True)
 
 
+@dataclass(frozen=True)
+class Arms:
+    """The failpoints of all actors; this process has none."""
+
+    file: Path
+    fired: Path
+
+    def arm(self, told: str) -> None:
+        """From now on, until the test ends."""
+        self.file.write_text(told)
+
+    def disarm(self) -> None:
+        self.file.unlink(missing_ok=True)
+        for trace in self.fired.iterdir():
+            trace.unlink()
+
+    def counts(self) -> Counter[str]:
+        """How often each has fired."""
+        return Counter(trace.name.partition(".")[0] for trace in self.fired.iterdir())
+
+    async def have_fired(self, times: int) -> None:
+        """Wait until all of them together have fired so often."""
+        await until(lambda: self.counts().total() >= times)
+
+
+@pytest.fixture(scope="session")
+def armory(tmp_path_factory: pytest.TempPathFactory) -> Arms:
+    directory = tmp_path_factory.mktemp("failpoints")
+    made = Arms(directory / "arms", directory / "fired")
+    made.fired.mkdir()
+    return made
+
+
+@pytest.fixture
+def arms(armory: Arms) -> Iterator[Arms]:
+    """Failpoints to be armed in actors."""
+    yield armory
+    armory.disarm()
+
+
 @pytest.fixture(scope="session", autouse=True)
-def local_ray() -> Iterator[None]:
+def local_ray(armory: Arms) -> Iterator[None]:
     """A Ray of our own on loopback; actors import what the tests import."""
-    ray.init(
-        address="local",
-        num_cpus=CPUS,
-        include_dashboard=False,
-        object_store_memory=256 << 20,
-        log_to_driver=False,
-        configure_logging=False,
-    )
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv(failpoints.ARMS, f"@{armory.file}")
+        environment.setenv(failpoints.FIRED, str(armory.fired))
+        ray.init(
+            address="local",
+            num_cpus=CPUS,
+            include_dashboard=False,
+            object_store_memory=256 << 20,
+            log_to_driver=False,
+            configure_logging=False,
+        )
     yield
     ray.shutdown()
 

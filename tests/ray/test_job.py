@@ -7,15 +7,18 @@ import json
 import os
 import pickle
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 import ray
 
+from ampd_ray.actors import pool
 from ampd_ray.actors.coordinator import CoordinatorActor, Sizes
 from ampd_ray.actors.pool import Member, extractor_pool, writer_pool
 from ampd_ray.actors.ports import RayExtractors
@@ -27,11 +30,13 @@ from ampd_ray.metadb.jobs import JobRow
 from ampd_ray.metadb.statuses import JobStatus
 from tests.chaos.check import check
 from tests.fakes.devnet import Devnet
+from tests.fakes.fetched import Fetched
 from tests.fakes.site import Site, add_provider, make_site, register
 from tests.fakes.tcp_proxy import TcpProxy
-from tests.ray.conftest import node, until
+from tests.ray.conftest import Arms, node, until
 
 LAST = 1000
+STEPS = ("mid-file", "published", "committed")
 SEEN = 4 << 20  # bytes of answers, of some 10 MiB for the whole chain
 TABLES = ("blocks", "transactions", "logs")
 pytestmark = pytest.mark.parametrize("devnet", [LAST], indirect=True)
@@ -47,7 +52,19 @@ def ray_kill(pid: int, handle: Any) -> None:
     ray.kill(handle)
 
 
-kills = pytest.mark.parametrize("kill", [kill_9, ray_kill])
+def halt(pid: int, handle: Any) -> None:
+    """It is there, and does nothing any more."""
+    os.kill(pid, signal.SIGSTOP)
+
+
+@pytest.fixture
+def kill(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kill:
+    monkeypatch.setattr(pool, "PROBE_SECS", 0.5)
+    made: Kill = request.param
+    return made
+
+
+kills = pytest.mark.parametrize("kill", [kill_9, ray_kill, halt], indirect=True)
 
 
 @pytest.fixture
@@ -97,13 +114,17 @@ async def assert_complete(site: Site, running: asyncio.Task[JobRow]) -> None:
 @kills
 async def test_an_extractor_that_dies_in_mid_task_is_replaced(site: Site, devnet: Devnet, kill: Kill) -> None:
     async with between(devnet, site) as proxy, node(site.settings(), Sizes(1, 1)) as actor:
+        fetched = Fetched(devnet, site.url)
         running = await run_job(site)
         extractor, writer = await held_in_the_middle(actor, proxy, site)
         pid = await extractor.handle.ready.remote()
+        fetched.mark()
         kill(pid, extractor.handle)
-        await until(lambda: actor._extractors._members and actor._extractors._members[0] is not extractor)
+        await until(lambda: actor._extractors.replaced)
         proxy.resume()
         await assert_complete(site, running)
+        assert fetched.again() == [0]
+        await until(lambda: not psutil.pid_exists(pid))
         assert await actor._extractors._members[0].handle.ready.remote() != pid
         assert actor._writers._members == [writer]
 
@@ -113,15 +134,37 @@ async def test_a_writer_that_dies_has_its_partition_planned_again(
     site: Site, devnet: Devnet, kill: Kill, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with between(devnet, site) as proxy, node(site.settings(), Sizes(1, 1)) as actor:
+        fetched = Fetched(devnet, site.url)
         running = await run_job(site)
         extractor, writer = await held_in_the_middle(actor, proxy, site)
         pid = await writer.handle.ready.remote()
+        fetched.mark()
         kill(pid, writer.handle)
         proxy.resume()
         await assert_complete(site, running)
         assert "its blocks are planned again" in caplog.text
+        assert fetched.again() == [0]
+        assert actor._writers.replaced == 1
+        await until(lambda: not psutil.pid_exists(pid))
         assert await actor._writers._members[0].handle.ready.remote() != pid
         assert actor._extractors._members == [extractor]
+
+
+async def test_writers_that_die_at_each_step_of_a_file_leave_no_block_out_and_none_twice(
+    site: Site, devnet: Devnet, arms: Arms
+) -> None:
+    """In the middle of a file, with the file in place, and with COMMIT answered but nobody told."""
+    fetched = Fetched(devnet, site.url)
+    arms.arm("; ".join(f"{point}=kill@2" for point in STEPS))
+    async with node(site.settings(), Sizes(1, 1)) as actor:
+        running = await run_job(site)
+        for killed in range(1, len(STEPS) + 1):
+            await arms.have_fired(killed)
+            await asyncio.to_thread(fetched.mark)
+        await assert_complete(site, running)
+        assert actor._writers.replaced == len(STEPS)
+    assert arms.counts() == Counter(STEPS)
+    assert fetched.again() == [0] * len(STEPS)
 
 
 async def test_everything_dies_at_once(site: Site, devnet: Devnet) -> None:

@@ -56,7 +56,7 @@ class Plain:
 
 @asynccontextmanager
 async def pool_of(size: int, *args: Any, eager: bool = True) -> AsyncIterator[Pool]:
-    made = Pool("helper", size, pool._maker(Plain, *args), eager=eager)
+    made = Pool("a helper", size, pool._maker(Plain, *args), eager=eager)
     try:
         yield made
     finally:
