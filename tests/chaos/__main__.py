@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import sys
 
@@ -15,6 +16,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=20, help="how many schedules")
     parser.add_argument("--first", type=int, default=1, help="the seed of the first; the others follow")
     arguments = parser.parse_args()
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # sessions of ours that a restart ended
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whoever is told to end cleans up first
     return run(range(arguments.first, arguments.first + arguments.seeds))
 
