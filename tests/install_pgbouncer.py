@@ -51,7 +51,8 @@ def install(target: Path) -> PgBouncer:
     for tool in ("apt-get", "apt-cache", "dpkg-deb"):
         if shutil.which(tool) is None:
             raise InstallError(f"{tool} is missing here: put a pgbouncer on the PATH")
-    with tempfile.TemporaryDirectory() as scratch:
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target) as scratch:
         folder = Path(scratch)
         lists = package_lists(folder)
         fetch([PACKAGE], lists, folder)
@@ -101,13 +102,13 @@ def libraries_of(package: str, options: Sequence[str]) -> list[str]:
 
 def keep(folder: Path, target: Path) -> None:
     """Unpack what was fetched, and copy program and libraries into ``target``, side by side."""
-    target.mkdir(parents=True, exist_ok=True)
     for package in folder.glob("*.deb"):
         unpacked = folder / package.stem
         run(["dpkg-deb", "-x", str(package), str(unpacked)], folder)
         for file in [unpacked / "usr/sbin" / PACKAGE, *unpacked.rglob("*.so.*")]:
             if file.is_file():
-                shutil.copy(file, target / file.name)
+                shutil.copy(file, unpacked / "copy")
+                (unpacked / "copy").replace(target / file.name)  # another process may be using the old one
 
 
 def run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ import random
 from datetime import timedelta
 from typing import Final
 
-from ampd_ray.errors import AmpdError
+from ampd_ray.errors import AmpdError, DatabaseUnavailable
 from ampd_ray.materialize.patience import Complaints
 from ampd_ray.metadb import jobs, notifications
 from ampd_ray.metadb.connection import Database
@@ -68,8 +68,9 @@ class RowWatcher:
             )
         while self.polling:
             await asyncio.sleep(RETEST_EVERY.total_seconds())
-            if await notifications.supports_listen(self._db):
-                self.polling = False
+            with contextlib.suppress(DatabaseUnavailable):  # which says nothing about it
+                self.polling = not await notifications.supports_listen(self._db)
+            if not self.polling:
                 _log.warning("notifications get through now")
 
     async def reconcile(self) -> None:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from ampd_ray.metadb.connection import Database
 from tests.fakes.bench import NODE, Bench, until
 from tests.fakes.devnet import devnet
 from tests.fakes.own_postgres import OwnPostgres, Stop, own_postgres
+from tests.fakes.pgbouncer import pgbouncer
 from tests.postgres.works import Works, works
 
 BLOCK_SECS = 0.1
@@ -82,15 +84,22 @@ def _newest(session: psycopg.Connection[Any]) -> int:
     return int(row[0])
 
 
-async def measure(times: int) -> dict[str, Any]:
-    """The figures of so many restarts. Raises AssertionError if a block is missing, or there twice."""
+async def measure(times: int, *, pooled: bool = False) -> dict[str, Any]:
+    """The figures of so many restarts. Raises AssertionError if a block is missing, or there twice.
+
+    ``pooled``: the node reaches the database through PgBouncer, which tries again each second.
+    """
     record = Record()
-    with own_postgres() as server, tempfile.TemporaryDirectory() as root, devnet(10, block_time=BLOCK_SECS) as chain:
-        db = Database(server.url, application_name="ampd-ray/bench")
+    with ExitStack() as stack:
+        server = stack.enter_context(own_postgres())
+        url = stack.enter_context(pgbouncer(server.url, server_login_retry=1)) if pooled else server.url
+        root = stack.enter_context(tempfile.TemporaryDirectory())
+        chain = stack.enter_context(devnet(10, block_time=BLOCK_SECS))
+        db = Database(url, application_name="ampd-ray/bench")
         await db.open()
         bench = Bench(db, Path(root), chain)
         await bench.job()
-        async with works(bench, server.url, NODE) as node:
+        async with works(bench, url, NODE) as node:
             for number in range(times):
                 await _commits(bench)
                 how = (Stop.FAST, Stop.IMMEDIATE)[number % 2]
@@ -134,8 +143,10 @@ def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--times", type=int, default=50, help="restarts (default 50)")
+    parser.add_argument("--pooled", action="store_true", help="with a PgBouncer in between")
     log.setup("error")  # each restart is said by ourselves
-    print(json.dumps(asyncio.run(measure(parser.parse_args().times))))
+    asked = parser.parse_args()
+    print(json.dumps(asyncio.run(measure(asked.times, pooled=asked.pooled))))
 
 
 if __name__ == "__main__":
