@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ampd_ray.errors import (
     AmpdError,
@@ -99,6 +99,18 @@ def test_what_is_no_url_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(ConfigError) as raised:
         Database(url)
     assert SECRET not in "".join(chain_of(raised.value))
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("postgresql://u@one,two/d", "read-write"),
+        ("postgresql://u@one,two/d?target_session_attrs=standby", "standby"),
+        ("postgresql://u@one/d", None),
+    ],
+)
+def test_of_several_servers_the_primary_is_looked_for(url: str, wanted: str | None) -> None:
+    assert conninfo_to_dict(route.Route(url, "test").conninfo).get("target_session_attrs") == wanted
 
 
 async def test_a_server_that_is_not_there_is_named_without_the_password() -> None:
