@@ -204,3 +204,14 @@ def test_which_receipts_may_lack_their_state_roots(
     assert may_lack_state_roots(number, seconds, Rows(pa.table(columns))) is lacking
     typed = columns | {"type": pa.array([2] * len(chain_ids), pa.int32())}
     assert may_lack_state_roots(number, seconds, Rows(pa.table(typed))) is False
+
+
+def test_a_state_sync_stands_where_it_says(chain_data: Path) -> None:
+    """No root covers it, but its place in the block is plain."""
+    answers = [_decoder.decode(msgspec.json.encode(answer)) for answer in read_set(chain_data / "polygon-statesync")]
+    tables = decode(answers[:1], "polygon")
+    indexes = tables["transactions"]["tx_index"].to_pylist()
+    synthetic = tables["transactions"]["from"].to_pylist().index(bytes(20))
+    assert only(tables).result is Result.PASS
+    indexes[synthetic] = 0
+    assert only(put(tables, "transactions", "tx_index", indexes)).check is Check.TRANSACTIONS_ROOT

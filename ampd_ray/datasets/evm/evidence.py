@@ -45,8 +45,10 @@ class Evidence:
         for row, envelope in inline.envelopes.items():
             self.envelopes.values[row] = envelope
         self.receipts = receipts(batch, stored_outcomes(batch.transactions), inline.extras)
-        self.transaction_faults = self._by_block(inline.faults | self.envelopes.faults | self._misplaced())
-        self.receipt_faults = self._by_block(self.receipts.faults) | self._log_faults()
+        self.transaction_faults = self._by_block(
+            self._covered(inline.faults | self.envelopes.faults) | self._misplaced()
+        )
+        self.receipt_faults = self._by_block(self._covered(self.receipts.faults)) | self._log_faults()
         self.copy_faults = copy_faults(batch)
 
     def rows(self, block: int) -> list[int]:
@@ -112,9 +114,12 @@ class Evidence:
         wrong = batch.transactions.integers("tx_index") != places
         return dict.fromkeys(np.flatnonzero(wrong).tolist(), "tx_index is not its position")
 
+    def _covered(self, faults: Mapping[int, str]) -> dict[int, str]:
+        """The faults in what the roots cover."""
+        return {row: fault for row, fault in faults.items() if row not in self._synthetic}
+
     def _by_block(self, faults: Mapping[int, str]) -> dict[int, str]:
         """The first fault of each block, of transactions."""
-        faults = {row: fault for row, fault in faults.items() if row not in self._synthetic}
         named = {row: f"transaction {row - self._starts[self._batch.block_of_tx[row]]}" for row in faults}
         return _first(faults, named, self._batch.block_of_tx)
 
