@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -43,15 +44,16 @@ class Node:
     def __init__(self, site: Site, node_id: str, env: Mapping[str, str], scratch: Path) -> None:
         self.node_id = node_id
         self.arms = scratch / f"{node_id}.arms"
+        self.scratch = scratch / node_id
         self.held = False  # not to be replaced for now
         self._site = site
         self._env = {
             **env,
             failpoints.ARMS: f"@{self.arms}",
             failpoints.FIRED: str(scratch / "fired"),
-            "RAY_TMPDIR": str(scratch / node_id),
+            "RAY_TMPDIR": str(self.scratch),
         }
-        (scratch / node_id).mkdir()
+        self.scratch.mkdir()
         self.start()
 
     def start(self) -> None:
@@ -116,14 +118,17 @@ class Nodes(dict[str, Node]):
                 node.start()
                 self.restarts += 1
 
-    def orphans(self) -> Iterator[str]:
-        """What is left of workers that ended long ago; Ray's own agents, which outlive their Ray, are ended here."""
-        for ended in list(self.ended):
+    def bury(self) -> Iterator[str]:
+        """Clear away what is left of workers that ended a while ago, and say which processes should not have been left.
+
+        Ray's own agents outlive a Ray that is killed, and its logs, which have been looked at by then, fill the disk.
+        """
+        for ended in [each for each in self.ended if time.monotonic() - each.at >= ORPHAN_SECS]:
             left = processes_of(ended.pid)
-            if time.monotonic() - ended.at < ORPHAN_SECS and left:
-                continue
-            yield from (f"{role_of(process)} of {ended.node_id}" for process in left if not of_ray_itself(process))
+            yield from (f"I8 {role_of(each)} of {ended.node_id} is left" for each in left if not of_ray_itself(each))
             end_all(left)
+            for session in self[ended.node_id].scratch.glob(f"ray/session_*_{ended.pid}"):
+                shutil.rmtree(session, ignore_errors=True)
             self.ended.remove(ended)
 
     def strange_ends(self) -> list[str]:

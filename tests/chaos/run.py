@@ -57,7 +57,7 @@ class Run:
         looked = self._watcher.look(
             {name: self._datasets[name] for name in (f"_/{CALM}", f"_/{told.dataset}")}, told.story()
         )
-        problems = [*looked["problems"], *here.nodes.orphans(), *here.nodes.strange_ends()]
+        problems = [*looked["problems"], *here.nodes.bury(), *here.nodes.strange_ends()]
         self._counts.add(plan, told.injected, told.points, told.recovered_secs)
         self._totals(looked)
         facts = f"recovered in {told.recovered_secs} s, {self._takeovers()} take-overs, {looked.get('files')} files"
@@ -88,6 +88,7 @@ class Run:
         """Stop the job, drain the workers, sweep as if a day had passed; then nothing is forgiven."""
         here, problems = self._here, list[str]()
         try:
+            here.until(here.all_up, UP_SECS, "all workers up")
             calm.stop()
             here.until(lambda: here.status(calm) == "STOPPED", END_SECS, f"{CALM} stopped")
             for node in here.nodes.values():
@@ -119,9 +120,8 @@ async def _sweep(here: World) -> None:
 def run(seeds: Sequence[int]) -> int:
     """All of it; 1 if an invariant was violated, and then the directory with all logs stays."""
     counts, started = Counts(), time.monotonic()
-    with world(NODES, lambda: counts.violations > 0) as here, Watcher(here) as watcher:
+    with world(NODES) as here, Watcher(here) as watcher:
         Run(here, watcher, counts).go(seeds)
-        if counts.violations:
-            print(f"logs, data and database are in {here.directory}", flush=True)
+        here.keep = counts.violations > 0
     print(json.dumps(counts.json(time.monotonic() - started)), flush=True)
     return 1 if counts.violations else 0

@@ -49,6 +49,7 @@ class World:
         self.nodes = Nodes()
         self.fired = directory / "fired"
         self.fired.mkdir()
+        self.keep = True  # the directory, until all is known to be well
         self._client: Client | None = None
         self._connection: psycopg.Connection[Any] | None = None
 
@@ -137,10 +138,11 @@ class World:
 
 
 @contextmanager
-def world(node_ids: tuple[str, ...], keep: Callable[[], bool]) -> Iterator[World]:
-    """A world with these workers coming up; its directory is left behind if ``keep`` says so at the end."""
+def world(node_ids: tuple[str, ...]) -> Iterator[World]:
+    """A world with these workers coming up; its directory is left behind, and named, if it is to be kept."""
     directory = Path(tempfile.mkdtemp(prefix="chaos-"))
     postgres, around = EmbeddedPostgres(directory / "db"), Surroundings()
+    made: World | None = None
     try:
         url = postgres.start()
         with psycopg.connect(url, autocommit=True) as connection:
@@ -163,7 +165,9 @@ def world(node_ids: tuple[str, ...], keep: Callable[[], bool]) -> Iterator[World
     finally:
         with suppress(Exception):
             postgres.stop(patience=1.0)
-        if not keep():
+        if made is not None and made.keep:
+            print(f"logs, data and database are in {directory}", flush=True)
+        else:
             shutil.rmtree(directory, ignore_errors=True)
 
 
