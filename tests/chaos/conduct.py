@@ -17,7 +17,7 @@ from tests.chaos.faults import KINDS, Failpoints, Injection, Restart
 from tests.chaos.plan import STOP_SECS, OfJob, Schedule
 from tests.chaos.world import CALM, VICTIM, Late, World
 
-BACK, AHEAD = 60, 60  # blocks of a schedule's own job, below and above the head
+BACK, AHEAD = 60, 100  # blocks of a schedule's own job, below and above the head
 DISTURBED_SECS = 2.0
 AT_REST_SECS = 30.0
 FIRED_SECS = 40.0
@@ -70,7 +70,7 @@ class Conductor:
     def _play(self, told: Told, points: Failpoints) -> None:
         job = self._begin(told)
         self._disturb(told, job)
-        self._world.until(self._world.all_up, UP_SECS, "all workers up")
+        self._await_all()
         points.arm()
         self._reorganise(told)
         if told.schedule.of_job is OfJob.STOP_RESUME:
@@ -122,6 +122,12 @@ class Conductor:
     def _of_calm(self) -> tuple[int, int]:
         ((events,),) = self._world.ask("select count(*) from job_events where job_id = %s", self._calm.id)
         return self._world.covered(CALM), int(events)
+
+    def _await_all(self) -> None:
+        """Those that were replaced may still be starting; the chain waits for them, or the job would be complete."""
+        self._world.around.grow(False)
+        self._world.until(self._world.all_up, UP_SECS, "all workers up")
+        self._world.around.grow(True)
 
     # -- faults come and go -----------------------------------------------------------------------------------------
 
