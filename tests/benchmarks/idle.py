@@ -71,7 +71,7 @@ def measure(server: Server, minutes: float) -> dict[str, Any]:
         "minutes": minutes,
         "cpu_percent": busy,
         "takeovers": taken,
-        "fenced": logs.count("level=error") and logs.count("fenced"),
+        "fenced": logs.count("msg=fenced"),
         "leases_lost": logs.count("has lost its leases"),
         "jobs_paused": logs.count("were not renewed in time"),
         "beats": seen.beats,
