@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.chaos.check.checker import Checker, Look
-from tests.chaos.check.objects import STAGING
+from tests.chaos.check.files import File
+from tests.chaos.check.objects import STAGING, is_there
 from tests.chaos.check.processes import MOST, SETTLED, Use, Uses, staging
 from tests.chaos.check.story import Story, judge
 from tests.chaos.conftest import DATASET, LAST, Made
@@ -104,6 +105,19 @@ def test_an_object_that_vanished_after_it_was_seen_is_found(checker: Checker, ma
     _, directory = made.revision()
     next(directory.iterdir()).unlink()
     assert found(checker) == {"I2"}
+
+
+def test_a_file_that_is_collected_meanwhile_is_none(
+    checker: Checker, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def collect(file: File) -> list[str]:
+        made.execute("delete from gc_manifest")
+        file.path.unlink()
+        made.execute(f"delete from file_metadata where id = {file.id}")
+        return list(is_there(file))
+
+    monkeypatch.setattr("tests.chaos.check.objects.is_there", collect)
+    assert not [problem for problem in checker.look(Look({DATASET: (0, LAST)}))["problems"] if "missing" in problem]
 
 
 PLACES: dict[str, Callable[[Made, Path], object]] = {
