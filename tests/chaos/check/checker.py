@@ -93,7 +93,8 @@ class Checker:
     def _registered(self, connection: psycopg.Connection[Any], file: File) -> list[str]:
         """What is wrong with a file, unless it was collected while we looked: its row goes before its object."""
         problems = list(self._file(file))
-        return problems if problems and connection.execute(REGISTERED, [file.id]).fetchone() else []
+        gone = problems and connection.execute(REGISTERED, [file.id]).fetchone() is None
+        return [] if gone else problems
 
     def _file(self, file: File) -> Iterator[str]:
         if file.id in self._sound:
