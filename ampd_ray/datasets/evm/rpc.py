@@ -193,7 +193,10 @@ class BlockDecoder:
             return transaction
 
     def _loosely(self, raw: msgspec.Raw) -> RpcTransaction | None:
-        """A transaction of unknown type without the fields that are of another form; None for any other."""
+        """A transaction of unknown type without the fields that are of another form; None for any other.
+
+        A quantity that is too long is no other form: to leave it out would be to make a value up.
+        """
         try:
             given = self._object.decode(raw)
             kind = quantity(msgspec.json.decode(given["type"], type=Quantity))
@@ -207,7 +210,8 @@ class BlockDecoder:
                 try:
                     read[field.name] = msgspec.json.decode(given[field.encode_name], type=field.type)
                 except msgspec.ValidationError:
-                    continue
+                    if field.type == Quantity and bytes(given[field.encode_name]).startswith(b'"'):
+                        return None
         return RpcTransaction(**read)  # type: ignore[arg-type]
 
 
