@@ -15,8 +15,9 @@ from ampd_ray.controller.scheduler import Candidate, choose_worker
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.errors import AmpdError, SchedulerError
 from ampd_ray.metadb import jobs, workers
-from ampd_ray.metadb.connection import CONNECT_TIMEOUT, Connection, Database, bounded
+from ampd_ray.metadb.connection import Connection, Database, bounded
 from ampd_ray.metadb.retries import DueRetry
+from ampd_ray.metadb.route import CONNECT_TIMEOUT
 from ampd_ray.metadb.statuses import SCHEDULED_MAX
 
 _log: Final = logging.getLogger(__name__)
