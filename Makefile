@@ -27,7 +27,7 @@ demo: $(STAMP)  ## Run the main job end to end against a local chain
 	@$(BIN)/ampd demo
 
 .PHONY: test
-test: $(STAMP) lint types imports anvil  ## Run all checks and all tests, of the long tiers a short seed
+test: $(STAMP) lint types imports anvil pgbouncer  ## Run all checks and all tests, of the long tiers a short seed
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-parts test-processes
 
 # Two lanes, since most tests wait for something: each lane starts servers and ports of its own.
@@ -35,6 +35,7 @@ test: $(STAMP) lint types imports anvil  ## Run all checks and all tests, of the
 test-parts: $(STAMP)
 	$(PYTEST) tests/unit
 	$(PYTEST) tests/postgres
+	$(PYTEST) tests/simulator
 test-processes: $(STAMP)
 	$(PYTEST) tests/ray tests/end_to_end
 	$(PYTEST) tests/chaos tests/benchmarks
@@ -60,9 +61,32 @@ imports: $(STAMP)  ## Check who imports whom
 anvil: $(STAMP)  ## Fetch the Ethereum node that some tests use
 	@$(BIN)/python tests/install_anvil.py
 
+.PHONY: pgbouncer
+pgbouncer: $(STAMP)  ## Fetch the pooler that some tests use, where Debian's packages can be had
+	-@$(BIN)/python tests/install_pgbouncer.py
+
+.PHONY: simulate
+simulate: $(STAMP)  ## Long: real jobs and SQL under a seeded scheduler (SEEDS=20000)
+	@$(BIN)/python -m tests.simulator --seeds $${SEEDS:-20000}
+
 .PHONY: chaos
-chaos: $(STAMP)  ## Long: kill workers again and again, then check every invariant
-	AMPD_CHAOS_ROUNDS=$${ROUNDS:-20} $(PYTEST) tests/chaos
+chaos: $(STAMP)  ## Long: real workers under kills, pauses, cut cables and failpoints (SEEDS=100, FIRST=1)
+	@$(BIN)/python -m tests.chaos --seeds $${SEEDS:-100} --first $${FIRST:-1}
+
+.PHONY: failover
+failover: $(STAMP)  ## Long: how soon a job goes on elsewhere, a worker drains, a database comes back (RUNS=100)
+	@$(BIN)/python -m tests.benchmarks.failover takeover --kills $${RUNS:-100}
+	@$(BIN)/python -m tests.benchmarks.failover sigterm --runs $${RUNS:-100}
+	@$(BIN)/python -m tests.benchmarks.failover pairs --runs $${RUNS:-100}
+	@$(BIN)/python -m tests.benchmarks.restarts --times $${RUNS:-50}
+
+.PHONY: idle
+idle: $(STAMP)  ## Long: all cores busy with something else, nobody may be taken over (MINUTES=60)
+	@$(BIN)/python -m tests.benchmarks.failover idle --minutes $${MINUTES:-60}
+
+.PHONY: fuzz
+fuzz: $(STAMP)  ## Long: spoil recorded answers of nodes, and look what becomes of them (COUNT=100000)
+	@$(BIN)/python -m tests.benchmarks.fuzz --count $${COUNT:-100000}
 
 .PHONY: bench
 bench: $(STAMP)  ## Long: blocks/s, CPU seconds and memory on a mainnet-like load
