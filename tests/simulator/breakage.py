@@ -33,7 +33,7 @@ _WRITES: Final = (
 # A sweep goes on when a writer announces, writes or commits just what it found.
 _SWEEPS: Final = ("announce", "@intent-written", "@before-commit", "lock_for_commit", "@in-commit", "fulfil_intent")
 # A job's end is written when another node has the job.
-_SETTLES: Final = ("@takeover-claimed", "@planned", "drop_orphans")
+_SETTLES: Final = ("@takeover-claimed", "@takeover-claimed", "drop_orphans")
 _ANY: Final = (*_WRITES, *_SWEEPS, *_SETTLES, "transition")
 
 # Where each task halts, how often it is disturbed there, and what its pause may wait for.
@@ -48,14 +48,15 @@ HOT: Final[dict[str, tuple[float, tuple[str, ...]]]] = {
     "@sweep-found": (0.4, _SWEEPS),
     "@sweep-deleted": (0.15, _SWEEPS),
     "@sweep-collected": (0.2, _SWEEPS),
-    "@before-settle": (0.4, _SETTLES),
+    "@before-settle": (0.05, _SETTLES),
+    "@before-end": (0.5, _SETTLES),
     "@takeover-claiming": (0.08, _ANY),
     "@takeover-claimed": (0.1, _ANY),
 }
 
 KINDS: Final = {
     "@sweep-found": ("kill", "stop", "stall", "stall", "stall", "stall", "stall"),
-    "@before-settle": ("kill", "stop", "stop", "stop", "stop", "stop", "stall"),
+    "@before-end": ("kill", "stop", "stop", "stop", "stop", "stop", "stop"),
 }
 
 
@@ -95,6 +96,7 @@ class Breakage:
                 probability *= SPARED
             if not each.turn.done() and can(each) and self._rng.random() < probability:
                 self._disturb(each, alarms)
+                self._keep_one_node()
                 return True
         return False
 
@@ -108,6 +110,10 @@ class Breakage:
             kinds = list(self._kinds)
             (kind,) = self._rng.choices(kinds, [self._kinds[each] for each in kinds])
             kind()
+        self._keep_one_node()
+
+    def _keep_one_node(self) -> None:
+        """There is always one that can take over."""
         if not any(node.process.runs and not node.draining for node in self._world.nodes):
             self._start()
 
@@ -165,7 +171,7 @@ class Breakage:
             writer.lose()
             task.process.stop(self._kernel.pause(secs, alarm))
         else:
-            self._stop(task.process, self._kernel.pause(secs, alarm))
+            self._stop(task.process, self._kernel.pause(secs, alarm), restart=task.label != "@before-end")
 
     def _kill(self, process: Process) -> None:
         """A writer dies, or a node, whose writers may live on for a while."""
@@ -177,7 +183,7 @@ class Breakage:
             writer.silent_end = process.silent_end
             writer.kill()
 
-    def _stop(self, process: Process, pause: Pause) -> None:
+    def _stop(self, process: Process, pause: Pause, *, restart: bool) -> None:
         """A writer, or a node, stands still for a while; it may be started anew meanwhile."""
         self._kernel.note("stops")
         self._counts["pauses"] += 1
@@ -186,7 +192,7 @@ class Breakage:
             if writer.runs:
                 writer.stop(pause)
         for node in self._world.nodes:
-            if node.process is process and self._rng.random() < 0.3:
+            if restart and node.process is process and self._rng.random() < 0.3:
                 self._counts["restarts"] += 1
                 self._world.start_node(node.node_id)
                 return

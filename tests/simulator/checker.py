@@ -143,6 +143,10 @@ class Checker:
         """The product met an exception that it did not foresee."""
         self._demand("crash", False, f"{type(error).__name__}: {error}")
 
+    def deadlocked(self) -> None:
+        """Two transactions wait for each other: locks are not taken in order."""
+        self._demand("locks", False, "a deadlock")
+
     def finish(self) -> None:
         """Everything is over and swept."""
         self.look(None)
@@ -192,15 +196,13 @@ class Checker:
     def _events(self, events: Sequence[Any], process: Process | None) -> None:
         for event_id, job_id, node_id, kind, detail in events:
             before = self._history.get(job_id)
-            moved = before == "RUNNING" == kind and detail and "reassigned_from" in detail
-            claimed = detail and "reassigned_from" in detail
-            failed = kind in ("ERROR", "FATAL")
-            self.takeovers += bool(claimed)
-            self._demand("I5", bool(moved or kind in LEGAL[before]), f"{before} was followed by {kind}")
+            claimed = "reassigned_from" in (detail or {})
+            moved = claimed and before == kind == "RUNNING"
+            self.takeovers += claimed
+            self._demand("I5", moved or kind in LEGAL[before], f"{before} was followed by {kind}")
             writer = process.node_id if process is not None else None
             self._demand("I5", writer in (None, node_id), f"{writer} wrote {kind} for {node_id}")
-            if failed and (detail or {}).get("error_code") in ("OBJECT_MISSING",):
-                self._demand("I2", False, f"a job found its objects missing: {detail}")
+            self._demand("end", kind != "FATAL", f"a job is given up: {detail}")
             self._history[job_id] = kind
             self._last_event = event_id
 

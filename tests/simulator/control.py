@@ -20,7 +20,7 @@ class Control:
     def __init__(self, world: World):
         self._world = world
         self._process = Process(world.kernel, "control")
-        self._db = world.database()
+        self._db = world.database
         self.job_id = 0
 
     async def schedule(self, node_id: str) -> None:

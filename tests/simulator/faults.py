@@ -10,7 +10,7 @@ from tests.simulator.kernel import PROCESS
 
 CUT: Final = 0.003  # of all statements lose their session, before or after they happened
 COMMIT: Final = 0.04  # of all COMMITs get no answer
-STORE: Final = 0.02  # of all calls to the store fail
+STORE: Final = 0.05  # of all calls to the store fail
 LAST_CALL: Final = 0.01  # of all calls to the store are the last that their process makes
 EXTRACTION: Final = 0.02  # of all extractions fail
 

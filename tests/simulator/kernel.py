@@ -85,6 +85,7 @@ class Kernel:
         self.halted: list[Parked] = []  # there, since the scheduler looked last
         self.on_idle: Callable[[], None] = lambda: None
         self.lines: list[str] | None = [] if keep_trace else None
+        self._now = (0.0, EPOCH.isoformat())
         self._hash = hashlib.blake2b(digest_size=8)
         self._numbers = itertools.count(1)
         self.loop = SimulatedLoop(self)
@@ -93,7 +94,9 @@ class Kernel:
     @property
     def now(self) -> str:
         """The simulated time as Postgres reads it."""
-        return (EPOCH + timedelta(seconds=self.clock)).isoformat()
+        if self._now[0] != self.clock:
+            self._now = (self.clock, (EPOCH + timedelta(seconds=self.clock)).isoformat())
+        return self._now[1]
 
     @property
     def digest(self) -> str:

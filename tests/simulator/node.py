@@ -37,7 +37,7 @@ GROUP = "simulated"
 INFO = {"implementation": IMPLEMENTATION, "failover_group": GROUP}
 TTL = timedelta(seconds=4)
 DRAIN_SECS = 5.0
-BEAT_EVERY_SECS = 1.0
+BEAT_EVERY_SECS = 1.5
 LOOK_EVERY_SECS = 5.0
 
 
@@ -52,7 +52,7 @@ class Node:
         self.draining = False
         self.writers = Writers(self)
         self.counters = Counters()
-        self.db = world.database()
+        self.db = world.database
         self._keeper = LeaseKeeper(self.incarnation, self.counters, TTL, clock=lambda: world.kernel.clock)
         settler = Settler(self.db, node_id, max_attempts=20, retry_max=timedelta(seconds=5))
         self._runner = JobRunner(self.db, node_id, self._make_job, settler, self.counters, self._end)
@@ -207,6 +207,7 @@ class Watched:
     async def run(self) -> JobOutcome:
         outcome = await self._job.run()
         world = self._node.world
+        self._node.process.settles = True
         world.kernel.note(f"the run ends: {outcome.outcome.value} {getattr(outcome.error, 'code', '')}")
         world.faults.counts["fenced"] += outcome.outcome is Outcome.FENCED
         return outcome

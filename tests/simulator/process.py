@@ -23,6 +23,7 @@ class Process:
         self.gone = False
         self.silent_end = False
         self.pause: Pause | None = None
+        self.settles = False  # a job of it has ended, and its row is to say so
         self._deferred: list[Callable[[], object]] = []
         self._rounds = 0
 

@@ -67,7 +67,7 @@ def run(seed: int, site: Site, *, keep_trace: bool = False, only: Collection[str
 
 
 async def _story(world: World, schedule: Schedule) -> None:
-    db = world.database()
+    db = world.database
     for number in range(1, world.plan.nodes + 1):
         node = world.start_node(f"n{number}")
         async with db.connection() as conn:  # it was here before
@@ -77,16 +77,16 @@ async def _story(world: World, schedule: Schedule) -> None:
     await schedule.calm
     await _complete(world)
     await _end(world)
-    broom = Broom(world.database(), world.store, collect=world.plan.collect_after_secs is not None)
+    broom = Broom(world.database, world.store, collect=world.plan.collect_after_secs is not None)
     for secs in LATER_SECS:
         world.kernel.clock += secs
-        assert await Housekeeping(broom, world.database(), GROUP).once()
+        assert await Housekeeping(broom, world.database, GROUP).once()
     world.checker.finish()
 
 
 async def _complete(world: World) -> None:
     """Have the job run until it is complete, and nothing is under way."""
-    db = world.database()
+    db = world.database
     for _ in range(CALM_ROUNDS):
         async with db.connection() as conn:
             row = await jobs.get(conn, world.control.job_id)

@@ -18,7 +18,7 @@ GATES_MAX = 500  # of a storm
 WHEN_DONE = 0.02  # of all choices end the storm then
 CREDITS = (0, 0, 0, 1, 1, 3, 8, 20)  # gates that a task may pass after the one at which it stands
 CALM_CREDIT = 30
-TICKS_SECS = (0.2, 0.5, 1.0, 2.0)
+TICKS_SECS = (0.2, 0.5, 0.5, 1.0)
 
 
 class Stuck(Exception):

@@ -41,12 +41,18 @@ class Locks:
     def __init__(self, monitor: psycopg.Connection[Any]):
         self._monitor = monitor
         self.waiting: dict[Wire, Waiting] = {}
+        self.on_deadlock: Callable[[], None] = lambda: None
 
     def holds_up(self, wire: Wire) -> bool:
         """Whether the server says that the statement on ``wire`` waits for a lock."""
         pid = wire.info.backend_pid
         row = self._monitor.execute("select from pg_locks where pid = %s and not granted", (pid,)).fetchone()
         return row is not None
+
+    def _blocks(self, one: Wire, other: Wire) -> bool:
+        pids = (one.info.backend_pid, other.info.backend_pid)
+        row = self._monitor.execute("select %s = any(pg_blocking_pids(%s)) as blocks", pids).fetchone()
+        return row is not None and bool(row[0])
 
     def settle(self) -> None:
         """A lock may have been given back: see who got it, and let the server finish that statement."""
@@ -69,6 +75,8 @@ class Locks:
     async def wait(self, wire: Wire, kernel: Kernel) -> None:
         """Until the statement is done, one way or the other."""
         if self.waiting:
+            if any(self._blocks(other, wire) and self._blocks(wire, other) for other in self.waiting):
+                self.on_deadlock()
             return self.give_up(wire)
         task = asyncio.current_task()
         assert isinstance(task, NumberedTask)

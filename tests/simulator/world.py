@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -198,11 +198,9 @@ class World:
         self.store.on_delete = self.checker.deleting
         self.store.on_publish = self._published
         self.locks = self.site.wires[0].locks
+        self.database = SimulatedDatabase(self.pool)
+        self.locks.on_deadlock = self.checker.deadlocked
         self.control = Control(self)
-
-    def database(self) -> Database:
-        """What one process uses."""
-        return SimulatedDatabase(self.pool)
 
     def process(self, name: str, node_id: str | None) -> Process:
         """A new process, which the scheduler knows."""
@@ -228,6 +226,11 @@ class World:
             await kernel.gate(getattr(call, "__name__", "call"))
             return call(*args, **kwargs)
 
+        def reach(point: str) -> Coroutine[Any, Any, None]:
+            process = PROCESS.get()
+            settles = point == "before-settle" and process is not None and process.settles
+            return kernel.gate("@before-end" if settles else f"@{point}")
+
         async def manifest(*_: Any) -> Manifest:
             return MANIFEST
 
@@ -238,7 +241,7 @@ class World:
             mock.patch.object(logger, "disabled", False),
             mock.patch("asyncio.to_thread", in_thread),
             mock.patch("time.monotonic", kernel.loop.time),
-            mock.patch.object(failpoints, "reach", lambda point: kernel.gate(f"@{point}")),
+            mock.patch.object(failpoints, "reach", reach),
             mock.patch.object(setup, "load_manifest", manifest),
             mock.patch.object(write, "TableFile", self.store.table_file),
             mock.patch.object(meter, "REPORT_EVERY_SECS", 10.0),
