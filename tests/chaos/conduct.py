@@ -187,6 +187,7 @@ class Conductor:
         world.around.disturb_rpc(None)
         world.around.grow(False)
         world.until(lambda: world.covered(CALM) >= world.around.head, AT_REST_SECS, f"{CALM} at the head")
+        world.until(lambda: world.is_one_chain(CALM), AT_REST_SECS, f"{CALM} mended")
 
     def _pass(self, secs: float) -> None:
         """Let time go by, at least a moment of it."""

@@ -97,6 +97,17 @@ class World:
         )
         return -1 if top is None else int(top)
 
+    def is_one_chain(self, dataset: str) -> bool:
+        """True if each of its live files follows the one before: what a reorg replaced is mended."""
+        ((breaks,),) = self.ask(
+            "select count(*) from (select s.start_parent, lag(s.end_hash) over (partition by s.location_id "
+            "order by lower(s.blocks)) as parent from physical_tables t "
+            "join ampd_ray.segment s on s.location_id = t.active_revision_id and s.canonical "
+            "where t.dataset_name = %s) each where start_parent <> parent",
+            dataset,
+        )
+        return bool(breaks == 0)
+
     def all_up(self) -> bool:
         """True while every worker takes jobs."""
         return all(node.up for node in self.nodes.values())
