@@ -6,14 +6,16 @@ Postgres. What is simulated is what production leaves to chance:
 
 ===========  =======================================================================================================
 ``kernel``   time, and whose turn it is: each statement and each call to the store waits for its turn at a *gate*
-``wire``     sessions to the database whose statements are steps, whose lock waits are seen, and which can be cut
+``loop``     the event loop that asks the scheduler whenever nothing is ready
+``wire``     connections to the database, and who of them waits for a lock
+``session``  what the product takes for its connections: each statement is a step, and may break
 ``store``    objects in memory, and files without Parquet
 ``chain``    blocks that are only hashes, with a reorg in them
 ``process``  a process that can be killed, or stopped for longer than its leases live
-``node``     a worker: everything real but its processes
+``node``     a worker: everything real but its processes; ``writers``: those of its jobs
 ``control``  what controllers and operators do meanwhile
-``world``    one database with all of them
-``faults``   what goes wrong, and how often it did
+``site``     a database and its connections, for one run after the other; ``world``: one run with all its parts
+``faults``   what goes wrong below processes; ``breakage``: what becomes of them, and in which ``moments``
 ``schedule`` the seeded choice of what happens next
 ``checker``  what must hold, in plain SQL, after each commit and at the end
 ``mutants``  the product with one guard switched off: the checker must notice

@@ -20,7 +20,7 @@ import psycopg
 from ampd_ray.metadb.embedded import EmbeddedPostgres
 from tests.simulator.mutants import MUTANTS
 from tests.simulator.run import Result, run
-from tests.simulator.world import Site
+from tests.simulator.site import Site
 
 CHUNK = 10  # seeds that a process takes at a time
 SETTINGS = {

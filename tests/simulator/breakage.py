@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from tests.simulator.kernel import BACKGROUND, Parked, Pause
+from tests.simulator.moments import ANY, HOT, KINDS
 
 if TYPE_CHECKING:
     from tests.simulator.node import Node
@@ -24,40 +25,6 @@ JOBS_FIRST: Final = 4  # times as often as beats and looks
 EAGER: Final = 20
 EAGER_GATES: Final = 40  # so many gates are passed by then
 SPARED: Final = 0.2  # of the disturbances happen while a pause waits for its alarm, so that this comes
-
-# A writer goes on when another one has the leases, has planned, is about to write or commit, or deletes.
-_WRITES: Final = (
-    "drop_orphans", "@planned", "announce", "@intent-written", "@before-commit", "@sweep-found", "@sweep-deleted",
-    "mark_swept",
-)  # fmt: skip
-# A sweep goes on when a writer announces, writes or commits just what it found.
-_SWEEPS: Final = ("announce", "@intent-written", "@before-commit", "lock_for_commit", "@in-commit", "fulfil_intent")
-# A job's end is written when another node has the job.
-_SETTLES: Final = ("@takeover-claimed", "@takeover-claimed", "drop_orphans")
-_ANY: Final = (*_WRITES, *_SWEEPS, *_SETTLES, "transition")
-
-# Where each task halts, how often it is disturbed there, and what its pause may wait for.
-HOT: Final[dict[str, tuple[float, tuple[str, ...]]]] = {
-    "@planned": (0.06, _WRITES),
-    "announce": (0.08, _WRITES),
-    "@intent-written": (0.08, _WRITES),
-    "@before-commit": (0.15, _WRITES),
-    "lock_for_commit": (0.1, _WRITES),
-    "@in-commit": (0.03, _ANY),
-    "@committed": (0.06, _ANY),
-    "@sweep-found": (0.4, _SWEEPS),
-    "@sweep-deleted": (0.15, _SWEEPS),
-    "@sweep-collected": (0.2, _SWEEPS),
-    "@before-settle": (0.05, _SETTLES),
-    "@before-end": (0.5, _SETTLES),
-    "@takeover-claiming": (0.08, _ANY),
-    "@takeover-claimed": (0.1, _ANY),
-}
-
-KINDS: Final = {
-    "@sweep-found": ("kill", "stop", "stall", "stall", "stall", "stall", "stall"),
-    "@before-end": ("kill", "stop", "stop", "stop", "stop", "stop", "stop"),
-}
 
 
 class Breakage:
@@ -105,7 +72,7 @@ class Breakage:
         if self._rng.random() < 0.3:
             tasks = [each for _, each in sorted(self._kernel.parked.items()) if can(each) and each.process.node_id]
             if tasks:
-                self._disturb(self._rng.choice(tasks), _ANY)
+                self._disturb(self._rng.choice(tasks), ANY)
         else:
             kinds = list(self._kinds)
             (kind,) = self._rng.choices(kinds, [self._kinds[each] for each in kinds])

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from typing import Final
 
-from tests.simulator.kernel import PROCESS
+from tests.simulator.loop import PROCESS
 
 CUT: Final = 0.003  # of all statements lose their session, before or after they happened
 COMMIT: Final = 0.04  # of all COMMITs get no answer

@@ -1,4 +1,4 @@
-"""Time, and whose turn it is: an asyncio loop on a simulated clock that asks a scheduler whenever nothing is ready.
+"""Time, and whose turn it is.
 
 A task that is about to do something that others can see waits at a gate. Whenever no callback is ready, the scheduler
 lets one task through, or moves the clock, or breaks something. Between two gates a task runs by itself, so a run
@@ -8,16 +8,16 @@ depends on nothing but those choices.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import itertools
 import random
-import selectors
-from collections.abc import Callable, Collection, Coroutine, Mapping
-from contextvars import Context, ContextVar, copy_context
+from collections.abc import Callable, Collection, Coroutine
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+from tests.simulator.loop import PROCESS, SimulatedLoop
 
 if TYPE_CHECKING:
     from tests.simulator.process import Process
@@ -30,7 +30,6 @@ BACKGROUND = frozenset(
         "forget_segments", "forget_intents", "forget_leases", "idle", "report", "record_progress", "drain", "look_dead",
     }
 )  # fmt: skip
-PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
 
 
 class Vanished(BaseException):
@@ -88,7 +87,7 @@ class Kernel:
         self._now = (0.0, EPOCH.isoformat())
         self._hash = hashlib.blake2b(digest_size=8)
         self._numbers = itertools.count(1)
-        self.loop = SimulatedLoop(self)
+        self.loop = SimulatedLoop(lambda: self.clock, self._idle)
         self.loop.set_task_factory(self._make_task)  # type: ignore[arg-type]  # the stub knows no keywords
 
     @property
@@ -116,6 +115,9 @@ class Kernel:
             return "-"
         task = asyncio.current_task(self.loop)
         return f"{process.name}.{task.number}" if isinstance(task, NumberedTask) else process.name
+
+    def _idle(self) -> None:
+        self.on_idle()
 
     # -- gates ----------------------------------------------------------------------------------------------------
 
@@ -193,70 +195,3 @@ class Kernel:
             process.tasks.add(task)
             task.add_done_callback(process.tasks.discard)
         return task
-
-
-class SimulatedLoop(asyncio.SelectorEventLoop):
-    """An event loop on the kernel's clock. The timers of a process that is stopped do not go off meanwhile."""
-
-    def __init__(self, kernel: Kernel):
-        self._kernel = kernel
-        super().__init__(_NothingToSelect(kernel))
-        self.set_exception_handler(lambda *_: None)  # tasks of killed processes end with nobody to ask why
-
-    def time(self) -> float:
-        return self._kernel.clock
-
-    def next_timer(self) -> float | None:
-        """When the next timer goes off."""
-        timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
-        return timers[0].when() if timers else None
-
-    def call_at(  # type: ignore[override]  # the stub ties the arguments to the callback
-        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
-        context = context or copy_context()
-        process = context.get(PROCESS)
-        if process is None:
-            return super().call_at(when, callback, *args, context=context)
-
-        def go_off() -> None:
-            if not handle.cancelled():
-                process.when_awake(lambda: self.call_soon(once, context=context))
-
-        def once() -> None:
-            if not handle.cancelled():
-                callback(*args)
-
-        handle = super().call_at(when, go_off, context=context)
-        return handle
-
-
-class _NothingToSelect(selectors.BaseSelector):
-    """Nothing comes from outside: where a loop would sleep, the scheduler chooses."""
-
-    def __init__(self, kernel: Kernel):
-        self._kernel = kernel
-        self._keys: dict[int, selectors.SelectorKey] = {}
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        key = selectors.SelectorKey(fileobj, fileobj if isinstance(fileobj, int) else fileobj.fileno(), events, data)
-        self._keys[key.fd] = key
-        return key
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._keys.pop(fileobj if isinstance(fileobj, int) else fileobj.fileno())
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        if timeout is None or timeout > 0:
-            self._kernel.on_idle()
-        return []
-
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return self._keys
-
-    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._keys[fileobj if isinstance(fileobj, int) else fileobj.fileno()]
-
-    def close(self) -> None:
-        with contextlib.suppress(Exception):
-            self._keys.clear()

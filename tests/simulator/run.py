@@ -18,7 +18,8 @@ from tests.simulator.checker import TERMINAL, Violation
 from tests.simulator.kernel import Kernel
 from tests.simulator.node import GROUP, INFO, Node
 from tests.simulator.schedule import Schedule, Stuck
-from tests.simulator.world import Plan, Site, World
+from tests.simulator.site import Site
+from tests.simulator.world import Plan, World
 
 CALM_ROUNDS = 150
 LATER_SECS = (3700.0, 25 * 3600.0)  # between what is looked at again, and what is forgotten

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.simulator.breakage import HOT, Breakage
+from tests.simulator.breakage import Breakage
 from tests.simulator.kernel import Parked
+from tests.simulator.moments import HOT
 from tests.simulator.wire import Waiting
 
 if TYPE_CHECKING:

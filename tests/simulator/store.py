@@ -15,7 +15,8 @@ from ampd_ray.materialize.encode import ClosedFile
 from ampd_ray.materialize.types import WriterOptions
 from ampd_ray.store.disk import Listed, ObjectMeta
 from tests.simulator.faults import Faults
-from tests.simulator.kernel import PROCESS, Kernel, Vanished
+from tests.simulator.kernel import Kernel, Vanished
+from tests.simulator.loop import PROCESS
 
 URL = "mem://data/"
 
