@@ -27,7 +27,9 @@ SETTINGS = {
     "fsync": "off",  # these databases need not outlive a crash
     "full_page_writes": "off",
     "autovacuum": "off",  # its locks would come by chance
+    "synchronous_commit": "off",
     "deadlock_timeout": "1h",  # the simulator sees who waits for whom
+    "plan_cache_mode": "force_generic_plan",  # the same few statements on a few rows
 }
 
 

@@ -82,6 +82,12 @@ class File:
     def path(self) -> str:
         return self.url.removeprefix(URL)
 
+    @property
+    def range(self) -> dict[str, Any]:
+        (only,) = self.about["ranges"]
+        found: dict[str, Any] = only
+        return found
+
     def __str__(self) -> str:
         return f"file {self.id} of revision {self.location}, blocks {self.first}..{self.last}, epoch {self.epoch}"
 
@@ -181,10 +187,9 @@ class Checker:
         self._demand("I2", same, f"{file} has another object than its row says")
         held = json.loads(content)
         self._demand("I2", held["about"] == file.about, f"{file} and its object say different things")
-        (range_,) = file.about["ranges"]
         numbers = [number for number, _ in held["blocks"]]
         self._demand("I2", numbers == list(range(file.first, file.last + 1)), f"{file} holds blocks {numbers}")
-        self._demand("I2", "0x" + held["blocks"][-1][1] == range_["hash"], f"{file} holds another branch")
+        self._demand("I2", "0x" + held["blocks"][-1][1] == file.range["hash"], f"{file} holds another branch")
 
     def _disjoint(self, files: Sequence[File]) -> None:
         reach: dict[int, File] = {}
@@ -207,11 +212,14 @@ class Checker:
             self._last_event = event_id
 
     def _complete(self, files: Sequence[File]) -> None:
-        """I1, I7: in each table the live files hold each block just once."""
+        """I1, I7: in each table the live files hold each block just once, and follow each other."""
         held: dict[int, list[int]] = defaultdict(list)
-        for file in files:
-            if file.canonical:
-                held[file.location] += range(file.first, file.last + 1)
+        ends: dict[int, str] = {}
+        for file in sorted((file for file in files if file.canonical), key=lambda file: file.first):
+            held[file.location] += range(file.first, file.last + 1)
+            before = ends.get(file.location, file.range["prev_hash"])
+            self._demand("I1", before == file.range["prev_hash"], f"{file} is of another branch than the one before")
+            ends[file.location] = file.range["hash"]
         wanted = list(range(self._end + 1))
         for at, table in enumerate(self._tables, 1):
             self._demand("I1", sorted(held[at]) == wanted, f"{table} holds blocks {sorted(held[at])}")

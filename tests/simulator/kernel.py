@@ -26,7 +26,7 @@ EPOCH = datetime(2100, 1, 1, tzinfo=UTC)  # far ahead: some columns are compared
 # What a node does all the time, whatever its jobs do.
 BACKGROUND = frozenset(
     {
-        "beat", "renew_node_lease", "candidates", "select_jobs", "lock_mine", "renew", "take_node_lease", "register",
+        "beat", "renew_node_lease", "candidates", "select_jobs", "lock_mine", "renew", "take_node_lease",
         "forget_segments", "forget_intents", "forget_leases", "idle", "report", "record_progress", "drain", "look_dead",
     }
 )  # fmt: skip
