@@ -19,6 +19,8 @@ MUTANT_SEEDS = 300  # within which a missing guard must be missed
 RARE = frozenset({"overlaps"})  # with all guards on, what would be refused for this is refused before
 ENOUGH = 200  # seeds in which every kind of fault fires
 
+pytestmark = pytest.mark.timeout(1800)
+
 
 @pytest.fixture(scope="module")
 def batch() -> Iterator[Batch]:
@@ -26,7 +28,6 @@ def batch() -> Iterator[Batch]:
         yield running
 
 
-@pytest.mark.timeout(1800)
 def test_no_storm_loses_a_block_or_writes_it_twice(batch: Batch) -> None:
     totals = batch.run(range(1, SEEDS + 1))
     assert [(result.seed, result.violation) for result in totals.violations] == []
