@@ -1,5 +1,6 @@
 """Fixtures that every tier shares: where blocks come from."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,15 @@ from tests.fakes.replay import Replay, replay
 pytest_plugins = ["tests.servers"]
 
 DEVNET_BLOCKS = 200
+RECURSION_LIMIT = 1000  # Python's own
+
+
+@pytest.fixture(autouse=True)
+def usual_recursion_limit() -> Iterator[None]:
+    """As in production: a library that tests import raises it so far that deep nesting overflows the stack."""
+    sys.setrecursionlimit(RECURSION_LIMIT)
+    yield
+    sys.setrecursionlimit(RECURSION_LIMIT)
 
 
 @pytest.fixture(scope="session")
