@@ -107,7 +107,8 @@ class JobClaimer:
 
         try:
             made = await takeover.claim(self._db, candidate.job_id, self._taker, decide)
-            await failpoints.reach("takeover-claimed")
+            if made is not None:
+                await failpoints.reach("takeover-claimed")
         finally:
             self._runner.notified(candidate.job_id)  # also when nobody knows whether it happened
         if made is not None:

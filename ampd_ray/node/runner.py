@@ -11,13 +11,14 @@ from typing import Any, Final, TypeVar
 
 from ampd_ray import failpoints
 from ampd_ray.datasets.descriptor import JobDescriptor
-from ampd_ray.errors import AmpdError, CommitUnknown, DatabaseUnavailable
+from ampd_ray.errors import AmpdError, DatabaseUnavailable
 from ampd_ray.log import bind
+from ampd_ray.materialize.patience import Complaints
 from ampd_ray.materialize.types import JobOutcome
 from ampd_ray.metadb import jobs
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.jobs import JobRow
-from ampd_ray.metadb.statuses import JobStatus
+from ampd_ray.metadb.statuses import TERMINAL, JobStatus
 from ampd_ray.node.answers import within
 from ampd_ray.node.counters import Counters
 from ampd_ray.node.events import (
@@ -46,7 +47,7 @@ _log: Final = logging.getLogger(__name__)
 
 STOP_SECS: Final = 5.0  # what a stopped job may still finish (spec/metadata-db.md 6)
 _PAUSE_SECS: Final = 0.1
-_PAUSE_MAX_SECS: Final = 5.0
+_PAUSE_MAX_SECS: Final = 1.0
 T = TypeVar("T")
 
 
@@ -155,14 +156,15 @@ class JobRunner:
             self._attendants[job_id] = asyncio.create_task(self._read_and_act(job_id), name=f"job-{job_id}-row")
 
     async def _read_and_act(self, job_id: int) -> None:
+        reads, writes = _Patience("a job's row is read"), _Patience("a job's status is written")
         try:
             with bind(job_id=job_id):
                 while job_id in self._asked:
                     self._asked.discard(job_id)
-                    row = await self._until_answered(lambda: self._read(job_id))
+                    row = await self._until_answered(lambda: self._read(job_id), reads)
                     for instruction in self._decide(RowRead(job_id, row)):
                         if isinstance(instruction, Settle):
-                            await self._settle(instruction)
+                            await self._settle(instruction, writes)
                         else:
                             self._do(instruction)
         except Exception:
@@ -186,33 +188,52 @@ class JobRunner:
             descriptor = error
         return Row(job_id, found.status, found.node_id == self._node_id, descriptor)
 
-    async def _settle(self, order: Settle) -> None:
+    async def _settle(self, order: Settle, patience: _Patience) -> None:
         """Write, and read again whatever came of it: success, conflict and unknown outcome look the same from here."""
         self._asked.add(order.job_id)
         try:
-            await failpoints.reach("before-settle")
+            if order.statuses[-1] in TERMINAL:
+                await failpoints.reach("before-settle")
             written = await within(self._settler.write(order))
-        except DatabaseUnavailable as error:
+        except AmpdError as error:
             self.counters.database_retries += 1
-            unknown = isinstance(error, CommitUnknown)
-            _log.warning("a job's status could not be written", extra={"error": error, "unknown_outcome": unknown})
+            await patience.bear(error)
+            return
+        patience.over()
+        if not written:
+            self.counters.state_conflicts += 1
+            _log.info("a job's status changed meanwhile", extra={"wanted": order.statuses})
             await asyncio.sleep(_jittered(_PAUSE_SECS))
-        else:
-            if not written:
-                self.counters.state_conflicts += 1
-                _log.info("a job's status changed meanwhile", extra={"wanted": order.statuses})
-                await asyncio.sleep(_jittered(_PAUSE_SECS))
 
-    async def _until_answered(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        pause = _PAUSE_SECS
+    async def _until_answered(self, ask: Callable[[], Coroutine[Any, Any, T]], patience: _Patience) -> T:
         while True:
             try:
-                return await within(ask())
+                answer = await within(ask())
             except DatabaseUnavailable as error:
                 self.counters.database_retries += 1
-                _log.warning("a job's row could not be read; trying again", extra={"error": error})
-            await asyncio.sleep(_jittered(pause))
-            pause = min(pause * 2, _PAUSE_MAX_SECS)
+                await patience.bear(error)
+            else:
+                patience.over()
+                return answer
+
+
+class _Patience:
+    """Longer and longer pauses while the same thing fails again and again, and a line a minute about it."""
+
+    def __init__(self, what: str) -> None:
+        self._complaints = Complaints(what)
+        self._pause = _PAUSE_SECS
+
+    async def bear(self, error: AmpdError) -> None:
+        """It failed once more."""
+        self._complaints.add(error)
+        await asyncio.sleep(_jittered(self._pause))
+        self._pause = min(self._pause * 2, _PAUSE_MAX_SECS)
+
+    def over(self) -> None:
+        """It went well."""
+        self._complaints.settle()
+        self._pause = _PAUSE_SECS
 
 
 def _jittered(secs: float) -> float:

@@ -149,6 +149,24 @@ async def test_a_database_that_is_read_only_for_a_while_ends_no_job(
     await bench.assert_exactly_once(0, 199)
 
 
+async def test_an_end_that_cannot_be_written_is_tried_on_in_one_line(
+    pg_url: str, db: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Reads succeed all the while, so that only the writes can tell that there is trouble."""
+    async with node(pg_url, tmp_path) as running:
+        counters = running.coordinator.counters
+        job_id = await jobs.schedule(db, descriptor(), running.coordinator.node_id)
+        job = await running.one_job()
+        await read_only(db, "on")
+        job.complete()
+        retries = counters.database_retries
+        await until(lambda: counters.database_retries >= retries + 5)
+        await read_only(db, "off")
+        await until(lambda: job_is(db, job_id, "COMPLETED"))
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert sum("a job's status is written" in line for line in lines) <= 2  # a cause each
+
+
 class Hold:
     """Keeps a job's writer waiting once it has committed something."""
 
