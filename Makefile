@@ -28,16 +28,17 @@ demo: $(STAMP)  ## Run the main job end to end against a local chain
 
 .PHONY: test
 test: $(STAMP) lint types imports anvil pgbouncer  ## Run all checks and all tests, of the long tiers a short seed
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-parts test-processes
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-processes test-postgres test-seeds
 
-# Two lanes, since most tests wait for something: each lane starts servers and ports of its own.
-.PHONY: test-parts test-processes
-test-parts: $(STAMP)
-	$(PYTEST) tests/unit
-	$(PYTEST) tests/postgres
-	$(PYTEST) tests/simulator
+# Lanes side by side, since most tests wait for something: each starts servers and ports of its own.
+.PHONY: test-processes test-postgres test-seeds
 test-processes: $(STAMP)
 	$(PYTEST) tests/ray tests/end_to_end
+test-postgres: $(STAMP)
+	$(PYTEST) tests/postgres
+test-seeds: $(STAMP)
+	$(PYTEST) tests/unit
+	$(PYTEST) tests/simulator
 	$(PYTEST) tests/chaos tests/benchmarks
 
 .PHONY: unit

@@ -19,11 +19,11 @@ def test_a_job_moves_when_its_machine_or_its_driver_dies(embedded: Server) -> No
 
 
 def test_what_is_open_is_committed_when_a_worker_is_asked_to_end(embedded: Server) -> None:
-    record = sigterm.measure(embedded, runs=2)
-    assert (record["runs"], record["wrong"]) == (2, [])
+    record = sigterm.measure(embedded, runs=1)
+    assert (record["runs"], record["wrong"]) == (1, [])
     assert record["committed_min"] > 0
 
 
 def test_of_two_with_one_node_id_one_survives(embedded: Server) -> None:
-    record = pairs.measure(embedded, runs=2)
-    assert (record["pairs"], record["one_survives"], record["wrong"]) == (2, 2, [])
+    record = pairs.measure(embedded, runs=1)
+    assert (record["pairs"], record["one_survives"], record["wrong"]) == (1, 1, [])
