@@ -7,6 +7,7 @@ import os
 import ray
 
 from ampd_ray import log
+from ampd_ray.actors.probed import Probed
 from ampd_ray.config import Settings
 from ampd_ray.datasets.networks import CHAIN_IDS
 from ampd_ray.materialize.extract import Extractor
@@ -25,7 +26,7 @@ def open_source(settings: Settings, provider: str, network: str) -> EvmRpcSource
     return EvmRpcSource(config, expected_chain_id=expected)
 
 
-class ExtractorActor:
+class ExtractorActor(Probed):
     """Fetches, checks and decodes; several tasks overlap, since fetching waits."""
 
     def __init__(self, settings: Settings):
@@ -37,6 +38,7 @@ class ExtractorActor:
 
     async def ready(self) -> int:
         """Answers once the process runs: its pid."""
+        self._work_here()
         return os.getpid()
 
     @ray.method(num_returns=2)

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ampd_ray.actors.extractor import ExtractorActor
 from ampd_ray.actors.failures import actor_is_gone, domain_error
+from ampd_ray.actors.probed import PROBES
 from ampd_ray.actors.silence import Silence
 from ampd_ray.actors.writer import WriterActor
 from ampd_ray.config import Settings
@@ -40,8 +40,8 @@ PROBE_SECS = 5.0
 class Member:
     """One actor of a pool; ``load`` counts calls (extractors) or open partitions (writers)."""
 
-    handle: Any
     beside: bool  # beside the coordinator, without a CPU of its own
+    handle: Any = None  # as long as it is not made
     ready: bool = False
     load: int = 0
     silence: Silence = field(default_factory=Silence)
@@ -125,9 +125,9 @@ class Pool:
         """Add actors up to the limit; without ``eager`` only for calls that find none idle or on its way."""
         while len(self._members) < self.size and (self._eager or self._idle() < self._waiting):
             beside = not any(member.beside for member in self._members)
-            member = Member(self._make(beside), beside)
+            member = Member(beside)
             self._members.append(member)
-            self._start(self._await_ready(member))
+            self._start(self._bring_up(member))
         if not self._watching:
             self._watching = True
             self._start(self._watch())
@@ -138,8 +138,15 @@ class Pool:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _await_ready(self, member: Member) -> None:
-        error = await _answer(member.handle.ready.remote(), START_SECS if member.beside else None)
+    async def _bring_up(self, member: Member) -> None:
+        """Whatever goes wrong is a failed start, which those who wait for an actor are told of."""
+
+        def made() -> Awaitable[int]:
+            member.handle = self._make(member.beside)
+            ready: Awaitable[int] = member.handle.ready.remote()
+            return ready
+
+        error = await _failure(made, START_SECS if member.beside else None)
         if error is not None:
             failure = domain_error(error, self.name)
             logger.warning("%s did not start: %s", self.name, failure)
@@ -177,7 +184,7 @@ class Pool:
             if error is not None and actor_is_gone(error):
                 self._replace(member, type(error).__name__)
             else:
-                member.probe = self._start(_answer(member.handle.ready.remote()))
+                member.probe = self._start(_failure(member.handle.turns.remote))
 
     def _replace(self, member: Member, why: str) -> None:
         """Its calls end with an error: Ray counts an actor as dead that it was told to kill, halted or not."""
@@ -190,17 +197,19 @@ class Pool:
 
 
 def _kill(member: Member) -> None:
+    if member.handle is None:
+        return
     try:
         ray.kill(member.handle)
-    except RayError as error:  # Ray itself is in trouble: nobody starves for an actor that lives too long
+    except Exception as error:  # Ray itself is in trouble: nobody starves for an actor that lives too long
         logger.warning("an actor could not be ended", extra={"error": error})
 
 
-async def _answer(call: Awaitable[Any], within_secs: float | None = None) -> Exception | None:
-    """What went wrong with a call to ``ready``, if anything did."""
+async def _failure(call: Callable[[], Awaitable[Any]], within_secs: float | None = None) -> Exception | None:
+    """What went wrong with a call, be it that it could not be made at all."""
     try:
         async with asyncio.timeout(within_secs):
-            await call
+            await call()
     except TimeoutError:
         return ActorLost(f"it did not start within {within_secs:g} s")
     except Exception as error:
@@ -220,8 +229,8 @@ def writer_pool(settings: Settings, size: int, application_name: str) -> Pool:
 
 def _maker(plain: type, *args: Any) -> Callable[[bool], Any]:
     """Creates actors. Nothing restarts by itself: what is lost is planned again, by us, from Postgres."""
-    as_actor: Any = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)
-    actor = as_actor(plain)
+    remote: Any = ray.remote
+    actor = remote(num_cpus=1, max_restarts=0, max_task_retries=0, concurrency_groups={PROBES: 1})(plain)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
     def make(beside: bool) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from ampd_ray import failpoints
@@ -49,12 +50,15 @@ class RayWriters:
         """Give the partition to the least loaded writer."""
         member = await self._pool.acquire()
         try:
-            return RayPartition(self._pool, member, await member.handle.open.remote(partition))
-        except BaseException as error:
-            self._pool.release(member, error)
-            if isinstance(error, Exception):
-                raise domain_error(error, "a writer") from None
+            key = member.handle.open.remote(partition)
+            return RayPartition(self._pool, member, await key)
+        except asyncio.CancelledError:
+            self._pool.release(member)
+            member.handle.discard.remote(key)  # it takes the partition all the same; Ray calls this once it has
             raise
+        except Exception as error:
+            self._pool.release(member, error)
+            raise domain_error(error, "a writer") from None
 
 
 class RayPartition:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ampd_ray import log
+from ampd_ray.actors.probed import Probed
 from ampd_ray.config import Settings
 from ampd_ray.errors import ActorLost
 from ampd_ray.materialize.types import Extract, Partition, WriterReport
@@ -13,7 +14,7 @@ from ampd_ray.metadb.connection import Database
 from ampd_ray.store.files import open_store
 
 
-class WriterActor:
+class WriterActor(Probed):
     """Writes partitions of any job of its node, each under its own key."""
 
     def __init__(self, settings: Settings, application_name: str):
@@ -28,6 +29,7 @@ class WriterActor:
 
     async def ready(self) -> int:
         """Answers once the process runs and reaches the database: its pid."""
+        self._work_here()
         if not self._opened:
             await self._db.open()
             self._opened = True

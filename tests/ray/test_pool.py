@@ -16,18 +16,23 @@ import ray
 from ampd_ray.actors import cluster, pool, ports, silence
 from ampd_ray.actors.coordinator import Sizes
 from ampd_ray.actors.pool import Pool
+from ampd_ray.actors.probed import PROBES, Probed
 from ampd_ray.config.keys import AmpdRay
 from ampd_ray.errors import ActorLost, DatabaseRefused
 from tests.ray.conftest import halted, ready_members, until
 
 
-class Plain:
+class Plain(Probed):
     """Does nothing, in a process of its own."""
 
     def __init__(self, error: Exception | None = None):
         self._error = error
+        self._let_go = asyncio.Event()
+        self._calls = 0
+        self._discarded: list[int] = []
 
     async def ready(self) -> int:
+        self._work_here()
         if self._error is not None:
             raise self._error
         return os.getpid()
@@ -43,15 +48,30 @@ class Plain:
         return None, None
 
     async def open(self, partition: Any) -> int:
-        """As a writer has it, without an end."""
-        await asyncio.Event().wait()
-        return 0
+        """As a writer has it; takes until it is let go."""
+        self._calls += 1
+        await self._let_go.wait()
+        return 7
 
     async def flush(self, key: int, reason: str) -> None:
         """As a writer has it."""
 
     async def discard(self, key: int) -> None:
         """As a writer has it."""
+        self._discarded.append(key)
+
+    async def let_go(self) -> None:
+        """Whoever opens may go on."""
+        self._let_go.set()
+
+    async def block(self, secs: float) -> None:
+        """As no work may be done: nothing else gets its turn."""
+        time.sleep(secs)  # noqa: ASYNC251
+
+    @ray.method(concurrency_group=PROBES)
+    async def seen(self) -> tuple[int, list[int]]:
+        """How many calls to ``open`` have begun, and the partitions that were given back."""
+        return self._calls, self._discarded
 
 
 @asynccontextmanager
@@ -203,6 +223,53 @@ async def test_whoever_is_cancelled_gives_its_actor_back() -> None:
                 with suppress(asyncio.CancelledError):
                     await task
         assert (member.load, helpers._waiting) == (0, 0)
+
+
+async def test_one_with_more_calls_than_slots_is_not_taken_for_hung(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "PROBE_SECS", 0.2)
+    async with pool_of(1) as helpers:
+        busy = await helpers.acquire()
+        calls = [asyncio.ensure_future(busy.handle.open.remote(None)) for _ in range(pool.CALLS_PER_ACTOR + 6)]
+        await until_seen(busy.handle, lambda begun, _: begun == pool.CALLS_PER_ACTOR)
+        probes = {busy.probe}
+        while len(probes) <= 2 * silence.TURNS and not helpers.replaced:
+            await until(lambda: busy.probe not in probes or helpers.replaced)
+            probes.add(busy.probe)
+        assert (helpers.replaced, helpers._members) == (0, [busy])
+        for call in calls[pool.CALLS_PER_ACTOR :]:
+            call.cancel()
+        busy.handle.let_go.remote()
+
+
+async def test_one_whose_loop_stands_still_is_hung_though_its_process_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "PROBE_SECS", 0.2)
+    async with pool_of(1) as helpers:
+        hung = await helpers.acquire()
+        with pytest.raises(ray.exceptions.ActorDiedError):
+            await asyncio.wait_for(hung.handle.block.remote(60.0), 50)
+        assert helpers.replaced == 1
+
+
+async def test_whoever_is_cancelled_as_it_opens_a_partition_leaves_none_behind() -> None:
+    async with pool_of(1) as helpers:
+        helpers.release(member := await helpers.acquire())
+        opening = asyncio.create_task(ports.RayWriters(helpers).open(anything()))
+        await until_seen(member.handle, lambda begun, _: begun == 1)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        assert member.load == 0
+        await member.handle.let_go.remote()
+        await until_seen(member.handle, lambda _, discarded: discarded == [7])
+
+
+async def until_seen(handle: Any, holds: Callable[[int, list[int]], bool]) -> None:
+    """Wait for what an actor of kind :class:`Plain` has seen."""
+    async with asyncio.timeout(60):
+        while True:
+            if holds(*await handle.seen.remote()):
+                return
+            await asyncio.sleep(0.02)
 
 
 def anything() -> Any:

@@ -1,0 +1,122 @@
+"""A pool in which no actor can be made, or none that is made can be called: without Ray, which then is in trouble."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+import ray
+
+from ampd_ray.actors import pool
+from ampd_ray.actors.pool import Pool
+from ampd_ray.errors import Unexpected
+
+
+class Remote:
+    """A method of an actor; ``trouble`` is raised as it is called, not as its answer is awaited."""
+
+    def __init__(self, trouble: list[type[Exception]], calls: Counter[str], name: str):
+        self._trouble = trouble
+        self._calls = calls
+        self._name = name
+
+    async def _answer(self) -> int:
+        return 1
+
+    def remote(self) -> Any:
+        self._calls[self._name] += 1
+        if self._trouble:
+            raise self._trouble[0]("no Ray")
+        return self._answer()
+
+
+class Handle:
+    """An actor that answers, except while there is ``trouble``."""
+
+    def __init__(self, trouble: list[type[Exception]], calls: Counter[str]):
+        self.ready = Remote(trouble, calls, "ready")
+        self.turns = Remote(trouble, calls, "turns")
+
+
+class Site:
+    """Makes actors, in as far as Ray lets it."""
+
+    def __init__(self) -> None:
+        self.at_making: list[type[Exception]] = []
+        self.at_calling: list[type[Exception]] = []
+        self.calls = Counter[str]()
+
+    def kill(self, handle: Handle) -> None:
+        self.calls["kill"] += 1
+        raise ValueError("no Ray")
+
+    def make(self, beside: bool) -> Handle:
+        self.calls["make"] += 1
+        if self.at_making:
+            raise self.at_making[0]("no Ray")
+        return Handle(self.at_calling, self.calls)
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setattr(pool, "RESTART_PAUSE_SECS", 0.0)
+    monkeypatch.setattr(pool, "PROBE_SECS", 0.0)
+    made = Site()
+    monkeypatch.setattr(ray, "kill", made.kill)
+    return made
+
+
+@pytest.mark.parametrize("where", ["at_making", "at_calling"])
+async def test_all_who_wait_learn_that_no_actor_can_be_made(site: Site, where: str) -> None:
+    getattr(site, where).append(ValueError)
+    helpers = Pool("a helper", 2, site.make, eager=False)
+    waiting = [asyncio.create_task(helpers.acquire()) for _ in range(3)]
+    for outcome in await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 30):
+        assert isinstance(outcome, Unexpected)
+    assert site.calls["make"] >= pool.MAX_FAILED_STARTS
+    helpers.close()
+
+
+async def test_those_who_wait_get_an_actor_once_there_is_one_again(site: Site) -> None:
+    site.at_making.append(ValueError)
+    helpers = Pool("a helper", 1, site.make, eager=True)
+    waiting = asyncio.create_task(helpers.acquire())
+    await site_has(site, "make", 2)
+    site.at_making.clear()
+    member = await asyncio.wait_for(waiting, 30)
+    assert (member.ready, member.load) == (True, 1)
+    helpers.close()
+
+
+async def test_watching_goes_on_though_a_probe_cannot_be_sent(site: Site) -> None:
+    helpers = Pool("a helper", 1, site.make, eager=True)
+    member = await asyncio.wait_for(helpers.acquire(), 30)
+    site.at_calling.append(ValueError)
+    await site_has(site, "turns", site.calls["turns"] + 3)
+    site.at_calling.clear()
+    await site_has(site, "turns", site.calls["turns"] + 3)
+    assert helpers._members == [member]
+    helpers.close()
+
+
+async def test_watching_goes_on_though_a_lost_actor_cannot_be_replaced_at_once(site: Site) -> None:
+    helpers = Pool("a helper", 1, site.make, eager=True)
+    lost = await asyncio.wait_for(helpers.acquire(), 30)
+    site.at_making.append(ValueError)
+    helpers._replace(lost, "no answer")
+    await site_has(site, "make", 3)
+    site.at_making.clear()
+    await site_has(site, "turns", site.calls["turns"] + 3)
+    assert (helpers.ready, helpers.replaced, site.calls["kill"]) == (1, 1, 1)
+    helpers.close()
+
+
+async def site_has(site: Site, name: str, times: int) -> None:
+    """Wait until ``name`` was called so often in all."""
+    async with asyncio.timeout(30):
+        while True:
+            if site.calls[name] >= times:
+                return
+            await asyncio.sleep(0)
