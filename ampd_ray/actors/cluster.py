@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -25,10 +26,12 @@ logger = logging.getLogger(__name__)
 MIN_LOCAL_CPUS = 4
 LOCAL_OBJECT_STORE_BYTES = 1 << 30
 SIGNAL_CHECK_SECS = 0.2
+AT_ONCE_SECS = 5.0  # between the second signal and the end of a coordinator that does not answer
 LAST_LINES_SECS = 0.5  # what the coordinator logs last still has to come through Ray to our standard error
 NAMESPACE = "ampd-ray"
 ASKED = "asked to end: what is open is committed, then Ray ends; asked again, it ends at once"
 ASKED_AGAIN = "asked to end again: ending at once"
+HALTED = "the coordinator did not end within %.0f s of the second signal: it is killed, and its leases run out"
 CALLS = 100
 
 
@@ -42,17 +45,28 @@ def run_worker(settings: Settings, node_id: str, info: Mapping[str, str], addres
     with _own_signal_handlers(), _ray(address):
         received = _note_signals()
         coordinator = _start_coordinator(settings, node_id, dict(info))
-        running = coordinator.run.remote()
-        asked = 0
-        while True:
-            done, _ = ray.wait([running], timeout=SIGNAL_CHECK_SECS)
-            if done:
-                time.sleep(LAST_LINES_SECS)
-                return _exit_code(running)
-            while asked < len(received):
-                asked += 1
-                logger.info(ASKED if asked == 1 else ASKED_AGAIN, extra={"signal": received[asked - 1].name})
-                coordinator.ask_drain.remote()
+        return _until_ended(coordinator, coordinator.run.remote(), received)
+
+
+def _until_ended(coordinator: Any, running: Any, received: Sequence[signal.Signals]) -> int:
+    """Pass signals on until ``running`` has ended; the exit code, 1 for a coordinator that had to be killed."""
+    asked = 0
+    at_last = math.inf
+    while True:
+        done, _ = ray.wait([running], timeout=SIGNAL_CHECK_SECS)
+        if done:
+            time.sleep(LAST_LINES_SECS)
+            return _exit_code(running)
+        if time.monotonic() >= at_last:
+            logger.error(HALTED, AT_ONCE_SECS)
+            ray.kill(coordinator)
+            return 1
+        while asked < len(received):
+            asked += 1
+            logger.info(ASKED if asked == 1 else ASKED_AGAIN, extra={"signal": received[asked - 1].name})
+            coordinator.ask_drain.remote()
+            if asked == 2:
+                at_last = time.monotonic() + AT_ONCE_SECS
 
 
 def _exit_code(running: Any) -> int:

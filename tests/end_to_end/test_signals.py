@@ -17,6 +17,7 @@ import psutil
 import psycopg
 import pytest
 
+from ampd_ray.actors.cluster import ASKED
 from tests.fakes.ampd import AMPD, ampd, clean_env
 from tests.fakes.devnet import Devnet
 from tests.fakes.site import Site, add_provider, make_site, register, wait_until
@@ -95,6 +96,21 @@ def test_a_second_sigterm_ends_at_once(site: Site, worker: Worker) -> None:
     assert "Traceback" not in worker.log(), worker.log()
     psutil.wait_procs([writer], RAY_GONE_SECS)
     assert not writer.is_running()
+
+
+def test_two_signals_end_a_worker_whose_coordinator_is_halted(site: Site, worker: Worker) -> None:
+    tree = worker.tree()
+    (halted,) = [each for each in tree if "CoordinatorActor" in " ".join(each.cmdline())]
+    halted.suspend()
+    wait_until(lambda: halted.status() == psutil.STATUS_STOPPED)
+    worker.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: ASKED in worker.log())
+    assert worker.drain() == 1
+    assert "did not end within 5 s of the second signal" in worker.log()
+    assert "Traceback" not in worker.log(), worker.log()
+    assert row(site, "select status from jobs_status") == ("RUNNING",)
+    _, alive = psutil.wait_procs(tree, RAY_GONE_SECS)
+    assert alive == []
 
 
 def test_a_signal_while_the_worker_starts_is_a_good_end(site: Site) -> None:
