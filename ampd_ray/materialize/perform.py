@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 TICK_SECS = 1.0
 DISCARD_SECS = 5.0  # a commit in trouble may hold its writer longer; what that leaves in staging is cleared later
+LATE_DISCARD_SECS = 0.5  # the same for a commit that the stop has waited for already
 
 
 class Extractors(Protocol):
@@ -200,7 +201,7 @@ class Pass:
 
     async def _flush(self, number: int, reason: str) -> None:
         """Commit the open file; when stopping, the partition ends with it."""
-        report = None
+        report, within = None, DISCARD_SECS
         try:
             if number in self._writers:
                 limit = self._stop_secs if reason == "stop" else None
@@ -208,13 +209,14 @@ class Pass:
         except TimeoutError:
             facts = {"partition": number, "within_secs": self._stop_secs}
             logger.warning("blocks were not committed before the stop", extra=facts)
+            within = LATE_DISCARD_SECS
         except AmpdError as error:
             self._writer_failed(number, error)
             return
         if report is not None:
             self._report(number, report)
         if reason == "stop" and not (report and report.finished):
-            await self._finish(number)
+            await self._finish(number, within)
 
     def _report(self, number: int, report: WriterReport) -> None:
         self._on_report(report)
@@ -224,9 +226,9 @@ class Pass:
         if report.finished:
             self._start(self._finish(number), None)
 
-    async def _finish(self, number: int) -> None:
+    async def _finish(self, number: int, within_secs: float = DISCARD_SECS) -> None:
         """The writer gives the partition back before the next one is opened: no more are open than asked for."""
-        await self._discard(number)
+        await self._discard(number, within_secs)
         self._events.put_nowait(events.PartitionFinished(number))
 
     def _writer_failed(self, number: int, error: AmpdError) -> None:
@@ -248,11 +250,11 @@ class Pass:
             del self._rows[key]
         self._start(self._discard(number), None)
 
-    async def _discard(self, number: int) -> None:
+    async def _discard(self, number: int, within_secs: float = DISCARD_SECS) -> None:
         writer = self._writers.pop(number, None)
         if writer is not None:
             with contextlib.suppress(AmpdError, TimeoutError):
-                await asyncio.wait_for(writer.discard(), DISCARD_SECS)
+                await asyncio.wait_for(writer.discard(), within_secs)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 from ampd_ray import failpoints
@@ -17,6 +17,7 @@ from ampd_ray.config import Settings, check_directories
 from ampd_ray.datasets import names
 from ampd_ray.errors import AmpdError, Fenced
 from ampd_ray.log import bind
+from ampd_ray.materialize.patience import patiently
 from ampd_ray.materialize.sweep import Broom
 from ampd_ray.metadb import notifications, schema
 from ampd_ray.metadb.connection import Database
@@ -37,8 +38,7 @@ from ampd_ray.store.files import open_store
 
 _log: Final = logging.getLogger(__name__)
 
-CONNECT_WITHIN: Final = timedelta(seconds=60)
-DRAIN_GRACE_SECS: Final = 1.0  # for the last status writes after the jobs' own deadline
+DRAIN_GRACE_SECS: Final = 3.0  # at most, three times at the end of a drain; a sixth of one that is short
 _RESTART_SECS: Final = 1.0
 POOLED: Final = (
     "a pooler in transaction mode stands before the metadata database: notifications do not get through, and no lock "
@@ -95,8 +95,8 @@ class Coordinator:
             if failpoints.armed():
                 _log.warning("failpoints are armed: this node fails on purpose", extra={"by": failpoints.ARMS})
             try:
-                if not await self._unless_asked(self._start()):
-                    return 0
+                if not await self._unless_asked(self._start(), self._exit):
+                    return self._exit.result() if self._exit.done() else 0
                 return await self._serve(self._exit)
             finally:
                 await self.heartbeat.release()
@@ -120,22 +120,24 @@ class Coordinator:
     # -- start --------------------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        """Steps 2 to 4: database, schema, stores, identity."""
-        await schema.ensure(self._db_url, self._settings.metadata_db.auto_migrate, within=CONNECT_WITHIN)
-        await self.db.open(CONNECT_WITHIN)
+        """Steps 2 to 4: database, schema, stores, identity. A database that is away meanwhile is waited for."""
+        within = timedelta(seconds=self._settings.ampd_ray.connect_timeout_secs)
+        await schema.ensure(self._db_url, self._settings.metadata_db.auto_migrate, within=within)
+        await self.db.open(within)
         await asyncio.to_thread(check_directories, self._settings)
         await asyncio.to_thread(open_store(self._settings.data_dir).probe)
-        direct = await notifications.supports_listen(self.db)
+        direct = await patiently(lambda: notifications.supports_listen(self.db), within.total_seconds())
         if not direct:
             self.watcher.polling = True
             _log.warning(POOLED, UNPROVEN_EVERY.total_seconds())
-        await self.heartbeat.start(direct=direct)
+        await patiently(lambda: self.heartbeat.start(direct=direct), within.total_seconds())
 
-    async def _unless_asked(self, work: Awaitable[None]) -> bool:
-        """True when ``work`` is done; false if the process was asked to end before that."""
+    async def _unless_asked(self, work: Awaitable[None], end: asyncio.Future[int]) -> bool:
+        """True when ``work`` is done; false if the process was asked to end, or given up, before that."""
         working, asked = asyncio.ensure_future(work), asyncio.ensure_future(self._asked.wait())
         try:
-            await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
+            first: set[asyncio.Future[Any]] = {working, asked, end}
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             if working.done():
                 working.result()
             return working.done()
@@ -191,18 +193,27 @@ class Coordinator:
             await asyncio.sleep(_RESTART_SECS)
 
     async def _drain(self) -> None:
+        """Commit for most of the time; in the rest of it drop what is open, cancel what lasts, and end the node."""
         await self._asked.wait()
         await failpoints.reach("draining")
         secs = self._settings.ampd_ray.drain_timeout_secs
+        grace = min(DRAIN_GRACE_SECS, secs / 6)
         _log.info("draining", extra={"jobs": len(self.runner.state.tasks), "within_secs": secs})
-        self.runner.drain(secs)
+        self.runner.drain(secs - 3 * grace, grace)
+        cut_at = asyncio.get_running_loop().time() + secs - grace / 2
         try:
             await self.heartbeat.retire()
+        except Fenced:
+            raise
         except AmpdError as error:
             _log.warning("the node could not be marked as draining", extra={"error": error})
-        await asyncio.sleep(secs + DRAIN_GRACE_SECS)
-        _log.error("drain cut short", extra={"jobs": sorted(self.runner.state.tasks)})
-        self._end(1)
+        await asyncio.sleep(cut_at - asyncio.get_running_loop().time())
+        if not self.runner.runs:
+            _log.warning("the database is away: rows of jobs that have ended are not read again")
+            self._end(0)
+        else:
+            _log.error("drain cut short", extra={"jobs": sorted(self.runner.runs)})
+            self._end(1)
 
     def _end(self, code: int) -> None:
         if self._exit is not None and not self._exit.done():

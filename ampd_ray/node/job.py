@@ -51,10 +51,10 @@ class JobRun:
         self._ending: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._run(), name=f"job-{job_id}")
 
-    def stop(self, deadline_secs: float) -> None:
-        """Ask for a graceful end; force it some seconds after the deadline."""
+    def stop(self, deadline_secs: float, grace_secs: float = CANCEL_GRACE_SECS) -> None:
+        """Ask for a graceful end; ``grace_secs`` after the deadline cancel the job, after as long again force it."""
         if self._ending is None:
-            self._ending = asyncio.create_task(self._stop(deadline_secs), name=f"job-{self._job_id}-stop")
+            self._ending = asyncio.create_task(self._stop(deadline_secs, grace_secs), name=f"job-{self._job_id}-stop")
 
     def drop(self) -> None:
         """End it without writing anything; force it after some seconds."""
@@ -92,21 +92,21 @@ class JobRun:
             unexpected.__cause__ = error
             return JobOutcome(Outcome.FAILED, unexpected)
 
-    async def _stop(self, deadline_secs: float) -> None:
+    async def _stop(self, deadline_secs: float, grace_secs: float) -> None:
         try:
             if self._job is not None:
-                async with asyncio.timeout(deadline_secs + CANCEL_GRACE_SECS):
+                async with asyncio.timeout(deadline_secs + grace_secs):
                     await self._job.stop(deadline_secs)
                     await asyncio.wait({self._task})
         except TimeoutError:
             _log.warning("a job did not stop in time and is cancelled", extra={"job_id": self._job_id})
         except Exception:
             _log.exception("a job could not be stopped and is cancelled", extra={"job_id": self._job_id})
-        await self._drop()
+        await self._drop(grace_secs)
 
-    async def _drop(self) -> None:
+    async def _drop(self, grace_secs: float = CANCEL_GRACE_SECS) -> None:
         if self._job is not None and not self._task.done():
             with contextlib.suppress(Exception):
                 self._job.cancel()
-            await asyncio.wait({self._task}, timeout=CANCEL_GRACE_SECS)
+            await asyncio.wait({self._task}, timeout=grace_secs)
         self._task.cancel()

@@ -39,7 +39,7 @@ from ampd_ray.node.events import (
     StartJob,
     StopJob,
 )
-from ampd_ray.node.job import JobFactory, JobRun
+from ampd_ray.node.job import CANCEL_GRACE_SECS, JobFactory, JobRun
 from ampd_ray.node.settle import Settler
 from ampd_ray.node.state import NodeState
 
@@ -70,7 +70,7 @@ class JobRunner:
         self._make_job = make_job
         self._settler = settler
         self._on_exit = on_exit
-        self._stop_secs = STOP_SECS
+        self._stop_secs, self._grace_secs = STOP_SECS, CANCEL_GRACE_SECS
         self._closed = False
         self._rows: dict[int, JobRow] = {}
         self._runs: dict[int, JobRun] = {}
@@ -91,10 +91,15 @@ class JobRunner:
         """Another process owns this node now: end every run, write nothing."""
         self._happened(LeaseLost())
 
-    def drain(self, deadline_secs: float) -> None:
-        """Start nothing more and end every run gracefully within ``deadline_secs``."""
-        self._stop_secs = deadline_secs
+    def drain(self, deadline_secs: float, grace_secs: float) -> None:
+        """Start nothing more; each run may commit for ``deadline_secs``, and is cancelled ``grace_secs`` later."""
+        self._stop_secs, self._grace_secs = deadline_secs, grace_secs
         self._happened(ShutdownAsked())
+
+    @property
+    def runs(self) -> frozenset[int]:
+        """The jobs that something is still done for."""
+        return frozenset(self._runs)
 
     async def close(self) -> None:
         """End attendants and runs by force."""
@@ -128,7 +133,7 @@ class JobRunner:
             case StartJob(job_id, descriptor):
                 self._start(job_id, descriptor)
             case StopJob(job_id):
-                self._runs[job_id].stop(self._stop_secs)
+                self._runs[job_id].stop(self._stop_secs, self._grace_secs)
             case DropJob(job_id):
                 self._runs[job_id].drop()
             case LogUnknown(job_id):

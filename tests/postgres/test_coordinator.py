@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,10 +21,12 @@ from ampd_ray.errors import (
     ProviderUnreachable,
     SchemaMismatch,
 )
+from ampd_ray.materialize.types import JobOutcome, Outcome
 from ampd_ray.metadb import jobs, leases, notifications, workers
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.statuses import JobStatus
 from ampd_ray.node import claims, takeover, watcher
+from tests.fakes.jobs import FakeJob
 from tests.fakes.postgres_proxy import proxied
 from tests.postgres.nodes import (
     NODE,
@@ -113,6 +117,29 @@ async def test_an_unknown_database_ends_the_start(pg_url: str, db: Database, tmp
         starting.start()
         with pytest.raises(SchemaMismatch):
             await starting.code()
+
+
+async def test_a_database_that_blinks_during_the_start_is_waited_for(
+    pg_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blinks = [DatabaseUnavailable("away"), DatabaseUnavailable("away")]
+    supports_listen, register = notifications.supports_listen, workers.register
+
+    async def listens(db: Database) -> bool:
+        if len(blinks) > 1:
+            raise blinks.pop()
+        return await supports_listen(db)
+
+    async def registers(*args: Any) -> None:
+        if blinks:
+            raise blinks.pop()
+        await register(*args)
+
+    monkeypatch.setattr(notifications, "supports_listen", listens)
+    monkeypatch.setattr(workers, "register", registers)
+    async with node(pg_url, tmp_path) as running:
+        assert running.coordinator.counters.registrations == 1
+    assert blinks == []
 
 
 # -- starting jobs --------------------------------------------------------------------------------------------------
@@ -514,8 +541,7 @@ async def test_a_node_that_is_abandoned_while_it_starts_ends(pg_url: str, db: Da
         second.start()
         await until(lambda: second.coordinator.counters.lock_waits)
         await second.coordinator.abandon()
-        with pytest.raises(DatabaseUnavailable):
-            await second.code()
+        assert await second.code() == 1
         assert not first.ended
         assert not await execute(db, "select 1 from ampd_ray.node_lease where draining")
 
@@ -528,7 +554,7 @@ async def test_a_drained_node_leaves_rows_running_and_is_free_at_once(
         started = await running.one_job()
         running.coordinator.ask_drain()
         assert await running.code() == 0
-        assert started.stopped_within == 5.0
+        assert started.stopped_within == 2.5  # half of a time this short is for dropping
         assert await history(db, job_id) == ["SCHEDULED", "RUNNING"]
         async with db.connection() as conn:
             (row,) = await workers.list_workers(conn)
@@ -538,13 +564,41 @@ async def test_a_drained_node_leaves_rows_running_and_is_free_at_once(
         assert (await again.one_job()).row.job_id == job_id  # the same node resumes
 
 
-async def test_a_drain_that_takes_too_long_is_cut_short(pg_url: str, tmp_path: Path, db: Database) -> None:
+async def test_a_drain_is_cut_short_by_a_job_that_ends_by_no_means(
+    pg_url: str, tmp_path: Path, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = asyncio.Event()
+
+    async def run(self: FakeJob) -> JobOutcome:
+        self.started.set()
+        while not never.is_set():
+            with suppress(asyncio.CancelledError):
+                await never.wait()
+        return JobOutcome(Outcome.STOPPED)
+
+    monkeypatch.setattr(FakeJob, "run", run)
     async with node(pg_url, tmp_path, drain_timeout_secs=0.1) as running:
-        running.jobs.stubborn = True
         await jobs.schedule(db, descriptor(), NODE)
         await running.one_job()
         running.coordinator.ask_drain()
         assert await running.code() == 1
+        never.set()
+
+
+async def test_a_node_that_is_taken_while_it_drains_is_fenced(
+    pg_url: str, tmp_path: Path, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with node(pg_url, tmp_path, drain_timeout_secs=300) as running:
+        running.jobs.stubborn = True
+        await jobs.schedule(db, descriptor(), NODE)
+        await running.one_job()
+
+        async def taken() -> None:
+            raise Fenced("another process runs it")
+
+        monkeypatch.setattr(running.coordinator.heartbeat, "retire", taken)
+        running.coordinator.ask_drain()
+        assert await running.code() == 3
 
 
 async def test_a_second_request_ends_at_once(pg_url: str, tmp_path: Path, db: Database) -> None:
