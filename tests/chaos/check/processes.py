@@ -35,9 +35,9 @@ class Use:
         return iter((self.rss, self.descriptors, self.threads))
 
 
-MOST = Use(600 << 20, 256, 120)
+MOST = Use(600 << 20, 300, 120)
 SETTLED = 2  # looks at a process, after which it is to stay as it is
-GROWTH = Use(150 << 20, 48, 24)  # of one process over all the time
+GROWTH = Use(150 << 20, 128, 24)  # of one process over all the time; a burst of blocks opens connections
 
 
 class Uses:
