@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import shutil
@@ -124,6 +125,7 @@ _sites: list[Site] = []
 def _open_sites(url: str) -> None:
     """One database that refuses overlaps by itself, and one where the commits have to."""
     logging.getLogger("ampd_ray").setLevel(logging.ERROR)
+    gc.freeze()  # what is imported is not looked through after each run
     _sites[:] = [Site(url, f"sim_{getpid()}_{exclusion}".lower(), exclusion=exclusion) for exclusion in (True, False)]
 
 

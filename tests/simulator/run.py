@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import time
 from collections import Counter
@@ -49,6 +50,7 @@ def run(seed: int, site: Site, *, keep_trace: bool = False, only: Collection[str
     schedule = Schedule(world)
     kernel.on_idle = schedule
     violation: tuple[str, str] | None = None
+    gc.disable()  # it would end what is left of killed tasks, by code of theirs, at any moment
     with world.installed():
         try:
             kernel.loop.run_until_complete(_story(world, schedule))
@@ -58,6 +60,8 @@ def run(seed: int, site: Site, *, keep_trace: bool = False, only: Collection[str
             violation = (getattr(error, "invariant", "end"), str(error))
         finally:
             _tidy(world, schedule)
+            gc.enable()
+    gc.collect()
     counts = world.faults.counts
     counts["takeovers"] += world.checker.takeovers
     counts["collected"] += world.checker.collected
