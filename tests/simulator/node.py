@@ -35,6 +35,7 @@ GROUP = "simulated"
 INFO = {"implementation": IMPLEMENTATION, "failover_group": GROUP}
 TTL = timedelta(seconds=4)
 DRAIN_SECS = 5.0
+DRAIN_GRACE_SECS = 2.0
 BEAT_EVERY_SECS = 1.5
 LOOK_EVERY_SECS = 5.0
 
@@ -115,11 +116,11 @@ class Node:
             await workers.release_node_lease(conn, self.node_id, self.incarnation)
 
     async def _drain(self) -> None:
-        self._runner.drain(DRAIN_SECS)
+        self._runner.drain(DRAIN_SECS, DRAIN_GRACE_SECS)
         with suppress(AmpdError):
             async with self.db.connection() as conn:
                 await workers.retire(conn, self.node_id, self.incarnation)
-        await asyncio.sleep(DRAIN_SECS + 1)
+        await asyncio.sleep(DRAIN_SECS + 2 * DRAIN_GRACE_SECS)
         self._end(1)
 
     def _end(self, code: int) -> None:
