@@ -33,13 +33,14 @@ test: $(STAMP) lint types imports anvil pgbouncer  ## Run all checks and all tes
 # Lanes side by side, since most tests wait for something: each starts servers and ports of its own.
 .PHONY: test-processes test-postgres test-seeds
 test-processes: $(STAMP)
-	$(PYTEST) tests/ray tests/end_to_end
+	$(PYTEST) tests/end_to_end
 test-postgres: $(STAMP)
 	$(PYTEST) tests/postgres
 test-seeds: $(STAMP)
 	$(PYTEST) tests/unit
 	$(PYTEST) tests/simulator
 	$(PYTEST) tests/chaos tests/benchmarks
+	$(PYTEST) tests/ray
 
 .PHONY: unit
 unit: $(STAMP) anvil  ## Run the unit tests: no Ray, no Postgres, seconds

@@ -1,5 +1,6 @@
 """Fixtures that every tier shares: where blocks come from."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,6 +16,9 @@ from tests.fakes.places import ANVIL, CHAIN_DATA, RPC_TOOLS, needs
 from tests.fakes.replay import Replay, replay
 
 pytest_plugins = ["tests.servers"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script; children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DEVNET_BLOCKS = 200
 RECURSION_LIMIT = 1000  # Python's own
