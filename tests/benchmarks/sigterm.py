@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
+import psutil
+
 from tests.benchmarks.stage import NEVER, Stage, kill, processes_of, seconds, stage
 from tests.fakes.site import wait_until
-from tests.fakes.worker import of_ray_itself
+from tests.fakes.worker import Worker, of_ray_itself
 from tests.servers import Server
 
 WORKERS = 3  # at a time: while one ends another starts
+LAST_SECS = 3.0  # its actors may end a moment after it
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,16 @@ def _drain(here: Stage, network: str, *, deploys: bool) -> Drain:
     asked_at = time.monotonic()
     code = worker.drain(signal.SIGTERM)
     secs = time.monotonic() - asked_at
-    left = [process for process in processes_of(worker) if not of_ray_itself(process)]
+    left = _left(worker)
     kill(worker)
     return Drain(code, secs, len(here.committed(network) - before), len(left))
+
+
+def _left(worker: Worker) -> list[psutil.Process]:
+    """What does not end with the worker."""
+    deadline = time.monotonic() + LAST_SECS
+    while left := [process for process in processes_of(worker) if not of_ray_itself(process)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    return left

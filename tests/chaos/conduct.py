@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ampd_ray.client.job import Job
 from tests.chaos.check.story import Story
-from tests.chaos.faults import KINDS, Failpoints, Injection, Restart
+from tests.chaos.faults import KINDS, Failpoints, Injection
 from tests.chaos.plan import STOP_SECS, OfJob, Schedule
 from tests.chaos.world import CALM, VICTIM, Late, World
 
@@ -147,8 +147,8 @@ class Conductor:
         active: list[Injection] = []
         try:
             while waiting or active:
-                away = any(isinstance(each, Restart) for each in active)  # then nobody can say who is to be hit
-                if waiting and not away and time.monotonic() - started >= waiting[0].at:
+                room = all(each.leaves_room for each in active)
+                if waiting and room and time.monotonic() - started >= waiting[0].at:
                     fault = waiting.pop(0)
                     injection = KINDS[fault.kind](self._world, fault, self._calm)
                     injection.aim()

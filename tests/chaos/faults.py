@@ -20,6 +20,7 @@ VICTIM_SECS = 40.0
 GONE_SECS = 5.0
 DRAIN_SECS = 30.0
 COMMIT_SECS = 20.0
+DRAINING = "msg=draining"
 
 
 class Injection:
@@ -49,6 +50,11 @@ class Injection:
     def over(self) -> bool:
         """True when it may end."""
         return time.monotonic() >= self._until
+
+    @property
+    def leaves_room(self) -> bool:
+        """True while another fault may begin beside it."""
+        return True
 
     def start(self) -> None:
         """What happens first."""
@@ -115,22 +121,42 @@ class Drain(Injection):
     """SIGTERM, and the node's end within its time."""
 
     def start(self) -> None:
-        self._pid = self.node.pid
+        self._pid, self._worker, self._heard = self.node.pid, self.node.worker, False
         self.node.drain()
         self._until = time.monotonic() + DRAIN_SECS
 
     @property
     def over(self) -> bool:
-        return self.node.pid != self._pid or not self.node.alive or super().over
+        return self._ended or super().over
+
+    @property
+    def leaves_room(self) -> bool:
+        """Once it has been heard: a worker that is killed before has only been killed."""
+        self._heard = self._heard or self._begun()
+        return self._heard or self._ended
 
     def end(self) -> None:
-        self.fired = int(self.node.pid != self._pid or not self.node.alive)
+        self._heard = self._heard or self._begun()
+        self.fired = int(self._heard and self._ended)
+
+    @property
+    def _ended(self) -> bool:
+        return self.node.pid != self._pid or not self.node.alive
+
+    def _begun(self) -> bool:
+        """It came to the failpoint, or past it."""
+        return DRAINING in self._worker.log() or any(self.world.fired.glob("draining.*"))
 
 
 class Restart(Injection):
     """The server stops, and comes back after its time."""
 
     number = signal.SIGINT
+
+    @property
+    def leaves_room(self) -> bool:
+        """While the server is away, nobody can say who is to be hit."""
+        return False
 
     def start(self) -> None:
         self._pid = self.world.stop_postgres(self.number)
