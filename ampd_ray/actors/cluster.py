@@ -26,12 +26,12 @@ logger = logging.getLogger(__name__)
 MIN_LOCAL_CPUS = 4
 LOCAL_OBJECT_STORE_BYTES = 1 << 30
 SIGNAL_CHECK_SECS = 0.2
-AT_ONCE_SECS = 5.0  # between the second signal and the end of a coordinator that does not answer
+AT_ONCE_SECS = 5.0  # beyond its time, or after the second signal, for a coordinator that does not end
 LAST_LINES_SECS = 0.5  # what the coordinator logs last still has to come through Ray to our standard error
 NAMESPACE = "ampd-ray"
 ASKED = "asked to end: what is open is committed, then Ray ends; asked again, it ends at once"
 ASKED_AGAIN = "asked to end again: ending at once"
-HALTED = "the coordinator did not end within %.0f s of the second signal: it is killed, and its leases run out"
+HALTED = "the coordinator did not end within %g s of being asked%s: it is killed, and its leases run out"
 CALLS = 100
 
 
@@ -45,12 +45,12 @@ def run_worker(settings: Settings, node_id: str, info: Mapping[str, str], addres
     with _own_signal_handlers(), _ray(address):
         received = _note_signals()
         coordinator = _start_coordinator(settings, node_id, dict(info))
-        return _until_ended(coordinator, coordinator.run.remote(), received)
+        return _until_ended(coordinator, coordinator.run.remote(), received, settings.ampd_ray.drain_timeout_secs)
 
 
-def _until_ended(coordinator: Any, running: Any, received: Sequence[signal.Signals]) -> int:
+def _until_ended(coordinator: Any, running: Any, received: Sequence[signal.Signals], drain_secs: float) -> int:
     """Pass signals on until ``running`` has ended; the exit code, 1 for a coordinator that had to be killed."""
-    asked = 0
+    asked, within = 0, drain_secs + AT_ONCE_SECS
     at_last = math.inf
     while True:
         done, _ = ray.wait([running], timeout=SIGNAL_CHECK_SECS)
@@ -58,15 +58,15 @@ def _until_ended(coordinator: Any, running: Any, received: Sequence[signal.Signa
             time.sleep(LAST_LINES_SECS)
             return _exit_code(running)
         if time.monotonic() >= at_last:
-            logger.error(HALTED, AT_ONCE_SECS)
+            logger.error(HALTED, within, "" if asked == 1 else " again")
             ray.kill(coordinator)
             return 1
         while asked < len(received):
             asked += 1
             logger.info(ASKED if asked == 1 else ASKED_AGAIN, extra={"signal": received[asked - 1].name})
             coordinator.ask_drain.remote()
-            if asked == 2:
-                at_last = time.monotonic() + AT_ONCE_SECS
+            within = within if asked == 1 else AT_ONCE_SECS
+            at_last = min(at_last, time.monotonic() + within)
 
 
 def _exit_code(running: Any) -> int:
