@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import time
+import traceback
 from collections.abc import Sequence
 
 from ampd_ray.client.job import Job
@@ -120,8 +121,12 @@ async def _sweep(here: World) -> None:
 def run(seeds: Sequence[int]) -> int:
     """All of it; 1 if an invariant was violated, and then the directory with all logs stays."""
     counts, started = Counts(), time.monotonic()
-    with world(NODES) as here, Watcher(here) as watcher:
-        Run(here, watcher, counts).go(seeds)
-        here.keep = counts.violations > 0
+    try:
+        with world(NODES) as here, Watcher(here) as watcher:
+            Run(here, watcher, counts).go(seeds)
+            here.keep = counts.violations > 0
+    except Exception:
+        counts.violations += 1
+        traceback.print_exc()
     print(json.dumps(counts.json(time.monotonic() - started)), flush=True)
     return 1 if counts.violations else 0

@@ -107,9 +107,12 @@ def test_an_object_that_vanished_after_it_was_seen_is_found(checker: Checker, ma
     assert found(checker) == {"I2"}
 
 
-def test_a_file_that_is_collected_meanwhile_is_none(
-    checker: Checker, made: Made, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("canonical", [False, True])
+def test_a_file_may_be_collected_meanwhile_if_it_was_set_aside(
+    checker: Checker, made: Made, monkeypatch: pytest.MonkeyPatch, canonical: bool
 ) -> None:
+    made.execute(f"update ampd_ray.segment set canonical = {canonical}")
+
     def collect(file: File) -> list[str]:
         made.execute("delete from gc_manifest")
         file.path.unlink()
@@ -117,7 +120,26 @@ def test_a_file_that_is_collected_meanwhile_is_none(
         return list(is_there(file))
 
     monkeypatch.setattr("tests.chaos.check.objects.is_there", collect)
-    assert not [problem for problem in checker.look(Look({DATASET: (0, LAST)}))["problems"] if "missing" in problem]
+    problems = checker.look(Look({DATASET: (0, LAST)}))["problems"]
+    assert any("missing" in problem for problem in problems) == canonical
+
+
+def test_a_file_that_becomes_canonical_is_compared_with_the_node(checker: Checker, made: Made) -> None:
+    made.execute("update ampd_ray.segment set canonical = false")
+    head = made.chain.chain.head.hash
+    made.chain.reorg(3)
+    assert "I4" not in found(checker, full=True)
+    made.execute("update ampd_ray.segment set canonical = true")
+    assert found(checker) == {"I4"}
+    made.chain.switch(head)
+
+
+@pytest.mark.parametrize("epoch", ["epoch - 1", "epoch + 1"])
+def test_a_commit_under_another_epoch_is_seen_when_it_happens(checker: Checker, made: Made, epoch: str) -> None:
+    made.execute("insert into ampd_ray.segment select -1, location_id, network, blocks, start_parent, end_hash, "
+            f"sha256, {epoch}, verified, false, row_count from ampd_ray.segment limit 1")  # fmt: skip
+    made.execute("update ampd_ray.segment set epoch = 1 where file_id = -1")
+    assert "I6" in found(checker)
 
 
 PLACES: dict[str, Callable[[Made, Path], object]] = {

@@ -10,6 +10,7 @@ coverage              I1 exactly once, I6 epochs of files, I7 all tables alike
 objects               I2 rows and their objects, I3 objects that nobody knows
 chain                 I4 rows against an independent dump, hashes and roots
 control               I5 statuses and events, jobs of dead nodes, I6 epochs of leases
+witness               I6 the epoch of each segment and of its lease, as it commits
 processes             I8 memory, descriptors, threads, disk
 secrets               I9 a canary that must be seen nowhere
 story                 I10 to I12: what the one who injected the faults has measured

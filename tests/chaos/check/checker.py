@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from tests.chaos.check import control, coverage, objects, processes
+from tests.chaos.check import control, coverage, objects, processes, witness
 from tests.chaos.check.chain import Dump
 from tests.chaos.check.files import TABLES, File, read_files
 from tests.chaos.check.secrets import Canary
@@ -63,7 +63,9 @@ class Checker:
         self._canary = Canary(canary)
         self._epochs = control.Epochs()
         self._uses = processes.Uses()
-        self._sound: set[int] = set()  # ids of files whose content is good
+        self._sound: set[tuple[int, bool | None]] = set()  # files whose content is good, and what they counted as
+        with psycopg.connect(url, autocommit=True) as connection:
+            witness.place(connection)
 
     def look(self, at: Look) -> dict[str, Any]:
         """The problems that there are, and how much was looked at."""
@@ -80,6 +82,7 @@ class Checker:
             problems += control.jobs(connection)
             problems += control.stuck(connection)
             problems += self._epochs.look(connection)
+            problems += witness.testimony(connection)
             problems += self._leftovers(connection, strict=at.full)
             problems += self._canary.in_rows(connection, all_tables=at.full)
         problems += self._canary.in_logs(self._logs)
@@ -91,13 +94,13 @@ class Checker:
         return {"problems": problems, "files": files, "blocks": blocks}
 
     def _registered(self, connection: psycopg.Connection[Any], file: File) -> list[str]:
-        """What is wrong with a file, unless it was collected while we looked: its row goes before its object."""
+        """What is wrong with a file, unless it was set aside, and collected while we looked: its row goes first."""
         problems = list(self._file(file))
-        gone = problems and connection.execute(REGISTERED, [file.id]).fetchone() is None
+        gone = problems and not file.canonical and connection.execute(REGISTERED, [file.id]).fetchone() is None
         return [] if gone else problems
 
     def _file(self, file: File) -> Iterator[str]:
-        if file.id in self._sound:
+        if (file.id, file.canonical) in self._sound:
             yield from objects.is_there(file)
             return
         table, problems = objects.content(file)
@@ -105,7 +108,7 @@ class Checker:
             problems += self.dump.compare(file, table)
         problems += self._canary.in_file(file.path)
         if not problems:
-            self._sound.add(file.id)
+            self._sound.add((file.id, file.canonical))
         yield from problems
 
     def _leftovers(self, connection: psycopg.Connection[Any], *, strict: bool) -> list[str]:
