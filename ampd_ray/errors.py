@@ -380,6 +380,12 @@ class UnsupportedJobKind(AmpdError):
     code = "UNSUPPORTED_JOB_KIND"
 
 
+class NoGoodBlock(AmpdError):
+    """Every block of a job is wrong, whoever is asked: it is not the blocks."""
+
+    code = "NO_GOOD_BLOCK"
+
+
 class RayUnavailable(AmpdError):
     """Ray does not start here, or no cluster answers at the address."""
 

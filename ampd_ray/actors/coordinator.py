@@ -19,7 +19,7 @@ from ampd_ray.materialize.setup import Environment, JobSpec
 from ampd_ray.materialize.types import WriterOptions
 from ampd_ray.metadb.jobs import JobRow
 from ampd_ray.node.coordinator import Coordinator
-from ampd_ray.providers.registry import choose
+from ampd_ray.providers.registry import usable
 from ampd_ray.store.files import Store, open_store
 
 logger = logging.getLogger(__name__)
@@ -89,8 +89,8 @@ class CoordinatorActor:
             data=self._data,
             manifests=self._manifests,
             keeper=self._coordinator.keeper,
-            choose_provider=lambda network, wanted: (
-                choose(settings.providers_dir, "evm-rpc", network, name=wanted).name
+            choose_providers=lambda network, wanted: tuple(
+                config.name for config in usable(settings.providers_dir, "evm-rpc", network, name=wanted)
             ),
             open_source=lambda provider, network: open_source(settings, provider, network),
             options=writer_options(settings),
@@ -99,6 +99,7 @@ class CoordinatorActor:
             memory_bytes=settings.ampd_ray.memory_bytes,
             lease_ttl_secs=settings.ampd_ray.lease_ttl_secs,
             sweep_every_secs=settings.writer.collector.min_interval,
+            quarantine=settings.ampd_ray.quarantine,
         )
 
 

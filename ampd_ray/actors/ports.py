@@ -8,6 +8,7 @@ from typing import Any
 from ampd_ray import failpoints
 from ampd_ray.actors.failures import actor_is_gone, domain_error
 from ampd_ray.actors.pool import Member, Pool
+from ampd_ray.chain.ranges import Span
 from ampd_ray.errors import ActorLost
 from ampd_ray.materialize.types import ExtractSummary, Partition, RangeTask, WriterReport
 
@@ -73,6 +74,11 @@ class RayPartition:
     async def append(self, rows: Any) -> WriterReport:
         """Pass the reference on; Ray resolves it in the writer's process."""
         report: WriterReport = await self._call("append", rows)
+        return report
+
+    async def skip(self, span: Span) -> WriterReport:
+        """Do without these blocks."""
+        report: WriterReport = await self._call("skip", span)
         return report
 
     async def flush(self, reason: str) -> WriterReport:

@@ -6,6 +6,7 @@ import os
 
 from ampd_ray import log
 from ampd_ray.actors.probed import Probed
+from ampd_ray.chain.ranges import Span
 from ampd_ray.config import Settings
 from ampd_ray.errors import ActorLost
 from ampd_ray.materialize.types import Extract, Partition, WriterReport
@@ -45,6 +46,10 @@ class WriterActor(Probed):
     async def append(self, key: int, extract: Extract) -> WriterReport:
         """Take one extract of the partition."""
         return await self._partition(key).append(extract)
+
+    async def skip(self, key: int, span: Span) -> WriterReport:
+        """Do without these blocks of the partition."""
+        return await self._partition(key).skip(span)
 
     async def flush(self, key: int, reason: str) -> WriterReport:
         """Commit what the open file holds."""

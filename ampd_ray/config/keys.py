@@ -205,6 +205,7 @@ class AmpdRay(Table):
     address: str | None = None  # the Ray cluster to join, "auto" for the one on this machine, none for an own one
     extractors: Positive | None = None  # upper bound of extractor actors; none: by the cluster's CPUs
     memory_bytes: Positive = 256 * 1024 * 1024  # Arrow bytes extracted and not yet appended, per job
+    quarantine: bool = True  # set a block aside that no provider delivers correctly; else it ends its job
     networks: dict[str, Count] = {}  # network name → chain id that its providers must report
 
 

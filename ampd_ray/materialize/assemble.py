@@ -8,7 +8,7 @@ FINALITY   after the finalized block: no file holds both final and unfinal block
 BLOCKS     the file holds as many blocks as a file may
 REORG      the next block's parent is not the block before: both sides are kept, the planner sees the fork
 SIZE       the file's estimated bytes have reached the limit; looked at where an extract ends
-GAP, END   the partition goes on behind a gap, or is complete
+GAP, END   the partition goes on behind a gap or a block that it does without, or is complete
 AGE, STOP  by :meth:`Assembler.flush`: the file has been open for long, or the job stops
 =========  ====================================================================================================
 """
@@ -111,7 +111,7 @@ class Assembler:
         self._limits = limits
         self._finalized = finalized
         self._next = self._spans[0].start if self._spans else None
-        self._early: dict[int, _Extract] = {}
+        self._early: dict[int, _Extract | None] = {}  # by first block; None for blocks that are done without
         self._early_spans: list[Span] = []  # ascending
         self._open: _OpenFile | None = None
 
@@ -150,13 +150,20 @@ class Assembler:
         if len(links) != len(span) or (links.first, links.last) != (span.start, span.end):
             held = f"{len(links)} blocks, {links.first}..{links.last}" if len(links) else "no block"
             raise DataFault(f"blocks {span}: the extract holds {held}", block=span.start)
-        at = bisect_left(self._early_spans, span)
-        self._early_spans.insert(at, span)
-        self._early[span.start] = _Extract(span, links, payload, nbytes, links.breaks())
+        return self._take(span, _Extract(span, links, payload, nbytes, links.breaks()))
+
+    def skip(self, span: Span) -> list[Instruction]:
+        """Do without the blocks of ``span``: no file reaches across them. Raises ValueError as ``push`` does."""
+        self._expect(span)
+        return self._take(span, None)
+
+    def _take(self, span: Span, extract: _Extract | None) -> list[Instruction]:
+        self._early_spans.insert(bisect_left(self._early_spans, span), span)
+        self._early[span.start] = extract
         instructions: list[Instruction] = []
-        while self._next is not None and (extract := self._early.pop(self._next, None)) is not None:
-            del self._early_spans[0]
-            instructions += self._append(extract)
+        while self._next is not None and self._next in self._early:
+            span, extract = self._early_spans.pop(0), self._early.pop(self._next)
+            instructions += self._pass_over(span) if extract is None else self._append(extract)
         return instructions
 
     def flush(self, reason: str) -> list[CutSegment]:
@@ -172,6 +179,11 @@ class Assembler:
         at = bisect_right(self._early_spans, span.end, key=lambda s: s.start)
         if self._next is None or span.start < self._next or (at and self._early_spans[at - 1].end >= span.start):
             raise ValueError(f"blocks {span} were delivered before")
+
+    def _pass_over(self, span: Span) -> Iterator[Instruction]:
+        self._go_on(span)
+        if self._open:
+            yield self._cut(Reason.END if self.finished else Reason.GAP)
 
     def _append(self, extract: _Extract) -> Iterator[Instruction]:
         links, lo = extract.links, 0

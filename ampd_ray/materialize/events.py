@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ampd_ray.chain.ranges import Span
@@ -148,11 +149,12 @@ class OpenPartition:
 
 @dataclass(frozen=True)
 class Extract:
-    """Extract ``span``, after ``delay`` seconds."""
+    """Extract ``span``, after ``delay`` seconds, from the ``provider`` of this number."""
 
     partition: int
     span: Span
     delay: float = 0.0
+    provider: int = 0
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,15 @@ class Append:
 
     partition: int
     span: Span
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """Do without a block that no provider delivers; ``faults`` is what each of them failed with, by number."""
+
+    partition: int
+    block: int
+    faults: Mapping[int, AmpdError]
 
 
 @dataclass(frozen=True)
@@ -185,4 +196,4 @@ class Finish:
     error: AmpdError | None = None
 
 
-Instruction = OpenPartition | Extract | Append | Flush | Abandon | Finish
+Instruction = OpenPartition | Extract | Append | SetAside | Flush | Abandon | Finish

@@ -79,6 +79,11 @@ class Heads:
         """True if two polls in a row saw the same block: one answer alone may be that of a lagging node."""
         return self._seen_twice
 
+    @property
+    def number(self) -> int:
+        """The number of the last head that was seen, -1 before the first."""
+        return -1 if self._last is None else self._last[0]
+
     async def finalized(self) -> int | None:
         """The number of the newest final block; None where the provider does not tell."""
         try:

@@ -71,6 +71,11 @@ class SegmentIndex:
         return self._tables[table].again(span)
 
     @property
+    def empty(self) -> bool:
+        """True while nothing is registered."""
+        return self.newest_ns == 0
+
+    @property
     def newest_ns(self) -> int:
         """The highest ``created_at`` of all files, 0 without any."""
         return max((table.newest_ns for table in self._tables.values()), default=0)

@@ -21,14 +21,14 @@ class Orders:
     index: SegmentIndex
     finalized: int | None
 
-    def task(self, number: int, unit: Unit, span: Span) -> RangeTask:
-        """Extract ``span`` of the partition ``number``."""
+    def task(self, number: int, unit: Unit, span: Span, provider: int) -> RangeTask:
+        """Extract ``span`` of the partition ``number`` from the provider of this number."""
         return RangeTask(
             job_id=self.spec.job_id,
             partition=number,
             span=span,
             tables=unit.tables,
-            provider=self.opened.provider,
+            provider=self.opened.providers[provider],
             network=self.opened.manifest.network,
             verify=self.spec.descriptor.verify,
         )

@@ -12,10 +12,12 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from ampd_ray.chain.ranges import Span, merge
-from ampd_ray.errors import JobFailed
+from ampd_ray.chain.ranges import Span, merge, subtract
+from ampd_ray.errors import JobFailed, NoGoodBlock
 from ampd_ray.materialize import plan
+from ampd_ray.materialize.faults import SETTLED_BLOCKS, Doubts
 from ampd_ray.materialize.heads import Head, Heads
+from ampd_ray.materialize.holes import Holes
 from ampd_ray.materialize.index import SegmentIndex
 from ampd_ray.materialize.meter import Meter
 from ampd_ray.materialize.orders import Orders
@@ -65,6 +67,8 @@ class Passes:
         self._arrow_density: float | None = None  # bytes a block, in memory
         self._file_density: float | None = None  # bytes a block, on disk
         self._nothing_at: object = None  # what was asked when nothing was missing
+        self._holes = Holes(env.db, spec)
+        self._doubts: Doubts | None = None
 
     def stop(self, deadline_secs: float) -> bool:
         """Commit what can be committed within ``deadline_secs``; False if nothing is under way."""
@@ -84,6 +88,7 @@ class Passes:
         """Read from Postgres what is there."""
         async with step("MISSING_RANGES"):
             await patiently(lambda: self.index.load(self._env.db, opened.locations))
+            await patiently(self._holes.load)
 
     async def wait(self, reason: str, secs: float | None = None) -> None:
         """Wait for the next look, or the stop."""
@@ -103,11 +108,12 @@ class Passes:
         wanted = Span(start, top)
         after = None if beside is None else plan.after(beside.number, beside.hash, opened.manifest.network)
         lacking = await self.index.lacking(wanted, after)
-        left = sum(len(span) for span in merge(span for each in lacking.values() for span in each.spans))
+        missing = {table: subtract(each.spans, self._holes.spans) for table, each in lacking.items()}
+        left = sum(len(span) for span in merge(span for spans in missing.values() for span in spans))
         self._meter.planned(None if end is None else end - start + 1, len(wanted) - left)
         writers = self._spec.descriptor.max_writers
         size = self._env.unit_blocks or plan.unit_blocks(self._file_density, blocks=left, writers=writers)
-        units = plan.plan({table: each.spans for table, each in lacking.items()}, unit_blocks=size)
+        units = plan.plan(missing, unit_blocks=size)
         if not units:
             self._nothing_at = asked
         repairs = any(each.repairs for each in lacking.values())
@@ -127,6 +133,7 @@ class Passes:
             ),
             bytes_per_block=self._arrow_density,
             now=time.monotonic(),
+            doubts=self._doubts_of(opened, heads),
         )
         self._meter.follow(machine)
         totals = self._meter.totals
@@ -138,12 +145,15 @@ class Passes:
             lambda number, unit: self._writers.open(orders.partition(number, unit)),
             on_extracted=self._meter.extracted,
             on_report=self._on_report,
+            set_aside=lambda block, faults: self._holes.add(opened, block, faults),
         )
         current.leases_changed(self._leases_good)
         try:
             async with step("PARTITION_TASK"):
                 error = await current.run()
                 if error is not None:
+                    if isinstance(error, NoGoodBlock):
+                        await self._holes.take_back(error.details["blocks"])
                     raise error
         finally:
             self._pass = None
@@ -173,3 +183,10 @@ class Passes:
         """Own commits go straight into the index."""
         self.index.note(report)
         self._meter.reported(report)
+
+    def _doubts_of(self, opened: Opened, heads: Heads) -> Doubts:
+        """What is known of the providers, from one pass to the next."""
+        if self._doubts is None:
+            self._doubts = Doubts(len(opened.providers), quarantine=self._env.quarantine, any_good=not self.index.empty)
+        self._doubts.settled = heads.number - SETTLED_BLOCKS
+        return self._doubts

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
 from ampd_ray import failpoints
@@ -47,6 +47,9 @@ class WriterHandle(Protocol):
     async def append(self, rows: Any) -> WriterReport:
         """Pass extracted rows on, by their handle. Raises ``RowsLost`` if they never came to the writer."""
 
+    async def skip(self, span: Span) -> WriterReport:
+        """Do without these blocks."""
+
     async def flush(self, reason: str) -> WriterReport:
         """Commit what the open file holds."""
 
@@ -54,12 +57,16 @@ class WriterHandle(Protocol):
         """Drop what is not committed, and the partition."""
 
 
-MakeTask = Callable[[int, Unit, Span], RangeTask]
+MakeTask = Callable[[int, Unit, Span, int], RangeTask]
 OpenWriter = Callable[[int, Unit], Awaitable[WriterHandle]]
+SetAside = Callable[[int, Mapping[int, AmpdError]], Awaitable[None]]
 
 
 class Pass:
-    """One pass over a plan. ``on_extracted`` and ``on_report`` hear of progress as it happens."""
+    """One pass over a plan. ``on_extracted`` and ``on_report`` hear of progress as it happens.
+
+    ``set_aside`` remembers a block that is done without, and why, for good.
+    """
 
     def __init__(
         self,
@@ -70,6 +77,7 @@ class Pass:
         *,
         on_extracted: Callable[[ExtractSummary], None],
         on_report: Callable[[WriterReport], None],
+        set_aside: SetAside,
     ):
         self._machine = machine
         self._extractors = extractors
@@ -77,6 +85,7 @@ class Pass:
         self._open_writer = open_writer
         self._on_extracted = on_extracted
         self._on_report = on_report
+        self._remember = set_aside
         self._events: asyncio.Queue[events.Event] = asyncio.Queue()
         self._units: dict[int, Unit] = {}
         self._writers: dict[int, WriterHandle] = {}
@@ -131,12 +140,14 @@ class Pass:
             case events.OpenPartition(number, unit):
                 self._units[number] = unit
                 self._start(self._open(number, unit), number)
-            case events.Extract(number, span, delay):
-                task = self._start(self._extract(number, span, delay), number)
+            case events.Extract(number, span, delay, provider):
+                task = self._start(self._extract(number, span, delay, provider), number)
                 self._extracting.add(task)
                 task.add_done_callback(self._extracting.discard)
             case events.Append(number, span):
                 self._start(self._append(number, span), number)
+            case events.SetAside(number, block, faults):
+                self._start(self._set_aside(number, block, faults), number)
             case events.Flush(number, reason):
                 self._start(self._flush(number, reason), number)
             case events.Abandon(number):
@@ -168,10 +179,11 @@ class Pass:
         else:
             self._events.put_nowait(events.PartitionOpened(number))
 
-    async def _extract(self, number: int, span: Span, delay: float) -> None:
+    async def _extract(self, number: int, span: Span, delay: float, provider: int) -> None:
         try:
             await asyncio.sleep(delay)
-            summary, rows = await self._extractors.extract(self._make_task(number, self._units[number], span))
+            task = self._make_task(number, self._units[number], span, provider)
+            summary, rows = await self._extractors.extract(task)
             await failpoints.reach("task-returned")
         except ActorLost as error:
             logger.warning("an extractor was lost; its blocks go to another", extra={"span": span, "error": error})
@@ -198,6 +210,15 @@ class Pass:
             self._writer_failed(number, error)
         else:
             self._report(number, report)
+
+    async def _set_aside(self, number: int, block: int, faults: Mapping[int, AmpdError]) -> None:
+        """First it is remembered, then done without: a block that is merely missing would be planned again."""
+        try:
+            await self._remember(block, faults)
+            if number in self._writers:
+                self._report(number, await self._writers[number].skip(Span(block, block)))
+        except AmpdError as error:
+            self._writer_failed(number, error)
 
     async def _flush(self, number: int, reason: str) -> None:
         """Commit the open file; when stopping, the partition ends with it."""

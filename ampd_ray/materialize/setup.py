@@ -39,8 +39,10 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class Environment:
-    """What a job needs of its node. ``choose_provider`` maps a network, and the provider that is wanted
-    if there is one, to the name of a usable provider.
+    """What a job needs of its node. ``choose_providers`` maps a network, and the provider that is wanted
+    if there is one, to the names of the usable ones, the preferred one first; there is one at least.
+
+    ``quarantine``: a block that no provider delivers correctly is set aside; else it ends the job.
 
     ``unit_blocks``: the most blocks that a writer takes at a time; None: as many as make a good file size.
     A registered object that is missing is looked for again after ``second_look_secs`` before the job is given up.
@@ -50,7 +52,7 @@ class Environment:
     data: Store
     manifests: Store
     keeper: Keeper
-    choose_provider: Callable[[str, str | None], str]
+    choose_providers: Callable[[str, str | None], tuple[str, ...]]
     open_source: Callable[[str, str], HeadSource]
     options: WriterOptions
     flush_secs: float
@@ -60,14 +62,15 @@ class Environment:
     unit_blocks: int | None = None
     second_look_secs: float = 10.0
     sweep_every_secs: float = 30.0
+    quarantine: bool = True
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A job that is ready to plan."""
+    """A job that is ready to plan. ``source`` is the first of the providers."""
 
     manifest: Manifest
-    provider: str
+    providers: tuple[str, ...]
     source: HeadSource
     revisions: Mapping[str, Revision]
     locations: tuple[Location, ...]
@@ -78,8 +81,8 @@ async def open_job(spec: JobSpec, env: Environment, leases: JobLeases) -> Opened
     async with step("GET_DATASET"):
         manifest = await patiently(partial(load_manifest, env, spec.descriptor.manifest_hash))
     async with step("CREATE_BLOCK_STREAM_CLIENT"):
-        provider = await asyncio.to_thread(env.choose_provider, manifest.network, spec.descriptor.provider)
-        source = env.open_source(provider, manifest.network)
+        providers = await asyncio.to_thread(env.choose_providers, manifest.network, spec.descriptor.provider)
+        source = env.open_source(providers[0], manifest.network)
         try:
             await source.start()
         except BaseException:
@@ -93,7 +96,7 @@ async def open_job(spec: JobSpec, env: Environment, leases: JobLeases) -> Opened
     except BaseException:
         await source.close()
         raise
-    return Opened(manifest, provider, source, opened, locations)
+    return Opened(manifest, providers, source, opened, locations)
 
 
 async def load_manifest(env: Environment, manifest_hash: str) -> Manifest:

@@ -34,6 +34,7 @@ from ampd_ray.materialize.events import (
     PartitionFinished,
     PartitionOpened,
     SegmentCommitted,
+    SetAside,
     StopAsked,
     TaskAppended,
     TaskExtracted,
@@ -42,6 +43,7 @@ from ampd_ray.materialize.events import (
     Tick,
     WriterLost,
 )
+from ampd_ray.materialize.faults import Doubts, around
 from ampd_ray.materialize.plan import Unit
 
 MAX_ATTEMPTS = {Handling.TRANSIENT: 5, Handling.BOUNDED: 2}
@@ -65,9 +67,14 @@ class Limits:
 
 @dataclass
 class _Task:
-    """One span on its way; ``nbytes`` is an estimate until it is extracted."""
+    """One span on its way; ``nbytes`` is an estimate until it is extracted.
+
+    ``provider`` is asked now, after those whose data were wrong: ``faults``.
+    """
 
     nbytes: float
+    provider: int
+    faults: dict[int, AmpdError]
     attempts: int = 0
     losses: int = 0
     extracted: bool = False
@@ -75,22 +82,35 @@ class _Task:
 
 @dataclass
 class _Open:
-    """One open partition. ``queue`` holds spans not yet handed out, ascending; ``requeued`` how often each was lost."""
+    """One open partition. ``queue`` holds spans not yet handed out, ascending; ``requeued`` how often each was lost.
+
+    ``suspects`` are those of its spans that a provider has delivered wrongly.
+    """
 
     unit: Unit
     queue: deque[Span]
     opened: bool = False
     requeued: dict[Span, int] = field(default_factory=dict)
+    suspects: dict[Span, dict[int, AmpdError]] = field(default_factory=dict)
     tasks: dict[Span, _Task] = field(default_factory=dict)
     dirty_since: float | None = None
     flushing: bool = False
 
 
 class JobState:
-    """The decisions of one pass. ``now`` is the clock at its start, in the seconds that ``Tick`` carries."""
+    """The decisions of one pass. ``now`` is the clock at its start, in the seconds that ``Tick`` carries.
+
+    ``doubts`` is what is known of the providers; it learns.
+    """
 
     def __init__(
-        self, units: Iterable[Unit], limits: Limits, *, bytes_per_block: float | None = None, now: float = 0.0
+        self,
+        units: Iterable[Unit],
+        limits: Limits,
+        *,
+        bytes_per_block: float | None = None,
+        now: float = 0.0,
+        doubts: Doubts | None = None,
     ):
         self._units = iter(units)
         self._limits = limits
@@ -100,6 +120,7 @@ class JobState:
         self._open: dict[int, _Open] = {}
         self._next_partition = 0
         self._now = now
+        self._doubts = doubts or Doubts()
         self._stopping = False
         self._paused = False
         self._finished = False
@@ -154,11 +175,12 @@ class JobState:
                 part.opened = True
             case TaskExtracted(number, span, nbytes) if span in part.tasks:
                 self._measure(span, nbytes)
-                part.tasks[span].extracted = True
-                part.tasks[span].nbytes = nbytes
+                task = part.tasks[span]
+                task.extracted, task.nbytes = True, nbytes
+                self._doubts.delivered(task.provider, task.faults)
                 return [Append(number, span)]
             case TaskFailed(number, span, error) if span in part.tasks:
-                return self._retry(number, part, span, error)
+                return self._failed(number, part, span, error)
             case TaskLost(number, span, out_of_memory) if span in part.tasks:
                 return self._lose(number, part, span, out_of_memory=out_of_memory)
             case TaskAppended(_, spans):
@@ -204,11 +226,15 @@ class JobState:
             part = self._open[number]
             span = self._take(part)
             nbytes = len(span) * (self._bytes_per_block or 0.0)
-            part.tasks[span] = _Task(nbytes, losses=part.requeued.pop(span, 0))
-            instructions.append(Extract(number, span))
+            faults = part.suspects.pop(span, {})
+            provider = self._doubts.next_provider(faults)
+            assert provider is not None, "a block that nobody delivers is set aside at once"
+            part.tasks[span] = _Task(nbytes, provider, faults, losses=part.requeued.pop(span, 0))
+            instructions.append(Extract(number, span, provider=provider))
         if not self._open:
             self._finished = True
-            instructions.append(Finish())
+            hopeless = self._doubts.barren and not self._doubts.any_good and not self._stopping
+            instructions.append(Finish(self._doubts.despair() if hopeless else None))
         return instructions
 
     def _next_to_feed(self) -> int | None:
@@ -252,13 +278,44 @@ class JobState:
         per_block = max(self._bytes_per_block or 1.0, 1.0)
         return int(min(self._most_blocks, max(1, TASK_BYTES // per_block)))
 
-    def _retry(self, number: int, part: _Open, span: Span, error: AmpdError) -> list[Instruction]:
+    def _failed(self, number: int, part: _Open, span: Span, error: AmpdError) -> list[Instruction]:
+        """Wrong data are asked of the next provider, and so is what it cannot deliver; all else is asked again."""
+        faults = part.tasks[span].faults
+        if faults or self._doubts.helps_against(error):
+            return self._elsewhere(number, part, span, error)
+        return self._again(number, part, span, error)
+
+    def _again(self, number: int, part: _Open, span: Span, error: AmpdError) -> list[Instruction]:
         """Charge the failure to the task; ask again after a pause, or give the job up."""
         task = part.tasks[span]
         task.attempts += 1
         if task.attempts >= MAX_ATTEMPTS.get(error.handling, 1):
             return self._fail(error)
-        return [Extract(number, span, delay=RETRY_SECS * 2 ** (task.attempts - 1))]
+        return [Extract(number, span, delay=RETRY_SECS * 2 ** (task.attempts - 1), provider=task.provider)]
+
+    def _elsewhere(self, number: int, part: _Open, span: Span, error: AmpdError) -> list[Instruction]:
+        """Only the block that is wrong goes to the next provider; what nobody delivers is done without."""
+        task = part.tasks[span]
+        refetched = bool(task.faults or task.attempts or "tries" in error.details)
+        if len(span) == 1 and not refetched:
+            task.attempts += 1
+            return [Extract(number, span, delay=RETRY_SECS, provider=task.provider)]
+        del part.tasks[span]
+        pieces, wrong = around(span, error.details.get("block")) if len(span) > 1 else ([], span)
+        self._requeue(part, dict.fromkeys(pieces, 0))
+        if wrong is None:
+            return []
+        faults = {**task.faults, task.provider: error} if refetched else {}
+        if self._doubts.next_provider(faults) is not None:
+            part.suspects[wrong] = faults
+            self._requeue(part, {wrong: 0})
+            return []
+        first = next(iter(faults.values()))
+        if not self._doubts.quarantine:
+            return self._fail(first)
+        if not self._doubts.set_aside(wrong.start, first):
+            return self._fail(self._doubts.despair())
+        return [SetAside(number, wrong.start, faults)]
 
     def _lose(self, number: int, part: _Open, span: Span, *, out_of_memory: bool) -> list[Instruction]:
         """An extractor died with the task: its span goes to another one, smaller if it was too large.
@@ -266,7 +323,7 @@ class JobState:
         Nobody is charged for a Ray node that goes; a span that takes its extractor with it each time ends the job.
         """
         if out_of_memory and len(span) == 1:
-            return self._retry(
+            return self._again(
                 number, part, span, OutOfMemory(f"block {span.start} alone is too much for an extractor")
             )
         losses = part.tasks.pop(span).losses + 1

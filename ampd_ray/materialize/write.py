@@ -67,6 +67,12 @@ class PartitionWriter:
             )
             return await self._carry_out(instructions)
 
+    async def skip(self, span: Span) -> WriterReport:
+        """Do without these blocks: no file reaches across them."""
+        async with self._turn:
+            self._check()
+            return await self._carry_out(self._assembler.skip(span), without=span)
+
     async def flush(self, reason: str) -> WriterReport:
         """Commit the open file now; blocks that wait for earlier ones stay where they are."""
         async with self._turn:
@@ -84,8 +90,8 @@ class PartitionWriter:
             spans = ", ".join(map(str, self._partition.spans))
             raise ActorLost(f"the writer of blocks {spans} has given them up; they are planned again")
 
-    async def _carry_out(self, instructions: Sequence[Instruction]) -> WriterReport:
-        appended: list[Span] = []
+    async def _carry_out(self, instructions: Sequence[Instruction], without: Span | None = None) -> WriterReport:
+        appended = [] if without is None else [without]
         committed: list[CommittedFile] = []
         unchanged: list[UnchangedFile] = []
         try:

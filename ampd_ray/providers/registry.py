@@ -26,11 +26,11 @@ from ampd_ray.providers.provider import Extras, ProviderConfig, reason
 __all__ = [
     "ListedProvider",
     "ProviderConfig",
-    "choose",
     "find",
     "find_by_name",
     "list_providers",
     "load_providers",
+    "usable",
     "write_provider",
 ]
 
@@ -83,14 +83,14 @@ def find_by_name(directory: str, name: str) -> ProviderConfig:
     return listed.config
 
 
-def choose(
+def usable(
     directory: str, kind: str, network: str, env: Mapping[str, str] | None = None, *, name: str | None = None
-) -> ProviderConfig:
-    """The first provider of ``network`` whose variables are set, resolved; with ``name`` that one and no other.
+) -> list[ProviderConfig]:
+    """The providers of ``network`` whose variables are set, resolved, by name; with ``name`` that one and no other.
 
-    Raises ``ProviderMissing`` with reasons.
+    Raises ``ProviderMissing`` with reasons if there is none.
     """
-    reasons = []
+    reasons, found = [], []
     for config in find(directory, kind, network):
         if name is not None and config.name != name:
             continue
@@ -98,13 +98,15 @@ def choose(
             resolved = config.resolved(os.environ if env is None else env)
             Endpoint.of(resolved)
         except ConfigError as error:
-            _warn_once(f"{error.message}; trying the next one")
+            _warn_once(f"{error.message}; it is not used")
             reasons.append(error.message)
         else:
-            return resolved
-    found = "; ".join(reasons) or f"add one: ampd providers add {name or 'NAME'} --network NETWORK --url URL"
+            found.append(resolved)
+    if found:
+        return found
+    why = "; ".join(reasons) or f"add one: ampd providers add {name or 'NAME'} --network NETWORK --url URL"
     wanted = "" if name is None else f" named {name}"
-    raise ProviderMissing(f"no usable {kind} provider{wanted} for network {network}: {found}", network=network)
+    raise ProviderMissing(f"no usable {kind} provider{wanted} for network {network}: {why}", network=network)
 
 
 def write_provider(directory: str, name: str, keys: Mapping[str, Any], *, replace: bool = False) -> ProviderConfig:

@@ -94,7 +94,7 @@ class Bench:
     def environment(self) -> Environment:
         settings: dict[str, Any] = {
             "keeper": UnkeptLeases(),
-            "choose_provider": lambda network, wanted: wanted or "devnet",
+            "choose_providers": lambda network, wanted: (wanted or "devnet",),
             "open_source": self.source,
             "flush_secs": 600.0,
             "poll_secs": 0.02,

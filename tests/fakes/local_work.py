@@ -86,6 +86,9 @@ class LocalPartition:
             await self._writers.before_append(rows)
         return self._reported(await self._writer.append(rows))
 
+    async def skip(self, span: Span) -> WriterReport:
+        return self._reported(await self._writer.skip(span))
+
     async def flush(self, reason: str) -> WriterReport:
         return self._reported(await self._writer.flush(reason))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ampd_ray.chain.ranges import Span
 from ampd_ray.errors import AmpdError
+from ampd_ray.materialize.faults import Doubts
 from ampd_ray.materialize.perform import Pass
 from ampd_ray.materialize.plan import Unit
 from ampd_ray.materialize.state import JobState, Limits
@@ -29,6 +30,7 @@ class World:
 
     block_bytes: int = 1000
     tasks: int = 4
+    doubts: Doubts = field(default_factory=Doubts)
     on_extract: Hook = nothing
     on_append: Hook = nothing
     on_flush: Hook = nothing
@@ -36,6 +38,8 @@ class World:
     on_discard: Hook = nothing
     extracted: list[Span] = field(default_factory=list)
     appended: list[Span] = field(default_factory=list)
+    skipped: list[Span] = field(default_factory=list)
+    set_aside: list[tuple[int, dict[int, AmpdError]]] = field(default_factory=list)
     flushes: list[tuple[Span, str]] = field(default_factory=list)
     discarded: list[Span] = field(default_factory=list)
     reports: list[WriterReport] = field(default_factory=list)
@@ -71,15 +75,21 @@ class World:
 
     def pass_over(self, *spans: Span, bytes_per_block: float | None = None, **limits: Any) -> Pass:
         units = [Unit(span, TABLES) for span in spans]
-        machine = JobState(units, Limits(max_tasks=self.tasks, **limits), bytes_per_block=bytes_per_block)
+        machine = JobState(
+            units, Limits(max_tasks=self.tasks, **limits), bytes_per_block=bytes_per_block, doubts=self.doubts
+        )
         return Pass(
             machine,
             self,
-            lambda number, unit, span: RangeTask(1, number, span, unit.tables, "node", "test"),
+            lambda number, unit, span, provider: RangeTask(1, number, span, unit.tables, str(provider), "test"),
             self.open,
             on_extracted=lambda summary: None,
             on_report=self.reports.append,
+            set_aside=self.remember,
         )
+
+    async def remember(self, block: int, faults: Mapping[int, AmpdError]) -> None:
+        self.set_aside.append((block, dict(faults)))
 
 
 class Handle:
@@ -102,6 +112,10 @@ class Handle:
         self.world.appended += done
         finished = self.next > self.span.end
         return WriterReport(tuple(done), (), bool(done) and not finished, finished)
+
+    async def skip(self, span: Span) -> WriterReport:
+        self.world.skipped.append(span)
+        return await self.append(span)
 
     async def flush(self, reason: str) -> WriterReport:
         self.world.flushes.append((self.span, reason))

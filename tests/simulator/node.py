@@ -172,7 +172,7 @@ class Node:
             data=world.store,
             manifests=world.store,
             keeper=self._keeper,
-            choose_provider=lambda network, wanted: "simulated",
+            choose_providers=lambda network, wanted: ("simulated",),
             open_source=lambda name, network: ChainSource(world.chain, world.kernel),
             options=world.plan.options,
             flush_secs=600.0,

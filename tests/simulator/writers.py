@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from ampd_ray.chain.ranges import Span
 from ampd_ray.errors import ActorLost, Fenced, Overlap
 from ampd_ray.materialize.types import Partition, WriterReport
 from ampd_ray.materialize.write import PartitionWriter
@@ -51,6 +52,10 @@ class WriterProcess:
 
     async def append(self, rows: Any) -> WriterReport:
         report: WriterReport = await self._call(self._writer.append(rows))
+        return report
+
+    async def skip(self, span: Span) -> WriterReport:
+        report: WriterReport = await self._call(self._writer.skip(span))
         return report
 
     async def flush(self, reason: str) -> WriterReport:

@@ -145,6 +145,32 @@ def test_a_gap_between_spans_ends_the_file_at_once_and_touching_spans_do_not() -
     assert story(run(assembler, [arrival(8, 9)])) == "+8..9 |end 8..9"
 
 
+def test_no_file_reaches_across_a_block_that_is_done_without() -> None:
+    assembler = Assembler([Span(0, 5)], PLENTY)
+    assert story(push(assembler, arrival(0, 2))) == "+0..2"
+    assert story(assembler.skip(Span(3, 3))) == "|gap 0..2"
+    assert assembler.next_block == 4
+    assert story(push(assembler, arrival(4, 5))) == "+4..5 |end 4..5"
+
+
+def test_blocks_that_are_done_without_are_passed_over_when_their_turn_comes() -> None:
+    assembler = Assembler([Span(0, 5)], PLENTY)
+    assert assembler.skip(Span(5, 5)) == []
+    assert assembler.skip(Span(3, 3)) == []
+    assert push(assembler, arrival(4, 4)) == []
+    assert assembler.pending == (Span(3, 3), Span(4, 4), Span(5, 5))
+    assert story(push(assembler, arrival(0, 2))) == "+0..2 |gap 0..2 +4..4 |end 4..4"
+    assert (assembler.finished, assembler.pending) == (True, ())
+
+
+def test_a_partition_may_do_without_all_its_blocks() -> None:
+    assembler = Assembler([Span(0, 0), Span(2, 2)], PLENTY)
+    assert assembler.skip(Span(2, 2)) + assembler.skip(Span(0, 0)) == []
+    assert assembler.finished
+    with pytest.raises(ValueError, match="delivered before"):
+        assembler.skip(Span(0, 0))
+
+
 def test_flush_closes_what_is_open_and_keeps_what_is_early() -> None:
     assembler = Assembler([Span(0, 9)], PLENTY)
     assert assembler.flush("age") == []

@@ -15,11 +15,11 @@ from ampd_ray.errors import AmpdError, ConfigError, InvalidName, NotFound, Provi
 from ampd_ray.providers import registry
 from ampd_ray.providers.registry import (
     ProviderConfig,
-    choose,
     find,
     find_by_name,
     list_providers,
     load_providers,
+    usable,
     write_provider,
 )
 
@@ -131,7 +131,7 @@ def test_bad_files_are_skipped_with_one_line_each(tmp_path: Path, caplog: pytest
 def test_unknown_keys_are_accepted_and_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     put(tmp_path, "a", GOOD + "timeout = 5\nsecret = '${UNSET}'\n[ampd_ray]\nintegrty = 'basic'\n")
     for _ in range(2):
-        choose(str(tmp_path), "evm-rpc", "mainnet", {})
+        usable(str(tmp_path), "evm-rpc", "mainnet", {})
     assert [record.message for record in caplog.records] == [
         "provider a: the key ampd_ray.integrty has no effect; is it a typo?",
         "provider a: the key secret has no effect; is it a typo?",
@@ -180,27 +180,27 @@ def test_the_first_usable_provider_is_chosen(tmp_path: Path) -> None:
     put(tmp_path, "b", GOOD.replace("https://user:hunter2@", "${SCHEME}://"))
     put(tmp_path, "c")
     put(tmp_path, "d", GOOD.replace("mainnet", "sepolia"))
-    assert choose(str(tmp_path), "evm-rpc", "mainnet", {"SCHEME": "ftp"}).name == "c"
-    assert choose(str(tmp_path), "evm-rpc", "mainnet", {"SCHEME": "wss"}).name == "b"
+    assert usable(str(tmp_path), "evm-rpc", "mainnet", {"SCHEME": "ftp"})[0].name == "c"
+    assert usable(str(tmp_path), "evm-rpc", "mainnet", {"SCHEME": "wss"})[0].name == "b"
     (tmp_path / "c.toml").unlink()
     with pytest.raises(ProviderMissing) as caught:
-        choose(str(tmp_path), "evm-rpc", "mainnet", {"SCHEME": "ftp"})
+        usable(str(tmp_path), "evm-rpc", "mainnet", {"SCHEME": "ftp"})
     assert "provider a: the environment variable UNSET is not set" in str(caught.value)
     assert "provider b: url must begin with" in str(caught.value)
     with pytest.raises(ProviderMissing, match="network holesky: add one: ampd providers add"):
-        choose(str(tmp_path), "evm-rpc", "holesky", {})
+        usable(str(tmp_path), "evm-rpc", "holesky", {})
 
 
 def test_a_provider_that_is_asked_for_by_name_is_taken_and_no_other(tmp_path: Path) -> None:
     put(tmp_path, "a")
     put(tmp_path, "b")
     put(tmp_path, "c", GOOD.replace("mainnet", "sepolia"))
-    assert choose(str(tmp_path), "evm-rpc", "mainnet", {}, name="b").name == "b"
+    assert usable(str(tmp_path), "evm-rpc", "mainnet", {}, name="b")[0].name == "b"
     for name in ("c", "d"):
         with pytest.raises(
             ProviderMissing, match=f"named {name} for network mainnet: add one: ampd providers add {name}"
         ):
-            choose(str(tmp_path), "evm-rpc", "mainnet", {}, name=name)
+            usable(str(tmp_path), "evm-rpc", "mainnet", {}, name=name)
 
 
 def test_written_files_are_read_back_equal(tmp_path: Path) -> None:

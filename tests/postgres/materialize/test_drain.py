@@ -40,6 +40,10 @@ class Remote:
         report: WriterReport = await self._call(self.inner.append(rows))
         return report
 
+    async def skip(self, span: Span) -> WriterReport:
+        report: WriterReport = await self._call(self.inner.skip(span))
+        return report
+
     async def flush(self, reason: str) -> WriterReport:
         self.flushing.set()
         report: WriterReport = await self._call(self.inner.flush(reason))

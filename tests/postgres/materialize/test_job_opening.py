@@ -71,7 +71,7 @@ async def test_no_provider_for_the_network(bench: Bench) -> None:
     def none(network: str, wanted: str | None) -> str:
         raise ProviderMissing(f"no usable evm-rpc provider for network {network}: add one", network=network)
 
-    bench.settings["choose_provider"] = none
+    bench.settings["choose_providers"] = none
     run = await bench.job(end_block="10")
     error = await fails(run, "CREATE_BLOCK_STREAM_CLIENT", retryable=True, words="for network devnet: add one")
     assert (error.details["cause"], error.details["error_class"]) == ("PROVIDER_NOT_FOUND", "bounded")

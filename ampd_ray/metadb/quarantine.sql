@@ -1,0 +1,22 @@
+-- name: put
+-- Set a block aside, once more perhaps.
+insert into ampd_ray.quarantine (location_group, block, reason, provider, evidence)
+values (%(location_group)s, %(block)s, %(reason)s, %(provider)s, %(evidence)s::jsonb)
+on conflict (location_group, block) do update
+set reason = excluded.reason, provider = excluded.provider, evidence = excluded.evidence,
+    attempts = quarantine.attempts + 1, last_seen = now();
+
+-- name: listed
+-- The blocks of a group that were set aside.
+select block, reason, provider, attempts, first_seen, last_seen, evidence
+from ampd_ray.quarantine where location_group = %(location_group)s order by block;
+
+-- name: blocks
+-- Their numbers.
+select block from ampd_ray.quarantine where location_group = %(location_group)s order by block;
+
+-- name: clear
+-- Forget them, or some of them.
+delete from ampd_ray.quarantine
+where location_group = %(location_group)s
+  and (%(only)s::bigint[] is null or block = any (%(only)s::bigint[]));
