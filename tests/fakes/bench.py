@@ -70,7 +70,7 @@ class Bench:
     incarnation: UUID = field(default_factory=uuid4)
     options: WriterOptions = field(default_factory=WriterOptions)
     settings: dict[str, Any] = field(default_factory=dict)
-    url: str | None = None  # of the provider, if it is not the devnet
+    urls: dict[str, str] = field(default_factory=dict)  # of the providers by name, in order; none: the devnet is one
     chain_id: int | None = None  # that the provider must have
     _extractors: list[Extractor] = field(default_factory=list)
 
@@ -86,15 +86,18 @@ class Bench:
 
     def source(self, name: str, network: str) -> EvmRpcSource:
         return EvmRpcSource(
-            provider(self.url or self.devnet.url, name=name, network=network),
+            provider(self.urls.get(name, self.devnet.url), name=name, network=network),
             expected_chain_id=self.chain_id,
             timing=Timing(sleep=_at_once),
         )
 
+    def providers(self, network: str, wanted: str | None) -> tuple[str, ...]:
+        return (wanted,) if wanted else tuple(self.urls) or ("devnet",)
+
     def environment(self) -> Environment:
         settings: dict[str, Any] = {
             "keeper": UnkeptLeases(),
-            "choose_providers": lambda network, wanted: (wanted or "devnet",),
+            "choose_providers": self.providers,
             "open_source": self.source,
             "flush_secs": 600.0,
             "poll_secs": 0.02,

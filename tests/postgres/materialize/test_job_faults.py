@@ -89,6 +89,7 @@ async def test_transient_errors_of_the_provider_are_outlived(bench: Bench) -> No
 async def test_other_errors_end_the_job_with_the_block_and_the_cause(
     bench: Bench, error: AmpdError, fired: int, retryable: bool
 ) -> None:
+    bench.settings["quarantine"] = False
     run = await bench.job(end_block="10")
     run.extractors.trouble.errors = [error] * 10
     facts = failure(await run())

@@ -99,7 +99,7 @@ async def test_a_provider_of_another_chain(bench: Bench) -> None:
 
 
 async def test_a_provider_that_is_away(bench: Bench) -> None:
-    bench.url = "http://127.0.0.1:9"  # the port that discards: nobody listens
+    bench.urls = {"devnet": "http://127.0.0.1:9"}  # the port that discards: nobody listens
     run = await bench.job(end_block="10")
     error = await fails(run, "CREATE_BLOCK_STREAM_CLIENT", retryable=True, words="127.0.0.1:9")
     assert error.details["cause"] == "RPC_UNREACHABLE"

@@ -75,7 +75,7 @@ async def test_the_row_of_a_job_that_stopped_or_failed_says_so(bench: Bench) -> 
     await run.job.stop(1.0)
     assert (await run()).outcome is Outcome.STOPPED
     assert (await shown(bench, run)).phase == "stopped"
-    bench.url = "http://127.0.0.1:9"
+    bench.urls = {"devnet": "http://127.0.0.1:9"}
     again = bench.again(run.spec)
     assert (await again()).outcome is Outcome.FAILED
     assert (await shown(bench, again)).phase == "failed"
