@@ -68,7 +68,7 @@ def backfill(
         if run is not None:
             summary = replace(run.summary(), seconds=time.monotonic() - started)
             # Before a solo environment takes its time to end.
-            _print(summary, as_json, client.settings.data_dir, failure)
+            _print(summary, as_json, client.settings.data_dir, failure, run.job.id)
     if run is None:
         typer.echo(f"error: {failure}", err=True)
         raise typer.Exit(1)
@@ -136,7 +136,7 @@ def _blocks(span: Span) -> str:
     return f"blocks {span.start:,} to {span.end:,}"
 
 
-def _print(summary: Summary, as_json: bool, data_dir: str, failure: str | None) -> None:
+def _print(summary: Summary, as_json: bool, data_dir: str, failure: str | None, job_id: int) -> None:
     if failure:
         typer.echo(f"error: {failure}", err=True)
     if as_json:
@@ -152,4 +152,9 @@ def _print(summary: Summary, as_json: bool, data_dir: str, failure: str | None) 
     typer.echo(f"files     {summary.files}, {size(summary.bytes)}, in {data_dir}")
     typer.echo(f"retries   {summary.retries}")
     typer.echo(f"holes     {holes}{more}")
+    if summary.quarantined:
+        typer.echo(
+            f"          {summary.quarantined:,} blocks are right at no provider. Why: ampd jobs holes {job_id}; "
+            f"once more: ampd jobs retry {job_id} --quarantined"
+        )
     typer.echo(f"time      {duration(summary.seconds)}")

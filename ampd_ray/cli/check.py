@@ -122,6 +122,14 @@ def _print(report: Report, repair: bool) -> None:
         typer.echo(f"{table.table:14}{_extent(table)}")
     if not report.tables:
         typer.echo("nothing of it has been extracted yet")
+    if report.quarantined:
+        blocks = ", ".join(f"{block:,}" for block in report.quarantined[:SHOWN_PER_KIND])
+        more = (
+            f" and {len(report.quarantined) - SHOWN_PER_KIND:,} more"
+            if len(report.quarantined) > SHOWN_PER_KIND
+            else ""
+        )
+        typer.echo(f"{'set aside':14}{blocks}{more}: right at no provider, see `ampd jobs holes`")
     repaired = len(report.findings) - len(report.remaining)
     suffix = f", {repaired} of them repaired" if repaired else ""
     typer.echo(f"{'findings':14}{len(report.findings) or 'none'}{suffix}")

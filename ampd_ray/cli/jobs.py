@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from ampd_ray.metadb.jobs import JobRow
     from ampd_ray.metadb.progress import ReportedProgress
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Jobs: list, watch, stop, remove.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Jobs: list, watch, stop, try again, remove.")
 workers_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Workers: who is alive.")
 
 DEPLOY_EXAMPLES = """\b
@@ -70,7 +71,7 @@ def list_(
     with open_client(ctx, config, amp_dir) as client:
         rows = [_fields(row) for row in client.jobs(active_only=active, limit=limit)]
     print_rows(
-        rows, ["job_id", "status", "dataset", "end_block", "node_id", "updated_at"], as_json=as_json,
+        rows, ["job_id", "status", "holes", "dataset", "end_block", "node_id", "updated_at"], as_json=as_json,
         empty="no jobs yet; deploy a dataset: ampd deploy NAMESPACE/NAME",
     )  # fmt: skip
 
@@ -102,7 +103,8 @@ def progress(
     with open_client(ctx, config, amp_dir) as client:
         handle = client.job(job)
         row, reported = handle.row(), handle.progress()
-    print_object({"job_id": job, "status": str(row.status)} | progress_fields(reported, as_json), as_json=as_json)
+    fields = {"job_id": job, "status": str(row.status), "holes": row.holes}
+    print_object(fields | progress_fields(reported, as_json), as_json=as_json)
 
 
 @app.command("events", epilog=_examples("ampd jobs events 1", "ampd jobs events 1 --json"))
@@ -120,6 +122,46 @@ def events(
             for e in client.job(job).events()
         ]
     print_rows(rows, ["id", "created_at", "node_id", "event"], as_json=as_json, empty=f"job {job} has no events")
+
+
+@app.command("holes", epilog=_examples("ampd jobs holes 1", "ampd jobs holes 1 --json"))
+def holes(
+    ctx: typer.Context,
+    job: JobArgument,
+    config: ConfigOption = None,
+    amp_dir: AmpDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the blocks of a job's dataset that no provider delivers correctly; they are set aside, the rest is there."""
+    with open_client(ctx, config, amp_dir) as client:
+        rows = [asdict(hole) for hole in client.job(job).holes()]
+    print_rows(
+        rows, ["block", "provider", "attempts", "last_seen", "reason"], as_json=as_json,
+        empty=f"job {job} has no holes",
+    )  # fmt: skip
+    if rows and not as_json:
+        typer.echo(f"ask for them again: ampd jobs retry {job} --quarantined")
+
+
+@app.command("retry", epilog=_examples("ampd jobs retry 1", "ampd jobs retry 1 --quarantined --worker 'extract-*'"))
+def retry(
+    ctx: typer.Context,
+    job: JobArgument,
+    quarantined: Annotated[
+        bool, typer.Option("--quarantined", help="Ask again for the blocks that are set aside.")
+    ] = False,
+    worker: Annotated[str | None, typer.Option("--worker", help="Node ID, or PREFIX*.")] = None,
+    config: ConfigOption = None,
+    amp_dir: AmpDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run an ended job once more, however it ended; what is committed is not extracted again."""
+    with open_client(ctx, config, amp_dir) as client:
+        handle = client.job(job)
+        asked = handle.retry(worker, quarantined=quarantined)
+        row = handle.row()
+    fields = {"job_id": job, "node_id": row.node_id, "status": str(row.status), "holes": row.holes}
+    print_object(fields | ({"asked_again": asked} if quarantined else {}), as_json=as_json)
 
 
 @app.command("stop", epilog=_examples("ampd jobs stop 1", "ampd jobs stop 1 --wait 30"))
@@ -217,6 +259,7 @@ def _fields(row: JobRow) -> dict[str, Any]:
     return {
         "job_id": row.job_id,
         "status": str(row.status),
+        "holes": row.holes,
         "dataset": "/".join(map(str, name)) if None not in name else None,
         "end_block": descriptor.get("end_block"),
         "node_id": row.node_id,

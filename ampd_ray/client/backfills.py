@@ -91,6 +91,7 @@ class Backfill:
             bytes=sum(table.bytes for table in found.values()),
             retries=reported.retries if reported else 0,
             holes=lacking,
+            quarantined=sum(hole.block in each for hole in self.job.holes() for each in lacking),
             seconds=time.monotonic() - self._started,
         )
 

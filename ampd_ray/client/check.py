@@ -13,7 +13,7 @@ from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.materialize.audit import Finding
 from ampd_ray.materialize.check import Audit, Progress, TableAudit
 from ampd_ray.materialize.mend import Mender
-from ampd_ray.metadb import datasets, revisions
+from ampd_ray.metadb import datasets, quarantine, revisions
 from ampd_ray.metadb.revisions import Revision
 from ampd_ray.store.files import open_store
 
@@ -34,12 +34,16 @@ class CheckedTable:
 
 @dataclass(frozen=True)
 class Report:
-    """The result of an audit; a table that was never extracted is not in ``tables``."""
+    """The result of an audit; a table that was never extracted is not in ``tables``.
+
+    ``quarantined``: blocks that its job does without, since no provider delivers them correctly.
+    """
 
     dataset: str
     manifest_hash: str
     tables: tuple[CheckedTable, ...]
     findings: tuple[Finding, ...]
+    quarantined: tuple[int, ...]
     seconds: float
 
     @property
@@ -74,6 +78,7 @@ class Report:
             ],
             "counts": dict(sorted(Counter(str(finding.kind) for finding in self.findings).items())),
             "remaining": len(self.remaining),
+            "quarantined": list(self.quarantined),
             "seconds": round(self.seconds, 3),
         }
 
@@ -90,19 +95,21 @@ def check(
     manifest = client.manifest(dataset)
     store = open_store(client.settings.data_dir)
 
-    async def run() -> list[TableAudit]:
+    async def run() -> tuple[list[TableAudit], list[int]]:
         async with client.db.connection() as conn:
             manifest_hash = await datasets.resolve(conn, dataset)
             found: dict[str, Revision] = await revisions.active_revisions(
                 conn, dataset.namespace, dataset.name, manifest_hash
             )
+            group = quarantine.group_of_dataset(dataset.namespace, dataset.name, manifest_hash)
+            aside = await quarantine.blocks(conn, group)
         audit = Audit(client.db, store, found, manifest.start_block, on_progress=on_progress)
         await audit.run()
         if repair:
             await Mender(audit, client.db, store).mend()
-        return audit.tables
+        return audit.tables, aside
 
-    tables = client.run(run())
+    tables, aside = client.run(run())
     return Report(
         dataset=dataset.dataset,
         manifest_hash=manifest.hash,
@@ -111,5 +118,6 @@ def check(
             for each in tables
         ),
         findings=tuple(finding for each in tables for finding in each.findings),
+        quarantined=tuple(aside),
         seconds=time.monotonic() - started,
     )

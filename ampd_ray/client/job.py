@@ -1,4 +1,4 @@
-"""A handle of one job: watch it, wait for it, stop it."""
+"""A handle of one job: watch it, wait for it, stop it, try it again."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ampd_ray.controller import service
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.errors import AmpdError, JobFailed
-from ampd_ray.metadb import jobs, progress
+from ampd_ray.metadb import jobs, progress, quarantine
 from ampd_ray.metadb.jobs import JobEvent, JobRow, JobStatus
 from ampd_ray.metadb.progress import ReportedProgress
+from ampd_ray.metadb.quarantine import Quarantined
 
 if TYPE_CHECKING:
     from ampd_ray.client.session import Client
@@ -54,6 +56,18 @@ class Job:
     def stop(self) -> None:
         """Ask it to stop; what is complete is committed first. A job that has ended stays as it is."""
         self._client.run(jobs.request_stop(self._client.db, self.id))
+
+    def holes(self) -> list[Quarantined]:
+        """Blocks of its dataset that no provider delivers correctly, and that it does without, with what is known."""
+        group = quarantine.group_of(self.descriptor())
+        return self._ask(lambda conn: quarantine.listed(conn, group))
+
+    def retry(self, worker: str | None = None, *, quarantined: bool = False) -> int:
+        """Run it once more, now that it has ended; with ``quarantined`` its holes are asked for again: how many.
+
+        Raises ``JobConflict`` unless it has ended, ``WorkerNotAvailable`` or ``SchedulerError``.
+        """
+        return self._client.run(service.retry(self._client.db, self.id, worker, quarantined=quarantined))
 
     def remove(self) -> None:
         """Delete its row and events; ``JobConflict`` unless it has ended. Data stays."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class Summary:
     """What a backfill's range holds now; ``holes`` are the blocks that some table lacks.
 
+    ``quarantined`` of them were set aside because no provider delivers them correctly.
+
     ``blocks`` and ``rows`` are those of the range. ``files`` and ``bytes`` are of whole files, also where a file
     reaches out of the range.
     """
@@ -38,6 +40,7 @@ class Summary:
     bytes: int
     retries: int
     holes: list[Span] = field(default_factory=list)
+    quarantined: int = 0
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
@@ -53,6 +56,7 @@ class Summary:
             "bytes": self.bytes,
             "retries": self.retries,
             "holes": [[hole.start, hole.end] for hole in self.holes],
+            "quarantined": self.quarantined,
             "seconds": round(self.seconds, 3),
         }
 

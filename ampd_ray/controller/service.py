@@ -13,7 +13,7 @@ from ampd_ray.config import Settings
 from ampd_ray.controller.datasets import check_deployable
 from ampd_ray.controller.scheduler import Candidate, choose_worker
 from ampd_ray.datasets.descriptor import JobDescriptor
-from ampd_ray.errors import AmpdError, SchedulerError
+from ampd_ray.errors import AmpdError, NotFound, SchedulerError
 from ampd_ray.metadb import jobs, workers
 from ampd_ray.metadb.connection import Connection, Database, bounded
 from ampd_ray.metadb.retries import DueRetry
@@ -40,6 +40,23 @@ async def deploy(db: Database, descriptor: JobDescriptor, selector: str | None =
     job_id = await jobs.schedule(db, descriptor, node_id)
     _log.info("job scheduled", extra={"job_id": job_id, "node_id": node_id, "dataset": descriptor.dataset})
     return job_id
+
+
+async def retry(db: Database, job_id: int, selector: str | None = None, *, quarantined: bool = False) -> int:
+    """Have a job that is at an end run once more; without a ``selector`` where it ran last, if that worker is alive.
+
+    With ``quarantined`` the blocks that were set aside are asked for again; how many. Raises :class:`NotFound` and what
+    :func:`deploy` raises.
+    """
+    async with db.connection() as conn:
+        row, candidates = await jobs.get(conn, job_id), await _candidates(conn)
+    if row is None:
+        raise NotFound(f"there is no job {job_id}; see `ampd jobs list`", job_id=job_id)
+    same = next((c.node_id for c in candidates if c.node_id == row.node_id and c.usable and selector is None), None)
+    node_id = same or choose_worker(candidates, selector, _RANDOM)
+    cleared = await jobs.retry(db, job_id, node_id, quarantined=quarantined)
+    _log.info("job scheduled again", extra={"job_id": job_id, "node_id": node_id, "quarantined": cleared})
+    return cleared
 
 
 async def _candidates(conn: Connection) -> list[Candidate]:

@@ -19,7 +19,7 @@ from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.metadb.connection import Connection
 from ampd_ray.metadb.queries import load
 from ampd_ray.metadb.retries import DueRetry, failures, record_failure, record_progress, retry_due
-from ampd_ray.metadb.scheduling import delete, request_stop, reschedule, schedule
+from ampd_ray.metadb.scheduling import delete, request_stop, reschedule, retry, schedule
 from ampd_ray.metadb.statuses import ACTIVE, TERMINAL, TRANSITIONS, JobStatus, failure_status, retry_delay
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "record_progress",
     "request_stop",
     "reschedule",
+    "retry",
     "retry_delay",
     "retry_due",
     "schedule",
@@ -58,7 +59,8 @@ class JobRow:
     """A job as it stands.
 
     ``written``: the status as the row states it. ``detail``: the descriptor while SCHEDULED, the error JSON in ERROR
-    and FATAL. ``descriptor``: the JSON of the newest SCHEDULED event, None if there is none.
+    and FATAL. ``descriptor``: the JSON of the newest SCHEDULED event, None if there is none. ``holes``: blocks of its
+    dataset that no provider delivers correctly, and that it does without.
     """
 
     job_id: int
@@ -68,6 +70,7 @@ class JobRow:
     created_at: datetime
     updated_at: datetime
     descriptor: Any
+    holes: int
 
     @property
     def status(self) -> JobStatus:

@@ -1,6 +1,10 @@
 -- name: select_jobs
--- Jobs by any of id, node and status, in id order, each with its descriptor: the newest SCHEDULED event's detail.
-select s.job_id, s.node_id, s.status as written, s.detail, j.created_at, s.updated_at, d.detail as descriptor
+-- Jobs by any of id, node and status, in id order, each with its descriptor (the newest SCHEDULED event's detail) and
+-- the number of blocks that are set aside.
+select s.job_id, s.node_id, s.status as written, s.detail, j.created_at, s.updated_at, d.detail as descriptor,
+       (select count(*) from ampd_ray.quarantine q
+        where q.location_group = concat(d.detail ->> 'dataset_namespace', '/', d.detail ->> 'dataset_name', '@',
+                                        d.detail ->> 'manifest_hash')) as holes
 from jobs_status s
 join jobs j on j.id = s.job_id
 left join lateral (

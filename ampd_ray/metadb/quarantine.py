@@ -38,7 +38,12 @@ class Quarantined:
 
 def group_of(descriptor: JobDescriptor) -> str:
     """The location group that a job writes to."""
-    return f"{descriptor.dataset_namespace}/{descriptor.dataset_name}@{descriptor.manifest_hash}"
+    return group_of_dataset(descriptor.dataset_namespace, descriptor.dataset_name, descriptor.manifest_hash)
+
+
+def group_of_dataset(namespace: str, name: str, manifest_hash: str) -> str:
+    """The location group of one version of a dataset."""
+    return f"{namespace}/{name}@{manifest_hash}"
 
 
 async def put(

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.errors import AmpdError, JobConflict, NotFound, WorkerNotAvailable
+from ampd_ray.metadb import quarantine
 from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.metadb.notifications import Action, notify_job
 from ampd_ray.metadb.queries import load
@@ -66,6 +67,28 @@ async def reschedule(db: Database, job_id: int, node_id: str) -> bool:
         await conn.execute(_SQL["forget_retry"], {"job_id": job_id})
         await _start(conn, job_id, node_id, descriptor)
         return True
+
+
+async def retry(db: Database, job_id: int, node_id: str, *, quarantined: bool) -> int:
+    """Have ``node_id`` run a job that is at an end once more, by its newest descriptor, whatever its end was.
+
+    With ``quarantined`` the blocks that were set aside are asked for again; how many. Raises NotFound, JobConflict
+    while the job is not at an end, and InvalidDescriptor or UnsupportedJobKind for what no worker of ours can run.
+    """
+    async with db.transaction() as conn:
+        row = await _lock(conn, job_id)
+        if JobStatus.read(row.status) not in TERMINAL:
+            raise JobConflict(
+                f"job {job_id} is {row.status[:40]} on {row.node_id}: try again when it has ended, or stop it first "
+                f"(`ampd jobs stop {job_id}`)",
+                job_id=job_id,
+            )
+        text = await _newest_descriptor(conn, job_id) or "null"
+        group = quarantine.group_of(JobDescriptor.parse(text))
+        cleared = await quarantine.clear(conn, group) if quarantined else 0
+        await conn.execute(_SQL["delete_state"], {"job_id": job_id})
+        await _start(conn, job_id, node_id, text)
+        return cleared
 
 
 async def delete(db: Database, job_id: int) -> None:

@@ -76,3 +76,66 @@ def test_a_stop_that_takes_longer_than_the_wait_shows_the_row_and_says_so(
     said = capsys.readouterr()
     assert json.loads(said.out) == {"job_id": 1, "status": "STOP_REQUESTED"}
     assert said.err == "error: job 1 is still stopping after 0.01 s; see `ampd jobs progress 1`\n"
+
+
+def set_aside(pg_url: str, *blocks: int) -> None:
+    """As a job does with blocks that no provider delivers correctly."""
+    with psycopg.connect(pg_url) as session:
+        for block in blocks:
+            session.execute(
+                "insert into ampd_ray.quarantine (location_group, block, reason, provider, evidence) "
+                "values (%s, %s, 'two receipts are missing', 'alchemy', '[]')",
+                [f"_/x@{'a' * 64}", block],
+            )
+
+
+def test_holes_are_seen_in_every_list(config: Path, pg_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    set_aside(pg_url, 7, 9)
+    assert ampd(config, "jobs", "list") == 0
+    header, line = capsys.readouterr().out.splitlines()
+    assert line.split()[header.split().index("HOLES") - 1] == "2"  # JOB ID is two words
+    for words in (["list"], ["show", "1"], ["progress", "1"]):
+        assert ampd(config, "jobs", *words, "--json") == 0
+        said = json.loads(capsys.readouterr().out)
+        assert (said[0] if words == ["list"] else said)["holes"] == 2
+    assert ampd(config, "jobs", "holes", "1") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in said] == ["BLOCK", "7", "9", "ask"]
+    assert "alchemy" in said[1]
+    assert said[1].endswith("two receipts are missing")
+    assert said[-1].endswith("ampd jobs retry 1 --quarantined")
+    assert ampd(config, "jobs", "holes", "1", "--json") == 0
+    assert [hole["block"] for hole in json.loads(capsys.readouterr().out)] == [7, 9]
+
+
+def test_a_job_without_holes_says_so(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ampd(config, "jobs", "holes", "1") == 0
+    assert capsys.readouterr().out == "job 1 has no holes\n"
+
+
+def test_only_a_job_that_has_ended_is_tried_again(
+    config: Path, pg_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_aside(pg_url, 7)
+    assert ampd(config, "jobs", "retry", "1", "--quarantined") == 1
+    assert "job 1 is SCHEDULED on one: try again when it has ended" in capsys.readouterr().err
+    with psycopg.connect(pg_url) as session:
+        session.execute("update jobs_status set status = 'COMPLETED'")
+    assert ampd(config, "jobs", "retry", "1", "--json") == 0
+    again = {"job_id": 1, "node_id": "one", "status": "SCHEDULED"}
+    assert json.loads(capsys.readouterr().out) == again | {"holes": 1}
+    with psycopg.connect(pg_url) as session:
+        session.execute("update jobs_status set status = 'COMPLETED'")
+    assert ampd(config, "jobs", "retry", "1", "--quarantined", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == again | {"holes": 0, "asked_again": 1}
+
+
+def test_a_retry_needs_a_worker(config: Path, pg_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    set_aside(pg_url, 7)
+    with psycopg.connect(pg_url) as session:
+        session.execute("update jobs_status set status = 'COMPLETED'")
+        session.execute("update workers set heartbeat_at = now() - interval '1 min'")
+    assert ampd(config, "jobs", "retry", "1", "--quarantined") == 1
+    assert "error: " in capsys.readouterr().err
+    assert ampd(config, "jobs", "show", "1", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["holes"] == 1
