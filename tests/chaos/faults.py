@@ -59,6 +59,9 @@ class Injection:
     def start(self) -> None:
         """What happens first."""
 
+    def tend(self) -> None:
+        """What is to be done meanwhile, again and again."""
+
     def end(self) -> None:
         """What happens last."""
 
@@ -118,12 +121,22 @@ class PauseWriter(Pause):
 
 
 class Drain(Injection):
-    """SIGTERM, and the node's end within its time."""
+    """SIGTERM, and the node's end within its time. If something else kills it before it hears, another one is asked."""
+
+    tries = 3
 
     def start(self) -> None:
-        self._pid, self._worker, self._heard = self.node.pid, self.node.worker, False
+        self.tries -= 1
+        self._pid, self._worker, self._heard, self._ended = self.node.pid, self.node.worker, False, False
         self.node.drain()
         self._until = time.monotonic() + DRAIN_SECS
+
+    def tend(self) -> None:
+        self._ended = self.node.pid != self._pid or not self.node.alive
+        self._heard = self._heard or self._begun()
+        if self._ended and not self._heard and self.tries:
+            self.aim()
+            self.start()
 
     @property
     def over(self) -> bool:
@@ -132,16 +145,10 @@ class Drain(Injection):
     @property
     def leaves_room(self) -> bool:
         """Once it has been heard: a worker that is killed before has only been killed."""
-        self._heard = self._heard or self._begun()
         return self._heard or self._ended
 
     def end(self) -> None:
-        self._heard = self._heard or self._begun()
         self.fired = int(self._heard and self._ended)
-
-    @property
-    def _ended(self) -> bool:
-        return self.node.pid != self._pid or not self.node.alive
 
     def _begun(self) -> bool:
         """It came to the failpoint, or past it."""
