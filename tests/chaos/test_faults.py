@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from tests.chaos.faults import DRAINING, Drain
+from tests.chaos.faults import DRAINING, Disturb, Drain
 from tests.chaos.plan import Fault, Outside
 from tests.chaos.world import World
 
@@ -16,8 +17,8 @@ from tests.chaos.world import World
 class Node(SimpleNamespace):
     """A worker that can be asked to end, and has said nothing yet."""
 
-    def __init__(self) -> None:
-        super().__init__(pid=1, alive=True, said=[], asked=0)
+    def __init__(self, node_id: str) -> None:
+        super().__init__(node_id=node_id, pid=1, alive=True, up=True, said=[], asked=0)
         self.worker = SimpleNamespace(log=lambda: "\n".join(self.said))
 
     def drain(self) -> None:
@@ -26,24 +27,45 @@ class Node(SimpleNamespace):
 
 @pytest.fixture
 def node() -> Node:
-    return Node()
+    return Node("north")
 
 
 @pytest.fixture
 def other() -> Node:
-    """The one that is hit if the first can be hit no more."""
-    return Node()
+    """The one that has the job if the first is gone."""
+    return Node("south")
 
 
 @pytest.fixture
-def drain(node: Node, other: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Drain:
-    """A drain of ``node`` that has just been asked for."""
-    injection = Drain(
-        cast("World", SimpleNamespace(fired=tmp_path)), Fault(Outside.DRAIN, at=0.0, secs=1.0), cast("Any", None)
+def lines() -> dict[str, SimpleNamespace]:
+    """To the database."""
+    return {name: SimpleNamespace(fired=Counter(), disturbed=False) for name in ("north", "south")}
+
+
+@pytest.fixture
+def world(node: Node, other: Node, lines: dict[str, SimpleNamespace], tmp_path: Path) -> World:
+    around = SimpleNamespace(
+        lines=lines,
+        disturb=lambda line, fault: setattr(line, "disturbed", True),
+        mend=lambda line: setattr(line, "disturbed", False),
     )
-    injection.node = cast("Any", node)
+    return cast(
+        "World",
+        SimpleNamespace(
+            fired=tmp_path,
+            around=around,
+            until=lambda found, within, what: found(),
+            node_of=lambda job: node if node.alive else other,
+        ),
+    )
+
+
+@pytest.fixture
+def drain(world: World) -> Drain:
+    """A drain of the first that has just been asked for."""
+    injection = Drain(world, Fault(Outside.DRAIN, at=0.0, secs=1.0), cast("Any", None))
+    injection.aim()
     injection.start()
-    monkeypatch.setattr(injection, "aim", lambda: setattr(injection, "node", other))
     return injection
 
 
@@ -101,3 +123,34 @@ def test_one_that_heard_and_lives_on_did_not_drain(drain: Drain, node: Node) -> 
     drain.tend()
     drain.end()
     assert drain.fired == 0
+
+
+def test_where_a_worker_ends_before_its_line_is_felt_anothers_is_disturbed(
+    world: World, node: Node, lines: dict[str, SimpleNamespace]
+) -> None:
+    held = Disturb(world, Fault(Outside.BLACKHOLE, at=0.0, secs=6.0), cast("Any", None))
+    held.aim()
+    held.start()
+    held.tend()
+    assert (lines["north"].disturbed, lines["south"].disturbed) == (True, False)
+    node.alive = False
+    held.tend()
+    assert (lines["north"].disturbed, lines["south"].disturbed) == (False, True)
+    lines["south"].fired[Outside.BLACKHOLE] += 2
+    held.tend()
+    held.end()
+    assert held.fired == 2
+    assert not lines["south"].disturbed
+
+
+def test_what_a_worker_has_felt_counts_when_it_ends(
+    world: World, node: Node, lines: dict[str, SimpleNamespace]
+) -> None:
+    held = Disturb(world, Fault(Outside.BLACKHOLE, at=0.0, secs=6.0), cast("Any", None))
+    held.aim()
+    held.start()
+    lines["north"].fired[Outside.BLACKHOLE] += 1
+    node.alive = False
+    held.tend()
+    held.end()
+    assert (held.fired, lines["south"].disturbed) == (1, False)
