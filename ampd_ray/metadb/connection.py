@@ -23,7 +23,8 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from ampd_ray.errors import CommitUnknown, DatabaseFault, DatabaseUnavailable
 from ampd_ray.metadb.faults import classify, is_spent
 from ampd_ray.metadb.queries import load
-from ampd_ray.metadb.route import CONNECT, CONNECT_TIMEOUT, Connection, Route
+from ampd_ray.metadb.route import CONNECT, CONNECT_TIMEOUT, Route
+from ampd_ray.metadb.session import STATEMENT_TIMEOUT, Connection
 
 __all__ = ["Connection", "Database", "Limits", "bounded", "classify"]
 
@@ -45,11 +46,15 @@ _ASK_POOL_EVERY: Final = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long one transaction may run a statement, wait for a lock, and sit idle."""
+    """How long one transaction may run a statement, wait for a lock, and sit idle.
+
+    A process that stands still amid one, as a machine without power, keeps its locks from others for so long: shorter
+    than a lease lives, since leases are what it may have locked.
+    """
 
     statement: timedelta = timedelta(seconds=10)
     lock: timedelta = timedelta(seconds=3)
-    idle: timedelta = timedelta(seconds=30)
+    idle: timedelta = timedelta(seconds=3)
 
 
 class Database:
@@ -93,6 +98,7 @@ class Database:
         self._pool = AsyncConnectionPool(
             self._route.conninfo,
             name="ampd-ray",
+            connection_class=Connection,
             kwargs=CONNECT,
             configure=self._route.prepare,
             open=False,
@@ -171,6 +177,7 @@ class Database:
         limits = limits or Limits()
         async with self.connection() as conn:
             committing = False
+            conn.statement_timeout = limits.statement
             try:
                 async with conn.transaction():
                     await conn.execute(_SQL["limit_transaction"], _milliseconds(limits))
@@ -185,6 +192,8 @@ class Database:
                     message = f"the metadata database at {self.name} was lost during COMMIT"
                     raise CommitUnknown(message) from error
                 raise
+            finally:
+                conn.statement_timeout = STATEMENT_TIMEOUT
 
     async def check(self, conn: Connection) -> None:
         """Prove that the session still speaks UTC. Raises NotUtc."""

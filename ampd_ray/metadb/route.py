@@ -17,14 +17,12 @@ from psycopg.rows import namedtuple_row
 from ampd_ray.errors import ConfigError, NotUtc
 from ampd_ray.metadb.faults import refuses_options
 from ampd_ray.metadb.queries import load
-
-Connection = psycopg.AsyncConnection[Any]
+from ampd_ray.metadb.session import STATEMENT_TIMEOUT, Connection
 
 _SQL: Final = load(__file__)
 _log: Final = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT: Final = timedelta(seconds=5)
-STATEMENT_TIMEOUT: Final = timedelta(seconds=30)
 
 SETTINGS: Final = {
     "timezone": "UTC",
@@ -76,13 +74,13 @@ class Route:
     async def connect(self) -> Connection:
         """One attempt at a session in autocommit, to be prepared. Raises what psycopg raises."""
         try:
-            return await psycopg.AsyncConnection.connect(self.conninfo, **CONNECT)
+            return await Connection.connect(self.conninfo, **CONNECT)
         except psycopg.OperationalError as error:
             if self.conninfo == self._bare or not refuses_options(error):
                 raise
         _log.info("a pooler before the database at %s refuses session options; going on without", self.name)
         self.conninfo = self._bare
-        return await psycopg.AsyncConnection.connect(self.conninfo, **CONNECT)
+        return await Connection.connect(self.conninfo, **CONNECT)
 
     async def prepare(self, conn: Connection) -> None:
         """Make a new session what it has to be. Raises NotUtc."""

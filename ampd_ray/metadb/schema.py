@@ -29,6 +29,7 @@ AMP_LEVEL: Final = 20260312000000
 _SQL: Final = load(__file__)
 _OURS: Final = load(Path(__file__).with_name("ampd_ray.sql"))
 _PUBLIC: Final = load(Path(__file__).with_name("public.sql"))
+_STATEMENT_TIMEOUT: Final = timedelta(seconds=60)  # as `limit_migration` has it
 _OLDEST_SERVER: Final = 150000
 _SQLX_LOCK: Final = 0x3D32AD9E
 _NOT_FOR_AMP: Final = (
@@ -99,6 +100,7 @@ async def migrate(url: str, *, exclusion: bool = True, within: timedelta = OPEN_
     await database.reach(within)
     async with database.session() as conn:
         try:
+            conn.statement_timeout = _STATEMENT_TIMEOUT
             async with conn.transaction():
                 return await _migrate(conn, exclusion=exclusion)
         except psycopg.errors.InsufficientPrivilege as error:

@@ -15,6 +15,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from ampd_ray.errors import Fenced
 from ampd_ray.metadb.connection import Connection
 from ampd_ray.metadb.queries import load
 from ampd_ray.metadb.statuses import ACTIVE
@@ -110,6 +111,14 @@ async def renew_node_lease(conn: Connection, node_id: str, incarnation: UUID, tt
     """Keep the node for another ``ttl``; False: another incarnation runs it, we are fenced."""
     values = {"node_id": node_id, "incarnation": incarnation, "ttl": ttl}
     return (await conn.execute(_SQL["renew_node_lease"], values)).rowcount == 1
+
+
+async def check_incarnation(conn: Connection, node_id: str, incarnation: UUID) -> None:
+    """Raises Fenced if another incarnation has taken the node."""
+    values = {"node_id": node_id, "incarnation": incarnation}
+    row = await (await conn.execute(_SQL["is_incarnation"], values)).fetchone()
+    if row is None or not row.ours:
+        raise Fenced(f"node {node_id} is run by another process now", node_id=node_id)
 
 
 async def release_node_lease(conn: Connection, node_id: str, incarnation: UUID) -> bool:

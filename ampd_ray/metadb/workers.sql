@@ -54,6 +54,12 @@ returning epoch;
 update ampd_ray.node_lease set expires_at = now() + %(ttl)s::interval
 where node_id = %(node_id)s and incarnation = %(incarnation)s;
 
+-- name: is_incarnation
+-- Whether nobody else has become the incarnation of a node.
+select exists (
+    select from ampd_ray.node_lease where node_id = %(node_id)s and incarnation = %(incarnation)s
+) as ours;
+
 -- name: release_node_lease
 -- Give a node up at once, so that a peer need not wait for its lease to run out.
 update ampd_ray.node_lease set expires_at = now(), draining = true

@@ -113,7 +113,7 @@ class JobClaimer:
             self._runner.notified(candidate.job_id)  # also when nobody knows whether it happened
         if made is not None:
             self._runner.counters.takeovers += 1
-            facts = {"job_id": candidate.job_id, "from": candidate.node_id, "written": made.moves}
+            facts = {"job_id": candidate.job_id, "from": candidate.node_id, "written": made.moves[-1].status}
             _log.info("job taken over", extra=facts)
 
     async def _looping(self, candidate: Candidate) -> Claim:

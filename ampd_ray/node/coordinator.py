@@ -78,7 +78,7 @@ class Coordinator:
             self.db, identity, self.counters, self.keeper, lock_timeout=lock_timeout, lease_ttl=ttl
         )
         retry_max = timedelta(seconds=ours.retry_max_secs)
-        settler = Settler(self.db, node_id, max_attempts=ours.retry_max_attempts, retry_max=retry_max)
+        settler = Settler(self.db, node_id, self.incarnation, max_attempts=ours.retry_max_attempts, retry_max=retry_max)
         self.runner = JobRunner(self.db, node_id, make_job, settler, self.counters, self._end)
         self.watcher = RowWatcher(self.db, node_id, self.runner, timedelta(seconds=ours.reconcile_interval_secs))
         taker, decider = Taker(node_id, self.incarnation, ttl), Takeover(node_id, ours.failover_group, ours.max_jobs)

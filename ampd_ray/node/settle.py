@@ -7,10 +7,11 @@ import random
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from ampd_ray.errors import AmpdError, DatabaseUnavailable, Unexpected
-from ampd_ray.metadb import jobs
-from ampd_ray.metadb.connection import Database
+from ampd_ray.metadb import jobs, workers
+from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.metadb.statuses import JobStatus
 from ampd_ray.metadb.takeover import Claim, Failure, Move
 from ampd_ray.node.events import Settle
@@ -22,25 +23,32 @@ _FAILURES: Final = frozenset({JobStatus.ERROR, JobStatus.FATAL})
 
 
 class Settler:
-    """The transitions of one node's jobs. ``retry_max``: longest pause before a retry."""
+    """The transitions of one node's jobs, by the process that runs it. ``retry_max``: longest pause before a retry.
 
-    def __init__(self, db: Database, node_id: str, *, max_attempts: int, retry_max: timedelta) -> None:
+    Whoever has lost the node to another process writes nothing (``spec/metadata-db.md`` 4): the job may be at work
+    there, or have been asked for anew.
+    """
+
+    def __init__(
+        self, db: Database, node_id: str, incarnation: UUID, *, max_attempts: int, retry_max: timedelta
+    ) -> None:
         self._db = db
         self._node_id = node_id
+        self._incarnation = incarnation
         self._max_attempts = max_attempts
         self._retry_max = retry_max
 
     async def write(self, order: Settle) -> bool:
         """Carry out ``order``; False if the row was not where it should be, so that the rest was left.
 
-        Raises :class:`DatabaseUnavailable` when the outcome is not known: the row tells.
+        Raises :class:`DatabaseUnavailable` when the outcome is not known: the row tells; and :class:`Fenced`.
         """
         for status in order.statuses:
             if status in _FAILURES:
                 written = await self._fail(order.job_id, order.error or Unexpected("the job failed without an error"))
             else:
                 async with self._db.transaction() as conn:
-                    written = await jobs.transition(conn, order.job_id, status, self._node_id)
+                    written = await self._move(conn, order.job_id, status)
             if not written:
                 return False
             _log.info("job is %s", status)
@@ -60,11 +68,19 @@ class Settler:
         status = final_status(error, attempt, self._max_attempts)
         detail = error_json(error, attempt)
         async with self._db.transaction() as conn:
-            if not await jobs.transition(conn, job_id, status, self._node_id, detail):
+            if not await self._move(conn, job_id, status, detail):
                 return False
             await jobs.record_failure(conn, job_id, **asdict(self._failure(error)))
         _log.error("the job failed", extra={"status": status, **detail})
         return True
+
+    async def _move(
+        self, conn: Connection, job_id: int, status: JobStatus, detail: dict[str, Any] | None = None
+    ) -> bool:
+        """First the row is locked, then the lease is looked at: nobody can have had the job in between."""
+        moved = await jobs.transition(conn, job_id, status, self._node_id, detail)
+        await workers.check_incarnation(conn, self._node_id, self._incarnation)
+        return moved
 
     def _failure(self, error: AmpdError) -> Failure:
         spread = random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, protects nothing

@@ -43,19 +43,23 @@ class Situation:
 
 
 class Takeover:
-    """The choice of one node, among the peers of its fail-over group. Remembers only how fast it was."""
+    """The choice of one node, among the peers of its fail-over group. Remembers how fast it was, and what it tried."""
 
     def __init__(self, node_id: str, failover_group: str, max_jobs: int | None = None) -> None:
         self._node_id = node_id
         self._failover_group = failover_group
         self._max_jobs = max_jobs
         self._recent: deque[float] = deque()
+        self._tries: dict[int, int] = {}  # of those that are candidates still
 
     def choose(self, situation: Situation, candidates: Iterable[Candidate]) -> list[Candidate]:
         """The jobs to claim now: at most four a second, and no more of those to run than there is room for.
 
-        Peers go through the same jobs in different orders, so that they rarely want the same one.
+        Peers go through the same jobs in different orders, so that they rarely want the same one; those that somebody
+        holds back, though they were tried, come last.
         """
+        candidates = list(candidates)
+        self._tries = {each.job_id: self._tries.get(each.job_id, 0) for each in candidates}
         if situation.draining:
             return []
         while self._recent and situation.now - self._recent[0] >= 1:
@@ -73,6 +77,7 @@ class Takeover:
             if room is not None and to_run(candidate):
                 room -= 1
             self._recent.append(situation.now)
+            self._tries[candidate.job_id] += 1
             chosen.append(candidate)
         return chosen
 
@@ -93,8 +98,9 @@ class Takeover:
         peer = candidate.implementation == IMPLEMENTATION and candidate.failover_group == self._failover_group
         return peer and candidate.expired and candidate.status in _WRITES
 
-    def _preference(self, candidate: Candidate) -> bytes:
-        return hashlib.sha256(f"{self._node_id}/{candidate.job_id}".encode()).digest()
+    def _preference(self, candidate: Candidate) -> tuple[int, bytes]:
+        order = hashlib.sha256(f"{self._node_id}/{candidate.job_id}".encode()).digest()
+        return self._tries[candidate.job_id], order
 
 
 def loops(candidate: Candidate) -> bool:

@@ -147,6 +147,9 @@ class Conductor:
         active: list[Injection] = []
         try:
             while waiting or active:
+                for injection in active:
+                    if all(each.leaves_room for each in active if each is not injection):
+                        injection.tend()
                 room = all(each.leaves_room for each in active)
                 if waiting and room and time.monotonic() - started >= waiting[0].at:
                     fault = waiting.pop(0)

@@ -27,6 +27,7 @@ class Injection:
     """One fault. ``aim`` and ``start`` it, ``end`` it when ``over``; then ``fired`` tells how often it happened."""
 
     role: str | None = None  # of the process that is hit, if it is one only
+    tries = 3  # nodes that may be hit, where something else ends one before it has felt anything
 
     def __init__(self, world: World, fault: Fault, job: Job) -> None:
         self.kind = fault.kind
@@ -44,7 +45,14 @@ class Injection:
             return node if node.up and (self.role is None or node.actors(self.role)) else None
 
         self.node: Node = self.world.until(found, VICTIM_SECS, f"a victim for {self.kind!r}")
+        self.tries -= 1
+        self._pid = self.node.pid
         self._until = time.monotonic() + self._secs
+
+    @property
+    def lost(self) -> bool:
+        """True once the worker that was hit has ended."""
+        return self.node.pid != self._pid or not self.node.alive
 
     @property
     def over(self) -> bool:
@@ -58,6 +66,9 @@ class Injection:
 
     def start(self) -> None:
         """What happens first."""
+
+    def tend(self) -> None:
+        """What is to be done meanwhile, again and again."""
 
     def end(self) -> None:
         """What happens last."""
@@ -118,12 +129,19 @@ class PauseWriter(Pause):
 
 
 class Drain(Injection):
-    """SIGTERM, and the node's end within its time."""
+    """SIGTERM, and the node's end within its time. If something else kills it before it hears, another one is asked."""
 
     def start(self) -> None:
-        self._pid, self._worker, self._heard = self.node.pid, self.node.worker, False
+        self._worker, self._heard, self._ended = self.node.worker, False, False
         self.node.drain()
         self._until = time.monotonic() + DRAIN_SECS
+
+    def tend(self) -> None:
+        self._ended = self.lost
+        self._heard = self._heard or self._begun()
+        if self._ended and not self._heard and self.tries:
+            self.aim()
+            self.start()
 
     @property
     def over(self) -> bool:
@@ -132,16 +150,10 @@ class Drain(Injection):
     @property
     def leaves_room(self) -> bool:
         """Once it has been heard: a worker that is killed before has only been killed."""
-        self._heard = self._heard or self._begun()
         return self._heard or self._ended
 
     def end(self) -> None:
-        self._heard = self._heard or self._begun()
         self.fired = int(self._heard and self._ended)
-
-    @property
-    def _ended(self) -> bool:
-        return self.node.pid != self._pid or not self.node.alive
 
     def _begun(self) -> bool:
         """It came to the failpoint, or past it."""
@@ -159,12 +171,12 @@ class Restart(Injection):
         return False
 
     def start(self) -> None:
-        self._pid = self.world.stop_postgres(self.number)
+        self._postmaster = self.world.stop_postgres(self.number)
 
     def end(self) -> None:
         self.world.postgres.start()
         running = Postmaster.read(self.world.postgres.data_dir)
-        self.fired = int(running is not None and running.pid != self._pid)
+        self.fired = int(running is not None and running.pid != self._postmaster)
 
 
 class RestartAtOnce(Restart):
@@ -172,7 +184,7 @@ class RestartAtOnce(Restart):
 
 
 class Disturb(Injection):
-    """One worker's line to the database."""
+    """One worker's line to the database. If the worker ends before it feels that, another's is disturbed."""
 
     def lines(self) -> list[DatabaseLine]:
         """Those that are disturbed."""
@@ -183,10 +195,19 @@ class Disturb(Injection):
         for line in self.lines():
             self.world.around.disturb(line, self.kind)
 
+    def tend(self) -> None:
+        if self.lost and self.tries and self._count() == self._before:
+            self._mend()
+            self.aim()
+            self.start()
+
     def end(self) -> None:
+        self._mend()
+        self.fired = self._count() - self._before
+
+    def _mend(self) -> None:
         for line in self.lines():
             self.world.around.mend(line)
-        self.fired = self._count() - self._before
 
     def _count(self) -> int:
         return sum(line.fired[self.kind] for line in self.lines())
@@ -198,6 +219,9 @@ class DisturbCommit(Disturb):
     def start(self) -> None:
         super().start()
         self._until = time.monotonic() + COMMIT_SECS
+
+    def tend(self) -> None:
+        """Whoever is left commits."""
 
     @property
     def over(self) -> bool:

@@ -25,7 +25,7 @@ from ampd_ray.errors import (
     SchemaMismatch,
     chain_of,
 )
-from ampd_ray.metadb import connection, route
+from ampd_ray.metadb import connection, route, session
 from ampd_ray.metadb.connection import Connection, Database, Limits, bounded
 from tests.fakes.postgres_proxy import PostgresProxy, proxied
 
@@ -256,7 +256,7 @@ async def test_the_pool_survives_the_loss_of_its_sessions(db: Database) -> None:
 async def test_a_transaction_is_bounded_and_durable(db: Database) -> None:
     async with db.transaction() as conn:
         names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "synchronous_commit")
-        assert [await scalar(conn, f"show {name}") for name in names] == ["10s", "3s", "30s", "on"]
+        assert [await scalar(conn, f"show {name}") for name in names] == ["10s", "3s", "3s", "on"]
         assert await scalar(conn, "show transaction_isolation") == "read committed"
 
 
@@ -413,3 +413,54 @@ async def test_a_silent_session_is_closed_after_the_bound(cut_url: tuple[Postgre
         await asyncio.wait_for(bounded(conn, scalar(conn, "select 7"), timedelta(seconds=0.1)), timeout=2)
     assert conn.closed
     assert proxy.swallowed > 0
+
+
+async def test_whoever_asks_without_a_bound_gives_up_on_a_silent_server_too(
+    cut_url: tuple[PostgresProxy, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a transaction sooner than without, by as much as the server may take there."""
+    monkeypatch.setattr(session, "GRACE", timedelta(seconds=0.5))
+    proxy, url = cut_url
+    async with opened(url, pool_size=1) as through:
+
+        async def ask() -> None:
+            async with asyncio.timeout(5), through.transaction(Limits(statement=timedelta(seconds=0.1))) as conn:
+                proxy.go_silent()
+                await conn.execute("select 7")
+
+        with pytest.raises(DatabaseUnavailable, match=r"no answer within 0\.6 s"):
+            await ask()
+        assert proxy.swallowed > 0
+        async with through.connection() as conn:  # another session
+            assert await scalar(conn, "select 7") == 7
+            assert conn.statement_timeout == session.STATEMENT_TIMEOUT
+
+
+async def test_a_commit_that_is_never_answered_is_an_unknown_outcome(
+    cut_url: tuple[PostgresProxy, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "GRACE", timedelta(seconds=0.5))
+    proxy, url = cut_url
+    async with opened(url) as through:
+
+        async def commit() -> None:
+            async with asyncio.timeout(5), through.transaction(Limits(statement=timedelta(seconds=0.1))) as conn:
+                await conn.execute("create table things (id int)")
+                proxy.go_silent(answers_only=True)
+
+        with pytest.raises(CommitUnknown):
+            await commit()
+
+
+async def test_a_transaction_of_a_process_that_stands_still_lets_its_locks_go(db: Database) -> None:
+    async def stand_still() -> None:
+        async with db.transaction() as conn:
+            await conn.execute("lock table things")
+            async with db.transaction(Limits(lock=timedelta(seconds=5))) as other:
+                await other.execute("lock table things")
+            await conn.execute("select 7")
+
+    async with db.connection() as conn:
+        await conn.execute("create table things (id int)")
+    with pytest.raises(DatabaseUnavailable, match="idle-in-transaction timeout"):
+        await stand_still()

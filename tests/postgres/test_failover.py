@@ -17,7 +17,7 @@ from ampd_ray.metadb.statuses import JobStatus
 from ampd_ray.node.coordinator import Coordinator
 from tests.fakes.cables import cable
 from tests.fakes.jobs import FakeJobs
-from tests.postgres.nodes import Node, descriptor, execute, history, job, node, settings_in, until
+from tests.postgres.nodes import NODE, Node, descriptor, execute, history, job, node, settings_in, until
 
 S = JobStatus
 GROUP = "here"
@@ -81,6 +81,29 @@ async def test_the_job_of_a_node_that_is_cut_off_moves_and_the_old_node_changes_
         assert peer.coordinator.counters.takeovers == 1
         second.complete()
         await until(lambda: runs_on(db, job_id, "peer", S.COMPLETED))
+
+
+async def test_a_process_whose_node_another_runs_writes_nothing_about_its_jobs(
+    pg_url: str, db: Database, tmp_path: Path
+) -> None:
+    """It ended its run while it was cut off; the node was started anew, and runs the job."""
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    async with cable(pg_url) as line, node(line.url, tmp_path / "old", takeover=False) as old:
+        job_id = await jobs.schedule(db, descriptor(), NODE)
+        first = await old.one_job()
+        await until(lambda: runs_on(db, job_id, NODE))
+        await line.cut()
+        first.complete()
+        await until(lambda: old.coordinator.counters.database_retries)
+        async with node(pg_url, tmp_path / "new", takeover=False) as new:
+            second = await new.one_job()
+            line.mend()
+            assert await old.code() == 3
+            assert await history(db, job_id) == ["SCHEDULED", "RUNNING"]
+            assert second.running
+            second.complete()
+            await until(lambda: runs_on(db, job_id, NODE, S.COMPLETED))
 
 
 async def test_the_old_node_drops_a_job_that_still_runs_there(pg_url: str, db: Database, tmp_path: Path) -> None:

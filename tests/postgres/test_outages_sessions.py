@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ampd_ray import failpoints
 from ampd_ray.materialize import patience
 from ampd_ray.materialize.types import JobOutcome, Outcome, WriterOptions
-from ampd_ray.metadb import jobs
-from ampd_ray.metadb.connection import Database
+from ampd_ray.metadb import connection, files, jobs, session
+from ampd_ray.metadb.connection import Database, Limits
 from tests.fakes.bench import NODE, Bench, Run
 from tests.fakes.commit_cutter import Moment, commit_cutter
 from tests.fakes.devnet import Devnet
@@ -86,6 +88,45 @@ async def test_a_lost_session_whose_name_is_no_proof_is_waited_for_and_the_node_
         assert row.beats
         await proxy.cut()  # now the server hears of it
         await until(lambda: counters.session_reconnects)
+
+
+@pytest.mark.parametrize("moment", ["job-claimed", "planned", "intent-written", "in-commit", "before-settle"])
+async def test_a_job_goes_on_whenever_its_sessions_fall_silent(
+    pg_url: str, tmp_path: Path, devnet: Devnet, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """All that are there: their peer takes everything and answers nothing; new ones are well."""
+    monkeypatch.setattr(session, "GRACE", timedelta(seconds=0.5))
+    monkeypatch.setattr(session.Connection, "statement_timeout", timedelta(seconds=1))
+    monkeypatch.setattr(connection, "STATEMENT_TIMEOUT", timedelta(seconds=1))
+    monkeypatch.setattr(files, "_LIMITS", Limits(statement=timedelta(seconds=1)))
+    silenced: list[int] = []
+    async with proxied(pg_url) as (proxy, url):
+
+        async def reach(point: str) -> None:
+            if point == moment and not silenced:
+                silenced.append(proxy.go_silent())
+
+        monkeypatch.setattr(failpoints, "reach", reach)
+        db = Database(url, application_name="ampd-ray/test")
+        await db.open()
+        bench = Bench(db, tmp_path, devnet, options=WriterOptions(segment_blocks=10))
+        run = await bench.job(end_block="99")
+        async with works(bench, url, NODE) as running:
+            await until(lambda: running.outcomes, within=60.0)
+            assert running.outcomes[-1] == JobOutcome(Outcome.COMPLETED)
+            await until(lambda: ended(bench, run.id), within=60.0)
+            assert running.task is not None
+            assert not running.task.done()
+        assert silenced[0] > 0
+        assert proxy.swallowed > 0
+        await bench.assert_exactly_once(0, 99)
+        await bench.close()
+        await db.close()
+
+
+async def ended(bench: Bench, job_id: int) -> bool:
+    (row,) = await bench.query("select status from jobs_status where job_id = %s", job_id)
+    return bool(row.status == "COMPLETED")
 
 
 # -- a session that is cut in the moment of a commit ------------------------------------------------------------------

@@ -138,7 +138,7 @@ class Breakage:
             writer.lose()
             task.process.stop(self._kernel.pause(secs, alarm))
         else:
-            self._stop(task.process, self._kernel.pause(secs, alarm), restart=task.label != "@before-end")
+            self._stop(task.process, self._kernel.pause(secs, alarm))
 
     def _kill(self, process: Process) -> None:
         """A writer dies, or a node, whose writers may live on for a while."""
@@ -150,7 +150,7 @@ class Breakage:
             writer.silent_end = process.silent_end
             writer.kill()
 
-    def _stop(self, process: Process, pause: Pause, *, restart: bool) -> None:
+    def _stop(self, process: Process, pause: Pause) -> None:
         """A writer, or a node, stands still for a while; it may be started anew meanwhile."""
         self._kernel.note("stops")
         self._counts["pauses"] += 1
@@ -159,7 +159,7 @@ class Breakage:
             if writer.runs:
                 writer.stop(pause)
         for node in self._world.nodes:
-            if restart and node.process is process and self._rng.random() < 0.3:
+            if node.process is process and self._rng.random() < 0.3:
                 self._counts["restarts"] += 1
                 self._world.start_node(node.node_id)
                 return

@@ -31,9 +31,12 @@ select json_build_object(
     ),
     'epochs', (select coalesce(json_object_agg(location_id, epoch), '{}') from ampd_ray.location_lease),
     'events', (
-        select coalesce(json_agg(json_build_array(id, job_id, node_id, event_type, detail) order by id), '[]')
+        select coalesce(
+            json_agg(json_build_array(id, job_id, node_id, event_type, detail, xmin::text::bigint) order by id), '[]')
         from job_events where id > %s
     ),
+    'nodes', (select coalesce(json_object_agg(node_id, incarnation), '{}') from ampd_ray.node_lease),
+    'now', pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
     'jobs', (select coalesce(json_agg(json_build_array(job_id, status, node_id)), '[]') from jobs_status)
 ) as found
 """
@@ -117,6 +120,7 @@ class Checker:
         self._last_event = 0
         self._history: dict[int, str] = {}
         self._first_seen: set[int] = set()
+        self._runs: dict[str, tuple[str, int]] = {}  # by node: who runs it, and the first transaction that may know
 
     @property
     def status(self) -> str | None:
@@ -135,6 +139,9 @@ class Checker:
         registered = {file.path: file for file in files}
         self.collected += len(self._registered.keys() - registered.keys())
         self._registered = registered
+        for node_id, incarnation in found[0]["nodes"].items():
+            if self._runs.get(node_id, ("", 0))[0] != incarnation:
+                self._runs[node_id] = (incarnation, found[0]["now"])
         self._events(found[0]["events"], process)
         for job_id, status, node_id in found[0]["jobs"]:
             self._demand("I5", status == self._history[job_id], f"job {job_id} is {status} on {node_id}")
@@ -199,7 +206,7 @@ class Checker:
             reach[file.location] = file
 
     def _events(self, events: Sequence[Any], process: Process | None) -> None:
-        for event_id, job_id, node_id, kind, detail in events:
+        for event_id, job_id, node_id, kind, detail, transaction in events:
             before = self._history.get(job_id)
             claimed = "reassigned_from" in (detail or {})
             moved = claimed and before == kind == "RUNNING"
@@ -207,6 +214,10 @@ class Checker:
             self._demand("I5", moved or kind in LEGAL[before], f"{before} was followed by {kind}")
             writer = process.node_id if process is not None else None
             self._demand("I5", writer in (None, node_id), f"{writer} wrote {kind} for {node_id}")
+            if process is not None and process.incarnation is not None:
+                runs, since = self._runs[node_id]
+                ours = str(process.incarnation) == runs or transaction < since
+                self._demand("I5", ours, f"{process.name} wrote {kind} for {node_id}, which another process runs")
             self._demand("end", kind != "FATAL", f"a job is given up: {detail}")
             self._history[job_id] = kind
             self._last_event = event_id

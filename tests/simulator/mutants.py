@@ -15,7 +15,7 @@ from unittest import mock
 
 from ampd_ray.errors import Overlap
 from ampd_ray.materialize import write
-from ampd_ray.metadb import files, jobs, leases, sweep
+from ampd_ray.metadb import files, jobs, leases, sweep, workers
 from ampd_ray.metadb.queries import Query
 from ampd_ray.store.layout import file_name
 
@@ -96,6 +96,7 @@ MUTANTS = {
         Mutant("sweep-bound", (sql(sweep, "superseded", BOUND), sql(sweep, "mark_swept", BOUND)), ("I2",)),
         Mutant("name-epoch", (nameless_epoch,), ("I2",)),
         Mutant("overlap", (NO_LEASE_CHECK, overlaps_unasked), ("I1",), exclusion=False),
+        Mutant("incarnation", (sql(workers, "is_incarnation", (" and incarnation = %(incarnation)s", "")),), ("I5",)),
         Mutant("job-node", (sql(jobs, "transition", (" and node_id = %(node_id)s", "")),), ("I5",)),
     )
 }

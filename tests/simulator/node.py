@@ -47,13 +47,13 @@ class Node:
         self.world = world
         self.process = world.process(name, node_id)
         self.node_id = node_id
-        self.incarnation = UUID(int=world.kernel.rng.getrandbits(128))
+        self.incarnation = self.process.incarnation = UUID(int=world.kernel.rng.getrandbits(128))
         self.draining = False
         self.writers = Writers(self)
         self.counters = Counters()
         self.db = world.database
         self._keeper = LeaseKeeper(self.incarnation, self.counters, TTL, clock=lambda: world.kernel.clock)
-        settler = Settler(self.db, node_id, max_attempts=20, retry_max=timedelta(seconds=5))
+        settler = Settler(self.db, node_id, self.incarnation, max_attempts=20, retry_max=timedelta(seconds=5))
         self._runner = JobRunner(self.db, node_id, self._make_job, settler, self.counters, self._end)
         taker = Taker(node_id, self.incarnation, TTL)
         self._claimer = JobClaimer(self.db, taker, Takeover(node_id, GROUP), self._runner, settler)

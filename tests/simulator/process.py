@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from uuid import UUID
 
 from tests.simulator.kernel import Kernel, NumberedTask, Pause, Vanished
 
@@ -19,6 +20,7 @@ class Process:
         self.kernel = kernel
         self.name = name
         self.node_id = node_id
+        self.incarnation: UUID | None = None  # of the node that it is
         self.tasks: set[NumberedTask] = set()
         self.gone = False
         self.silent_end = False

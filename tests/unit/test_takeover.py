@@ -100,6 +100,21 @@ def test_at_most_four_in_any_second() -> None:
         assert sum(start <= when < start + 0.999 for when in claimed) <= 4
 
 
+def test_jobs_that_cannot_be_had_do_not_stand_in_the_way_of_others() -> None:
+    takeover, left, held = Takeover(ME, GROUP), many(12), {1, 2, 3, 4, 5}
+    for second in range(5):
+        had = {job.job_id for job in takeover.choose(at(second), left)} - held
+        left = [job for job in left if job.job_id not in had]
+    assert {job.job_id for job in left} == held
+
+
+def test_a_job_that_comes_back_is_as_new() -> None:
+    takeover, jobs = Takeover(ME, GROUP), many(5)
+    first = takeover.choose(at(0), jobs)
+    takeover.choose(at(1), [])
+    assert takeover.choose(at(2), jobs) == first
+
+
 def test_no_more_than_there_is_room_for() -> None:
     takeover = Takeover(ME, GROUP, max_jobs=3)
     assert len(takeover.choose(at(jobs=1), many(9))) == 2
