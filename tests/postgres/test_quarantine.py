@@ -32,7 +32,8 @@ async def conn(db: Database) -> AsyncIterator[Connection]:
 
 
 async def put(db: Database, block: int, **changed: Any) -> None:
-    await quarantine.put(db, GROUP, block, TOLD, **({"epochs": {5: 1}, "incarnation": ME} | changed))
+    holder: dict[str, Any] = {"epochs": {5: 1}, "incarnation": ME} | changed
+    await quarantine.put(db, GROUP, block, TOLD, **holder)
 
 
 async def test_a_block_is_kept_with_what_is_known_of_it(db: Database, conn: Connection) -> None:
