@@ -67,7 +67,7 @@ def test_a_liar_leaves_holes_that_are_listed_and_an_honest_provider_fills_them(
         with site.client() as client:
             descriptor = register(client, "chain").model_copy(update={"end_block": str(LAST), "verify": True})
             job = client.deploy(descriptor)
-            assert ends_as(client, job.id) == "COMPLETED"
+            assert ends_as(client, job.id) == "COMPLETED", job.failure()
             assert liar.fired["eth_getBlockByNumber"] > 0
             assert [hole.block for hole in job.holes()] == list(BAD)
             (listed,) = said(site, "jobs", "list")
@@ -84,7 +84,7 @@ def test_a_liar_leaves_holes_that_are_listed_and_an_honest_provider_fills_them(
             fired = liar.fired["eth_getBlockByNumber"]
             again = said(site, "jobs", "retry", str(job.id), "--quarantined")
             assert (again["holes"], again["asked_again"]) == (0, len(BAD))
-            assert ends_as(client, job.id) == "COMPLETED"
+            assert ends_as(client, job.id) == "COMPLETED", job.failure()
             assert liar.fired["eth_getBlockByNumber"] > fired
             assert job.holes() == []
             assert said(site, "check", "_/chain")["findings"] == []
