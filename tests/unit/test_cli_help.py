@@ -32,7 +32,7 @@ def options(command: Any) -> set[str]:
 def test_the_commands_are_those_of_the_first_release() -> None:
     assert set(COMMANDS) == {
         "backfill", "solo", "worker", "migrate", "deploy", "check", "verify", "demo", "devnet",
-        "jobs list", "jobs show", "jobs progress", "jobs events", "jobs stop", "jobs rm",
+        "jobs list", "jobs show", "jobs progress", "jobs events", "jobs holes", "jobs retry", "jobs stop", "jobs rm",
         "workers list", "datasets register", "datasets list", "datasets show", "providers add", "providers list",
     }  # fmt: skip
 
