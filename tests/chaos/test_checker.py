@@ -124,6 +124,13 @@ def test_a_file_may_be_collected_meanwhile_if_it_was_set_aside(
     assert any("missing" in problem for problem in problems) == canonical
 
 
+def test_flags_that_readers_would_not_agree_with_are_found(checker: Checker, made: Made) -> None:
+    made.execute("update ampd_ray.segment set canonical = false")
+    assert "I1" in found(checker)
+    problems = checker.look(Look({DATASET: (0, LAST)}))["problems"]
+    assert any("live for readers" in problem for problem in problems)
+
+
 def test_a_file_that_becomes_canonical_is_compared_with_the_node(checker: Checker, made: Made) -> None:
     made.execute("update ampd_ray.segment set canonical = false")
     head = made.chain.chain.head.hash

@@ -38,6 +38,7 @@ def _of_rows(connection: psycopg.Connection[Any], files: list[File], first: int,
     for table in TABLES:
         of_table = [file for file in files if file.table == table]
         problems += coverage.exactly_once(table, of_table, first, last)
+        problems += coverage.live_for_readers(table, of_table)
         problems += coverage.rising_epochs(table, of_table, epochs)
     return problems + list(coverage.same_coverage(files))
 

@@ -13,7 +13,7 @@ def exactly_once(table: str, files: list[File], first: int, last: int) -> Iterat
     live = sorted((file for file in files if file.canonical), key=lambda file: file.first or 0)
     expected = first
     for file in live:
-        numbers = file.metadata["ranges"][0]["numbers"]
+        numbers = file.block_range["numbers"]
         if (numbers["start"], numbers["end"]) != (file.first, file.last):
             yield f"I1 {table} {file.name}: its row says {numbers}, its segment {file.first}..{file.last}"
         if file.first != expected:
@@ -21,6 +21,17 @@ def exactly_once(table: str, files: list[File], first: int, last: int) -> Iterat
         expected = file.blocks.stop
     if expected != last + 1:
         yield f"I1 {table}: ends at {expected - 1}, expected {last}"
+
+
+def live_for_readers(table: str, files: list[File]) -> Iterator[str]:
+    """I1: what we call live is what a reader takes for it, who knows the rows of Amp alone (``spec/data.md`` 6.1)."""
+    chain: list[File] = []
+    for file in sorted(files, key=lambda file: (file.block_range["numbers"]["start"], -file.created_ns, -file.id)):
+        follows = not chain or chain[-1].block_range["numbers"]["end"] < file.block_range["numbers"]["start"]
+        if follows and (not chain or chain[-1].block_range["hash"] == file.block_range["prev_hash"]):
+            chain.append(file)
+    if wrong := {file.id for file in chain} ^ {file.id for file in files if file.canonical}:
+        yield f"I1 {table}: files {sorted(wrong)} are live for readers, or for us, but not for both"
 
 
 def rising_epochs(table: str, files: list[File], leases: Mapping[int, int]) -> Iterator[str]:

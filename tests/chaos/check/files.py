@@ -41,6 +41,18 @@ class File:
     last: int | None
 
     @property
+    def block_range(self) -> dict[str, Any]:
+        """Its block range, as its row has it."""
+        found: dict[str, Any] = self.metadata["ranges"][0]
+        return found
+
+    @property
+    def created_ns(self) -> int:
+        """When its row says that it was made, Unix nanoseconds."""
+        created = self.metadata["created_at"]
+        return int(created["secs"]) * 10**9 + int(created["nanos"])
+
+    @property
     def path(self) -> Path:
         """Where its object is."""
         return path_of(self.url + self.name if self.url.endswith("/") else self.url)
