@@ -44,8 +44,8 @@ def test_a_seed_always_does_the_same(batch: Batch) -> None:
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_missing_guard_is_missed(batch: Batch, name: str) -> None:
+    """By what it shows, though it may also be that a job does not come to its end."""
     totals = batch.run(range(1, MUTANT_SEEDS + 1), mutant=name)
-    assert [result for result in totals.violations if result.violation], f"{totals.seeds} seeds found nothing"
-    for result in totals.violations:
-        assert result.violation is not None
-        assert result.violation[0] in MUTANTS[name].shows, result.violation
+    found = [result.violation for result in totals.violations if result.violation is not None]
+    assert [violation for violation in found if violation[0] in MUTANTS[name].shows], f"{totals.seeds} seeds: {found}"
+    assert not [violation for violation in found if violation[0] not in (*MUTANTS[name].shows, "end")], found

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.materialize.job import MaterializeJob
 from ampd_ray.materialize.setup import JobSpec
 from ampd_ray.materialize.types import Extract, JobOutcome, Outcome, Partition, WriterReport
-from ampd_ray.metadb.connection import Database
+from ampd_ray.metadb.connection import Database, Limits
 from ampd_ray.metadb.jobs import JobRow
 from ampd_ray.metadb.statuses import JobStatus
 from ampd_ray.node.coordinator import Coordinator
@@ -148,7 +149,8 @@ async def test_a_drain_commits_what_is_complete(bench: Bench, tmp_path: Path, pg
 async def test_a_drain_drops_a_commit_that_is_held_and_ends_well_in_time(
     bench: Bench, tmp_path: Path, pg_url: str
 ) -> None:
-    async with draining_node(bench, tmp_path, pg_url) as node, bench.db.transaction() as other:
+    held = Limits(idle=timedelta(minutes=1))
+    async with draining_node(bench, tmp_path, pg_url) as node, bench.db.transaction(held) as other:
         await other.execute("select * from jobs_status for update")
         code, secs = await node.drain()
         assert node.writers.opened[0].flushing.is_set()
