@@ -303,6 +303,12 @@ class ValueOverflow(AmpdError):
     code = "VALUE_OVERFLOW"
 
 
+class Unverifiable(AmpdError):
+    """A block can only be verified in part, and the configuration wants all of it (``spec/data.md`` 9.4)."""
+
+    code = "UNVERIFIABLE"
+
+
 # -- stores and files -------------------------------------------------------------------------------------------
 
 

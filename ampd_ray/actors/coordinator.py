@@ -100,6 +100,7 @@ class CoordinatorActor:
             lease_ttl_secs=settings.ampd_ray.lease_ttl_secs,
             sweep_every_secs=settings.writer.collector.min_interval,
             quarantine=settings.ampd_ray.quarantine,
+            wholly=settings.ampd_ray.verify_unsupported == "fail",
         )
 
 

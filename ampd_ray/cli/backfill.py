@@ -41,6 +41,9 @@ def backfill(
     tables: Annotated[str | None, typer.Option("--tables", help="Comma list of blocks, transactions, logs.")] = None,
     writers: Annotated[int, typer.Option("--writers", min=1, max=64, help="Files written at a time.")] = 1,
     verify: Annotated[bool, typer.Option("--verify", help="Recompute each block's hash and roots first.")] = False,
+    verify_full: Annotated[
+        bool, typer.Option("--verify-full", help="The same, with transaction hashes and senders.")
+    ] = False,
     config: ConfigOption = None,
     amp_dir: AmpDirOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one last line of JSON.")] = False,
@@ -51,7 +54,14 @@ def backfill(
     from ampd_ray.client.request import BackfillRequest, probe
 
     wanted = tuple(table.strip() for table in tables.split(",")) if tables else None
-    request = BackfillRequest(rpc=rpc, blocks=blocks, network=network, tables=wanted, writers=writers, verify=verify)
+    request = BackfillRequest(
+        rpc=rpc,
+        blocks=blocks,
+        network=network,
+        tables=wanted,
+        writers=writers,
+        verify="full" if verify_full else verify,
+    )
     relative = request.checked().is_relative
     display = Display(sys.stderr, quiet=quiet)
     found = probe(request)

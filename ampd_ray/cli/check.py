@@ -122,6 +122,9 @@ def _print(report: Report, repair: bool) -> None:
         typer.echo(f"{table.table:14}{_extent(table)}")
     if not report.tables:
         typer.echo("nothing of it has been extracted yet")
+    if report.verified:
+        levels = ", ".join(f"{level} {blocks:,}" for level, blocks in report.verified.items())
+        typer.echo(f"{'verified':14}{levels}")
     if report.quarantined:
         blocks = ", ".join(f"{block:,}" for block in report.quarantined[:SHOWN_PER_KIND])
         more = (

@@ -39,6 +39,9 @@ def deploy(
     ] = None,
     max_writers: Annotated[int, typer.Option("--max-writers", min=1, max=65535, help="Files written at a time.")] = 1,
     verify: Annotated[bool, typer.Option("--verify", help="Recompute each block's hash and roots first.")] = False,
+    verify_full: Annotated[
+        bool, typer.Option("--verify-full", help="The same, with transaction hashes and senders.")
+    ] = False,
     worker: Annotated[str | None, typer.Option("--worker", help="Node ID, or PREFIX*.")] = None,
     config: ConfigOption = None,
     amp_dir: AmpDirOption = None,
@@ -51,8 +54,9 @@ def deploy(
     ref = DatasetRef.parse(dataset)
     with open_client(ctx, config, amp_dir) as client:
         descriptor = JobDescriptor.of(
-            ref, client.manifest(ref).hash, end_block=end_block, max_writers=max_writers, verify=verify
-        )
+            ref, client.manifest(ref).hash, end_block=end_block, max_writers=max_writers,
+            verify=verify or verify_full, verify_level="full" if verify_full else None,
+        )  # fmt: skip
         row = client.deploy(descriptor, worker).row()
     fields = {"job_id": row.job_id, "node_id": row.node_id, "status": str(row.status), "dataset": descriptor.dataset}
     print_object(fields, as_json=as_json)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ampd_ray.chain.ranges import Span
 from ampd_ray.client.job import Job
@@ -104,11 +105,12 @@ def backfill(
     network: str | None = None,
     tables: Sequence[str] | None = None,
     writers: int = 1,
-    verify: bool = False,
+    verify: bool | Literal["full"] = False,
 ) -> Backfill:
     """Start extracting ``blocks`` (``"15M:16M"``, ``"0:+1000"``, ``"-1000:"``; the end is excluded); returns at once.
 
-    The same call again resumes. An interrupt before it returns stops the job as well. Raises ``InvalidRange``,
+    ``verify`` as in :class:`BackfillRequest`. The same call again resumes. An interrupt before it returns stops the job
+    as well. Raises ``InvalidRange``,
     ``InvalidName``, a ``ProviderError``, ``JobConflict`` (the dataset is being filled with another range) or
     ``SchedulerError`` (no worker).
     """

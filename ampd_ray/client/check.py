@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.materialize.audit import Finding
 from ampd_ray.materialize.check import Audit, Progress, TableAudit
 from ampd_ray.materialize.mend import Mender
+from ampd_ray.metadb import audit as rows
 from ampd_ray.metadb import datasets, quarantine, revisions
 from ampd_ray.metadb.revisions import Revision
 from ampd_ray.store.files import open_store
@@ -36,13 +37,15 @@ class CheckedTable:
 class Report:
     """The result of an audit; a table that was never extracted is not in ``tables``.
 
-    ``quarantined``: blocks that its job does without, since no provider delivers them correctly.
+    ``verified``: how many blocks, by how far they were verified before they were written. ``quarantined``: blocks that
+    its job does without, since no provider delivers them correctly.
     """
 
     dataset: str
     manifest_hash: str
     tables: tuple[CheckedTable, ...]
     findings: tuple[Finding, ...]
+    verified: Mapping[str, int]
     quarantined: tuple[int, ...]
     seconds: float
 
@@ -78,6 +81,7 @@ class Report:
             ],
             "counts": dict(sorted(Counter(str(finding.kind) for finding in self.findings).items())),
             "remaining": len(self.remaining),
+            "verified": dict(self.verified),
             "quarantined": list(self.quarantined),
             "seconds": round(self.seconds, 3),
         }
@@ -95,7 +99,7 @@ def check(
     manifest = client.manifest(dataset)
     store = open_store(client.settings.data_dir)
 
-    async def run() -> tuple[list[TableAudit], list[int]]:
+    async def run() -> tuple[list[TableAudit], dict[str, int], list[int]]:
         async with client.db.connection() as conn:
             manifest_hash = await datasets.resolve(conn, dataset)
             found: dict[str, Revision] = await revisions.active_revisions(
@@ -103,13 +107,15 @@ def check(
             )
             group = quarantine.group_of_dataset(dataset.namespace, dataset.name, manifest_hash)
             aside = await quarantine.blocks(conn, group)
+            blocks = found.get("blocks")
+            verified = {} if blocks is None else await rows.levels(conn, blocks.location_id)
         audit = Audit(client.db, store, found, manifest.start_block, on_progress=on_progress)
         await audit.run()
         if repair:
             await Mender(audit, client.db, store).mend()
-        return audit.tables, aside
+        return audit.tables, verified, aside
 
-    tables, aside = client.run(run())
+    tables, verified, aside = client.run(run())
     return Report(
         dataset=dataset.dataset,
         manifest_hash=manifest.hash,
@@ -118,6 +124,7 @@ def check(
             for each in tables
         ),
         findings=tuple(finding for each in tables for finding in each.findings),
+        verified=verified,
         quarantined=tuple(aside),
         seconds=time.monotonic() - started,
     )

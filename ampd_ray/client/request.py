@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ampd_ray.chain.expression import RangeExpr, parse_range
 from ampd_ray.chain.ranges import Span
@@ -22,14 +22,18 @@ PROBE_SECS = 5
 
 @dataclass(frozen=True)
 class BackfillRequest:
-    """What to extract. ``blocks`` is a range text (``ampd_ray.chain.expression``), its end excluded."""
+    """What to extract. ``blocks`` is a range text (``ampd_ray.chain.expression``), its end excluded.
+
+    ``verify``: True recomputes each block's hash and roots before its rows are written, ``"full"`` transaction hashes
+    and senders too.
+    """
 
     rpc: str
     blocks: str
     network: str | None = None
     tables: tuple[str, ...] | None = None
     writers: int = 1
-    verify: bool = False
+    verify: bool | Literal["full"] = False
     auth_token: str | None = None
 
     def checked(self) -> RangeExpr:

@@ -10,7 +10,7 @@ import ipaddress
 import math
 import re
 from fractions import Fraction
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
 
@@ -206,6 +206,8 @@ class AmpdRay(Table):
     extractors: Positive | None = None  # upper bound of extractor actors; none: by the cluster's CPUs
     memory_bytes: Positive = 256 * 1024 * 1024  # Arrow bytes extracted and not yet appended, per job
     quarantine: bool = True  # set a block aside that no provider delivers correctly; else it ends its job
+    # "fail": a job that verifies ends at a block that can only be verified in part, as most rollups have them
+    verify_unsupported: Literal["write", "fail"] = "write"
     networks: dict[str, Count] = {}  # network name → chain id that its providers must report
 
 

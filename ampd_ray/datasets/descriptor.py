@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from ampd_ray.datasets.evm.verdicts import Level
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.errors import InvalidDescriptor, UnsupportedJobKind
 
@@ -19,9 +20,9 @@ _END_BLOCK = re.compile(r"latest|-?[0-9]+")
 class JobDescriptor(BaseModel):
     """What a job does. Unknown fields are accepted and dropped; ``end_block`` is None (continuous) or text.
 
-    ``tables`` (None: all), ``requested`` (the range a person asked for, as typed) and ``provider`` (the name of the
-    only one to use; None: any of the network) are ours and written only when set, so that Amp's descriptors stay as
-    they are.
+    ``tables`` (None: all), ``requested`` (the range a person asked for, as typed), ``provider`` (the name of the only
+    one to use; None: any of the network) and ``verify_level`` (if it verifies; None: roots) are ours and written only
+    when set, so that Amp's descriptors stay as they are.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
@@ -36,6 +37,7 @@ class JobDescriptor(BaseModel):
     tables: tuple[str, ...] | None = None
     requested: str | None = None
     provider: str | None = None
+    verify_level: Literal["full"] | None = None
 
     @field_validator("end_block")
     @classmethod
@@ -71,7 +73,7 @@ class JobDescriptor(BaseModel):
 
     def to_json(self) -> str:
         """The descriptor in Amp's field order."""
-        unset = {name for name in ("tables", "requested", "provider") if getattr(self, name) is None}
+        unset = {name for name in ("tables", "requested", "provider", "verify_level") if getattr(self, name) is None}
         return self.model_dump_json(exclude=unset)
 
     def same_work(self, other: JobDescriptor) -> bool:
@@ -84,6 +86,13 @@ class JobDescriptor(BaseModel):
     def _work(self) -> dict[str, Any]:
         tables = None if self.tables is None else tuple(sorted(set(self.tables)))
         return self.model_dump(exclude={"requested", "provider"}) | {"tables": tables}
+
+    @property
+    def level(self) -> Level:
+        """How much of each block is verified before its rows are written."""
+        if not self.verify:
+            return Level.OFF
+        return Level.FULL if self.verify_level == "full" else Level.ROOTS
 
     @property
     def dataset(self) -> str:

@@ -9,11 +9,11 @@ from weakref import WeakKeyDictionary
 
 from ampd_ray.datasets.evm.decode import decode, links
 from ampd_ray.datasets.evm.rpc import BlockAndReceipts
-from ampd_ray.datasets.evm.verify import Verdict, verify_blocks
+from ampd_ray.datasets.evm.verify import Level, Result, Verdict, verify_blocks
 from ampd_ray.datasets.manifest import TABLES
-from ampd_ray.errors import DataFault, ValueOverflow
+from ampd_ray.errors import DataFault, Unverifiable, ValueOverflow
 from ampd_ray.materialize.sources import BlockSource, OpenSource, Sources, same_for_ever
-from ampd_ray.materialize.types import Extract, ExtractSummary, RangeTask
+from ampd_ray.materialize.types import Extract, ExtractSummary, RangeTask, Verified
 
 
 class Extractor:
@@ -63,17 +63,18 @@ class Extractor:
 def _decode(blocks: Sequence[BlockAndReceipts], task: RangeTask) -> Extract:
     """Rows and links; verification needs all tables, whatever the task asked for."""
     try:
-        tables = decode(blocks, task.network, TABLES if task.verify else task.tables)
+        tables = decode(blocks, task.network, task.tables if task.verify is Level.OFF else TABLES)
     except (DataFault, ValueOverflow) as error:
         message = f"{error.message} (provider {task.provider}). Nothing was written of it; try another provider."
         raise type(error)(message, **error.details | {"provider": task.provider}) from None
-    if task.verify:
-        _demand_verified(verify_blocks(tables, blocks), task)
-    return Extract(task.span, links(blocks, task.network), {name: tables[name] for name in task.tables})
+    verified = _verified(verify_blocks(tables, blocks, task.verify), task)
+    return Extract(task.span, links(blocks, task.network), {name: tables[name] for name in task.tables}, verified)
 
 
-def _demand_verified(verdicts: Sequence[Verdict], task: RangeTask) -> None:
-    """A block whose roots do not match its rows is never written (``spec/data.md`` 9.4)."""
+def _verified(verdicts: Sequence[Verdict], task: RangeTask) -> Verified:
+    """What is known of the rows. A block whose header contradicts them is never written (``spec/data.md`` 9.4)."""
+    if not verdicts:
+        return Verified.NONE
     for verdict in verdicts:
         if verdict.failed:
             raise DataFault(
@@ -84,3 +85,14 @@ def _demand_verified(verdicts: Sequence[Verdict], task: RangeTask) -> None:
                 block=verdict.block,
                 check=verdict.check,
             )
+    partly = next((verdict for verdict in verdicts if verdict.result is not Result.PASS), None)
+    if partly is None:
+        return Verified(task.verify)
+    if task.wholly:
+        raise Unverifiable(
+            f"{task.network} block {partly.block}: {partly.check} cannot be verified, it needs {partly.missing}. Set "
+            '`ampd_ray.verify_unsupported = "write"` to have such blocks written, marked as verified in part.',
+            block=partly.block,
+            check=partly.check,
+        )
+    return Verified.PARTIAL

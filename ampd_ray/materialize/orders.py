@@ -13,13 +13,17 @@ from ampd_ray.materialize.types import Partition, RangeTask, WriterOptions
 
 @dataclass(frozen=True)
 class Orders:
-    """Makes the orders of one pass. ``finalized``: the highest final block, None where the provider does not tell."""
+    """Makes the orders of one pass. ``finalized``: the highest final block, None where the provider does not tell.
+
+    ``wholly``: blocks that can only be verified in part are refused.
+    """
 
     spec: JobSpec
     options: WriterOptions
     opened: Opened
     index: SegmentIndex
     finalized: int | None
+    wholly: bool
 
     def task(self, number: int, unit: Unit, span: Span, provider: int) -> RangeTask:
         """Extract ``span`` of the partition ``number`` from the provider of this number."""
@@ -30,7 +34,8 @@ class Orders:
             tables=unit.tables,
             provider=self.opened.providers[provider],
             network=self.opened.manifest.network,
-            verify=self.spec.descriptor.verify,
+            verify=self.spec.descriptor.level,
+            wholly=self.wholly,
         )
 
     def partition(self, number: int, unit: Unit) -> Partition:
@@ -49,5 +54,4 @@ class Orders:
             options=self.options,
             again=frozenset[int]().union(*(self.index.again(each.table, unit.span) for each in locations)),
             finalized=self.finalized,
-            verified="roots" if self.spec.descriptor.verify else "none",
         )

@@ -122,7 +122,7 @@ class Passes:
     async def run(self, opened: Opened, units: list[Unit], heads: Heads) -> Opened:
         """Carry ``units`` out; what comes back is what to go on with: new leases, if something was lost."""
         finalized = await heads.finalized() if sum(len(unit.span) for unit in units) > 1 else None
-        orders = Orders(self._spec, self._env.options, opened, self.index, finalized)
+        orders = Orders(self._spec, self._env.options, opened, self.index, finalized, self._env.wholly)
         machine = JobState(
             units,
             Limits(

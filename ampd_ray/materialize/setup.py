@@ -42,7 +42,8 @@ class Environment:
     """What a job needs of its node. ``choose_providers`` maps a network, and the provider that is wanted
     if there is one, to the names of the usable ones, the preferred one first; there is one at least.
 
-    ``quarantine``: a block that no provider delivers correctly is set aside; else it ends the job.
+    ``quarantine``: a block that no provider delivers correctly is set aside; else it ends the job. ``wholly``: where a
+    job verifies, a block that can only be verified in part ends it.
 
     ``unit_blocks``: the most blocks that a writer takes at a time; None: as many as make a good file size.
     A registered object that is missing is looked for again after ``second_look_secs`` before the job is given up.
@@ -63,6 +64,7 @@ class Environment:
     second_look_secs: float = 10.0
     sweep_every_secs: float = 30.0
     quarantine: bool = True
+    wholly: bool = False
 
 
 @dataclass(frozen=True)

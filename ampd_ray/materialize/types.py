@@ -6,7 +6,7 @@ They travel between processes, so they are frozen, small and picklable; the one 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
@@ -15,12 +15,16 @@ import pyarrow as pa
 
 from ampd_ray.chain.links import BlockLinks
 from ampd_ray.chain.ranges import BlockRange, Span
+from ampd_ray.datasets.evm.verdicts import Level
 from ampd_ray.errors import AmpdError
 
 
 @dataclass(frozen=True)
 class RangeTask:
-    """One span to extract. ``provider`` is a name: the extractor reads the file itself, so no secret travels."""
+    """One span to extract. ``provider`` is a name: the extractor reads the file itself, so no secret travels.
+
+    ``wholly``: what can only be verified in part is refused.
+    """
 
     job_id: int
     partition: int
@@ -28,7 +32,22 @@ class RangeTask:
     tables: tuple[str, ...]
     provider: str
     network: str
-    verify: bool = False
+    verify: Level = Level.OFF
+    wholly: bool = False
+
+
+class Verified(StrEnum):
+    """What is known of a segment's rows, the least first (``ampd_ray.segment.verified``)."""
+
+    NONE = "none"
+    PARTIAL = "partial"
+    ROOTS = "roots"
+    FULL = "full"
+
+    @classmethod
+    def least(cls, several: Iterable[Verified]) -> Verified:
+        """What is known of all of them together; there is one at least."""
+        return min(several, key=list(cls).index)
 
 
 @dataclass(frozen=True)
@@ -52,6 +71,7 @@ class Extract:
     span: Span
     links: BlockLinks
     tables: Mapping[str, pa.Table]
+    verified: Verified = Verified.NONE
 
 
 @dataclass(frozen=True)
@@ -102,7 +122,6 @@ class Partition:
     options: WriterOptions
     again: frozenset[int] = frozenset()
     finalized: int | None = None
-    verified: str = "none"
 
 
 @dataclass(frozen=True)

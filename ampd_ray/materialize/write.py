@@ -24,7 +24,15 @@ from ampd_ray.errors import ActorLost, StoreError
 from ampd_ray.materialize.assemble import Assembler, CutSegment, Instruction, Limits, WriteRows
 from ampd_ray.materialize.encode import ClosedFile, TableFile, footer_metadata
 from ampd_ray.materialize.patience import patiently
-from ampd_ray.materialize.types import CommittedFile, Extract, Location, Partition, UnchangedFile, WriterReport
+from ampd_ray.materialize.types import (
+    CommittedFile,
+    Extract,
+    Location,
+    Partition,
+    UnchangedFile,
+    Verified,
+    WriterReport,
+)
 from ampd_ray.metadb import files
 from ampd_ray.metadb.connection import Database
 from ampd_ray.store.files import ObjectMeta, Store
@@ -54,6 +62,7 @@ class PartitionWriter:
         self._turn = asyncio.Lock()
         self._given_up = False
         self._open: dict[str, TableFile] = {}
+        self._verified: set[Verified] = set()  # of what is in the open files
         limits = Limits(bytes=partition.options.segment_bytes, blocks=partition.options.segment_blocks)
         self._assembler = Assembler(partition.spans, limits, finalized=partition.finalized)
 
@@ -121,6 +130,7 @@ class PartitionWriter:
         for location in self._partition.locations:
             rows = _rows_of(extract.tables[location.table], extract.span, Span(instruction.first, instruction.last))
             self._file_of(location).write(rows)
+            self._verified.add(extract.verified)
             failpoints.reach_in_thread("mid-file")
 
     def _file_of(self, location: Location) -> TableFile:
@@ -137,6 +147,7 @@ class PartitionWriter:
 
     async def _commit(self, cut: CutSegment, unchanged: list[UnchangedFile]) -> list[CommittedFile]:
         """Announce, finish, publish and commit the open files of all tables, but for those that are there already."""
+        verified, self._verified = Verified.least(self._verified), set()
         range_ = BlockRange(self._partition.network, cut.start, cut.end, cut.hash, cut.prev_hash, cut.timestamp)
         twins = await _in_thread(self._drop_twins, range_)
         unchanged += twins
@@ -151,7 +162,9 @@ class PartitionWriter:
         )
         await failpoints.reach("intent-written")
         new_files = await _in_thread(
-            lambda: [self._publish(location, range_, names[location.table], created_ns) for location in locations]
+            lambda: [
+                self._publish(location, range_, names[location.table], created_ns, verified) for location in locations
+            ]
         )
         keep = self._partition.options.collect_after_secs
         request = files.CommitRequest(
@@ -203,7 +216,9 @@ class PartitionWriter:
             epoch=location.epoch,
         )
 
-    def _publish(self, location: Location, range_: BlockRange, name: str, created_ns: int) -> files.NewFile:
+    def _publish(
+        self, location: Location, range_: BlockRange, name: str, created_ns: int, verified: Verified
+    ) -> files.NewFile:
         """Close and publish one table's file. A segment without rows of a table still gets its (empty) file."""
         metadata = footer_metadata(
             table=location.table, filename=name, created_ns=created_ns, range_=range_, parents=[], generation=0
@@ -230,7 +245,7 @@ class PartitionWriter:
             version=meta.version,
             sha256=meta.sha256,
             row_count=closed.rows,
-            verified=self._partition.verified,
+            verified=verified,
         )
 
 

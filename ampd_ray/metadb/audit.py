@@ -132,6 +132,12 @@ async def registered(conn: Connection, file_ids: Collection[int]) -> set[int]:
     return {row.id for row in await rows.fetchall()}
 
 
+async def levels(conn: Connection, location_id: int) -> dict[str, int]:
+    """How many live blocks of a revision are verified how far."""
+    rows = await (await conn.execute(_SQL["levels"], {"location_id": location_id})).fetchall()
+    return {row.level: row.blocks for row in rows}
+
+
 def _indexed(row: Any) -> Indexed | None:
     if not row.indexed:
         return None

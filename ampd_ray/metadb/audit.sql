@@ -70,4 +70,9 @@ select epoch from ampd_ray.location_lease where location_id = %(location_id)s
 
 -- name: registered
 -- Those of some files that are registered now.
-select id from file_metadata where id = any(%(file_ids)s)
+select id from file_metadata where id = any(%(file_ids)s);
+
+-- name: levels
+-- How many live blocks of a revision are verified how far.
+select coalesce(verified, 'none') as level, sum(upper(blocks) - lower(blocks))::bigint as blocks
+from ampd_ray.segment where location_id = %(location_id)s and canonical group by 1 order by 1;

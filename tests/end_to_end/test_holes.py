@@ -78,6 +78,7 @@ def test_a_liar_leaves_holes_that_are_listed_and_an_honest_provider_fills_them(
                 assert hole["evidence"][0]["provider"] == "devnet"
             checked = said(site, "check", "_/chain", code=1)
             assert checked["quarantined"] == list(BAD)
+            assert checked["verified"] == {"roots": LAST + 1 - len(BAD)}
             assert {finding["kind"] for finding in checked["findings"]} == {"hole"}
             # ... until somebody knows better, though the first provider says the same as ever
             client.add_provider("other", kind="evm-rpc", network="devnet", url=honest.url)
