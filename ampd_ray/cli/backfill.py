@@ -78,7 +78,9 @@ def backfill(
         if run is not None:
             summary = replace(run.summary(), seconds=time.monotonic() - started)
             # Before a solo environment takes its time to end.
-            _print(summary, as_json, client.settings.data_dir, failure, run.job.id)
+            _print(summary, as_json, client.settings.data_dir, failure)
+            if summary.quarantined and not as_json:
+                _print_quarantined(run, summary.quarantined)
     if run is None:
         typer.echo(f"error: {failure}", err=True)
         raise typer.Exit(1)
@@ -146,7 +148,15 @@ def _blocks(span: Span) -> str:
     return f"blocks {span.start:,} to {span.end:,}"
 
 
-def _print(summary: Summary, as_json: bool, data_dir: str, failure: str | None, job_id: int) -> None:
+def _print_quarantined(run: Backfill, count: int) -> None:
+    """What is wrong with the first of the holes, and what can be done about all of them."""
+    first = next(hole for hole in run.job.holes() if run.span.start <= hole.block <= run.span.end)
+    typer.echo(f"\n{count:,} of the blocks that are missing {'is' if count == 1 else 'are'} right at no provider:")
+    typer.echo(f"  {first.reason}")
+    typer.echo(f"all of them: ampd jobs holes {run.job.id}; to ask again: ampd jobs retry {run.job.id} --quarantined")
+
+
+def _print(summary: Summary, as_json: bool, data_dir: str, failure: str | None) -> None:
     if failure:
         typer.echo(f"error: {failure}", err=True)
     if as_json:
@@ -162,9 +172,4 @@ def _print(summary: Summary, as_json: bool, data_dir: str, failure: str | None, 
     typer.echo(f"files     {summary.files}, {size(summary.bytes)}, in {data_dir}")
     typer.echo(f"retries   {summary.retries}")
     typer.echo(f"holes     {holes}{more}")
-    if summary.quarantined:
-        typer.echo(
-            f"          {summary.quarantined:,} blocks are right at no provider. Why: ampd jobs holes {job_id}; "
-            f"once more: ampd jobs retry {job_id} --quarantined"
-        )
     typer.echo(f"time      {duration(summary.seconds)}")

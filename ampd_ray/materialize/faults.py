@@ -13,7 +13,8 @@ from typing import Any
 from ampd_ray.chain.ranges import Span
 from ampd_ray.errors import AmpdError, BlockUnavailable, DataFault, NoGoodBlock, ValueOverflow
 
-HOPELESS_BLOCKS = 20  # in a row that nobody delivers: then it is not the blocks
+HOPELESS_BLOCKS = 10  # that nobody delivers, and more than were good of late: then it is not the blocks
+OF_LATE_BLOCKS = 1000
 LIES = 5  # blocks in a row that others had to deliver: then one of those is asked first
 SETTLED_BLOCKS = 64  # below the head; nearer to it a node that lags knows nothing of a block yet
 MAX_FAULT_CHARS = 500
@@ -31,7 +32,8 @@ class Doubts:
         self.settled = settled
         self.any_good = any_good
         self.first = 0
-        self.barren: list[int] = []
+        self.barren: list[int] = []  # set aside of late
+        self._good = 0
         self._providers = providers
         self._lies: Counter[int] = Counter()
         self._last: AmpdError | None = None
@@ -50,10 +52,13 @@ class Doubts:
         turns = ((self.first + turn) % self._providers for turn in range(self._providers))
         return next((provider for provider in turns if provider not in asked), None)
 
-    def delivered(self, provider: int, after: Iterable[int]) -> None:
-        """Good blocks came from ``provider``, where those ``after`` whom it was asked had failed."""
+    def delivered(self, provider: int, after: Iterable[int], blocks: int) -> None:
+        """So many good ``blocks`` came from ``provider``, where those ``after`` whom it was asked had failed."""
         self.any_good = True
-        self.barren.clear()
+        self._good += blocks
+        if self._good + len(self.barren) > OF_LATE_BLOCKS:
+            self._good //= 2
+            del self.barren[: len(self.barren) // 2]
         self._lies.pop(provider, None)
         self._lies.update(list(after))
         if self._lies[self.first] >= LIES:
@@ -63,13 +68,13 @@ class Doubts:
         """Nobody delivers ``block``, ``error`` says why; False if there is no hope for any other either."""
         self.barren.append(block)
         self._last = error
-        return len(self.barren) < HOPELESS_BLOCKS
+        return len(self.barren) < max(HOPELESS_BLOCKS, self._good)
 
     def despair(self) -> NoGoodBlock:
         """For a job that finds no good block any more."""
         return NoGoodBlock(
-            f"{len(self.barren)} blocks were tried in a row and no provider has one of them right, so it is not the "
-            f"blocks, and none is set aside. The last one: {self._last}",
+            f"no provider has any of {len(self.barren)} blocks right, and few others were: it is not the blocks, "
+            f"so none of them is set aside. The last one: {self._last}",
             blocks=sorted(self.barren),
         )
 

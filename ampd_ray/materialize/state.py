@@ -177,7 +177,7 @@ class JobState:
                 self._measure(span, nbytes)
                 task = part.tasks[span]
                 task.extracted, task.nbytes = True, nbytes
-                self._doubts.delivered(task.provider, task.faults)
+                self._doubts.delivered(task.provider, task.faults, len(span))
                 return [Append(number, span)]
             case TaskFailed(number, span, error) if span in part.tasks:
                 return self._failed(number, part, span, error)

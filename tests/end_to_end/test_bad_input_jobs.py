@@ -241,25 +241,28 @@ def test_a_block_that_the_provider_does_not_have(bench: Bench) -> None:
 
 
 def test_receipts_that_do_not_match(bench: Bench) -> None:
+    """Of nearly all blocks: then it is not the blocks."""
     bench.node.inject(Fault.DROPPED_RECEIPT, times=FOREVER)
-    error = bench.fails("dropped", status="ERROR")
+    error = bench.fails("dropped", status="FATAL")
     assert bench.node.fired[Fault.DROPPED_RECEIPT] >= 3
     assert error["error_code"] == "PARTITION_TASK"
+    assert "it is not the blocks, so none of them is set aside" in error["error_message"]
     assert re.search(
         r"dropped block \d+: \d receipts for \d transactions \(provider dropped at", error["error_message"]
     )
-    context = error["error_context"]
-    assert context["block_range_start"] == context["block_range_end"] == context["block"]
-    assert (context["provider"], context["error_class"]) == ("dropped", "bounded")
-
-
-def test_a_value_that_does_not_fit_its_column_is_fatal(bench: Bench) -> None:
-    bench.node.alter(BLOCK, lambda block: block | {"gasLimit": hex(1 << 64)} if block["number"] == hex(7) else block)
-    error = bench.fails("overflow", status="FATAL")
-    assert "overflow block 7 header gasLimit: 0x10000000000000000 does not fit" in error["error_message"]
-    assert "(provider overflow)" in error["error_message"]
     assert error["error_context"]["error_class"] == "fatal"
-    assert error["error_context"]["block_range_start"] == 7
+
+
+def test_a_value_that_does_not_fit_its_column_costs_its_block(bench: Bench) -> None:
+    bench.node.alter(BLOCK, lambda block: block | {"gasLimit": hex(1 << 64)} if block["number"] == hex(7) else block)
+    said = bench.backfill("overflow")
+    assert said.code == 1
+    assert re.search(r"^blocks +49 of 50", said.out, re.MULTILINE)
+    assert re.search(r"^holes +7 to 7$", said.out, re.MULTILINE)
+    assert "1 of the blocks that are missing is right at no provider:" in said.out
+    assert "overflow block 7 header gasLimit: 0x10000000000000000 does not fit" in said.out
+    assert "(provider overflow)" in said.out
+    assert re.search(r"to ask again: ampd jobs retry \d+ --quarantined$", said.out, re.MULTILINE)
 
 
 def test_another_chain_is_fatal(bench: Bench) -> None:

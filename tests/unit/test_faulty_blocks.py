@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ampd_ray.chain.ranges import Span
 from ampd_ray.errors import AmpdError, BlockUnavailable, DataFault, NoGoodBlock, ProviderUnreachable, ValueOverflow
 from ampd_ray.materialize import events
-from ampd_ray.materialize.faults import HOPELESS_BLOCKS, LIES, MAX_FAULT_CHARS, Doubts, around, evidence
+from ampd_ray.materialize.faults import HOPELESS_BLOCKS, LIES, MAX_FAULT_CHARS, OF_LATE_BLOCKS, Doubts, around, evidence
 from ampd_ray.materialize.plan import Unit
 from ampd_ray.materialize.state import JobState, Limits
 
@@ -123,9 +123,9 @@ def test_who_lies_again_and_again_is_asked_last() -> None:
 def test_a_provider_that_is_good_again_is_not_held_to_old_lies() -> None:
     doubts = Doubts(2)
     for _ in range(LIES - 1):
-        doubts.delivered(1, after=[0])
-    doubts.delivered(0, after=[])
-    doubts.delivered(1, after=[0])
+        doubts.delivered(1, after=[0], blocks=1)
+    doubts.delivered(0, after=[], blocks=1)
+    doubts.delivered(1, after=[0], blocks=1)
     assert doubts.first == 0
 
 
@@ -153,11 +153,22 @@ def test_but_a_few_that_a_dataset_lacks_may_all_be_bad() -> None:
     assert set(world.aside) == {0, 1, 2}
 
 
-def test_good_blocks_in_between_leave_hope() -> None:
-    world = World(Span(0, 99), Doubts(quarantine=True), lambda _, block: wrong(block) if block % 2 else None)
+@pytest.mark.parametrize(("of_three", "hope"), [(1, True), (2, False)])
+def test_more_good_blocks_than_bad_ones_leave_hope(of_three: int, hope: bool) -> None:
+    world = World(
+        Span(0, 299), Doubts(quarantine=True), lambda _, block: wrong(block) if block % 3 < of_three else None
+    )
     world.run()
-    assert world.error is None
-    assert len(world.aside) == 50 > HOPELESS_BLOCKS
+    assert (world.error is None) == hope
+    assert (len(world.aside) == 100) == hope
+
+
+def test_what_was_good_long_ago_leaves_no_hope_for_long() -> None:
+    """From half way on everything is wrong."""
+    world = World(Span(0, 19_999), Doubts(quarantine=True), lambda _, block: wrong(block) if block >= 10_000 else None)
+    world.run()
+    assert isinstance(world.error, NoGoodBlock)
+    assert len(world.asked) < OF_LATE_BLOCKS * 4
 
 
 def test_who_cannot_be_heard_is_not_a_liar() -> None:
