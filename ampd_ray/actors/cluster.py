@@ -42,7 +42,7 @@ def run_worker(settings: Settings, node_id: str, info: Mapping[str, str], addres
     loopback. Raises an ``AmpdError`` if the node cannot start.
     """
     logger.info("Ray starts, then the node; that takes some seconds", extra={"ray": address or "of its own"})
-    with _own_signal_handlers(), _ray(address):
+    with _own_signal_handlers(), on_ray(address):
         received = _note_signals()
         coordinator = _start_coordinator(settings, node_id, dict(info))
         return _until_ended(coordinator, coordinator.run.remote(), received, settings.ampd_ray.drain_timeout_secs)
@@ -100,7 +100,8 @@ def _sizes(settings: Settings) -> Sizes:
 
 
 @contextmanager
-def _ray(address: str | None) -> Iterator[None]:
+def on_ray(address: str | None) -> Iterator[None]:
+    """Be a driver of the cluster at ``address``; None: of a Ray of our own. Raises ``RayUnavailable``."""
     try:
         if address is None:
             _start_ray()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +16,7 @@ from ampd_ray.cli.output import duration
 from ampd_ray.errors import UsageError
 
 if TYPE_CHECKING:
-    from ampd_ray.client.verify import Progress
+    from ampd_ray.client.verify import CarryOut, Progress
     from ampd_ray.client.verify_report import Report, Unverified
 
 EXAMPLES = """\b
@@ -23,6 +24,7 @@ Examples:
   ampd verify _/mainnet
   ampd verify _/mainnet --blocks 15M:+1000 --level roots
   ampd verify acme/eth@1.0.0 --processes 8 --json
+  ampd verify _/mainnet --address auto           # on the Ray cluster of this machine
 \b
 Reads the Parquet files alone, and changes nothing. Level roots recomputes each block's hash and the roots of its
 transactions and receipts, and compares what rows repeat of others; full also recomputes each transaction's hash and
@@ -43,6 +45,9 @@ def verify(
     level: Annotated[str, typer.Option("--level", help="roots or full.")] = "full",
     processes: Annotated[
         int | None, typer.Option("--processes", min=1, help="Processes to verify in; as many as there are CPUs.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option("--address", help="Ray cluster to verify on, which reads the same data directory.")
     ] = None,
     config: ConfigOption = None,
     amp_dir: AmpDirOption = None,
@@ -66,7 +71,7 @@ def verify(
                 ref,
                 blocks=wanted,
                 level=Level(level),
-                processes=processes or os.cpu_count() or 1,
+                carry_out=_carry_out(processes, address),
                 on_progress=line.update,
             )
         finally:
@@ -76,6 +81,20 @@ def verify(
     else:
         _print(report)
     raise typer.Exit(0 if report.sound else 1)
+
+
+def _carry_out(processes: int | None, address: str | None) -> CarryOut:
+    """In processes here, or on a cluster."""
+    from ampd_ray.client.verify import in_processes
+    from ampd_ray.client.verify_span import verify_span
+
+    if address is None:
+        return partial(in_processes, processes=processes or os.cpu_count() or 1)
+    if processes is not None:
+        raise UsageError("give either --processes or --address: the one is on this machine, the other on a cluster")
+    from ampd_ray.actors.spread import spread
+
+    return lambda tasks: spread(verify_span, tasks, address)
 
 
 def progress_text(progress: Progress, secs: float) -> str:

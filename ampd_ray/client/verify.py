@@ -31,6 +31,9 @@ _TASK_BYTES: Final = 16 << 20  # of files; a few times that in memory, for each 
 _TASK_BLOCKS: Final = 50_000
 
 
+CarryOut = Callable[[Sequence[SpanTask]], Iterator[SpanResult]]
+
+
 @dataclass(frozen=True)
 class StoredFile:
     """A live file of a table: its path, its blocks, its bytes."""
@@ -49,16 +52,24 @@ class Progress:
     failed: int
 
 
+def here(tasks: Sequence[SpanTask]) -> Iterator[SpanResult]:
+    """The results of this process, one after the other."""
+    return map(verify_span, tasks)
+
+
 def verify(
     client: Client,
     dataset: DatasetRef,
     *,
     blocks: RangeExpr | None = None,
     level: Level = Level.FULL,
-    processes: int = 1,
+    carry_out: CarryOut = here,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Report:
-    """Verify the rows of ``dataset``, or of some blocks of it. Raises ``NotFound`` and ``InvalidRange``."""
+    """Verify the rows of ``dataset``, or of some blocks of it. Raises ``NotFound`` and ``InvalidRange``.
+
+    ``carry_out`` calls ``verify_span`` for each task, wherever that may be.
+    """
     started = time.monotonic()
     manifest_hash = client.manifest(dataset).hash
     store = open_store(client.settings.data_dir)
@@ -72,7 +83,7 @@ def verify(
     files = client.run(ask())
     wanted = _wanted(files, blocks)
     tasks = [] if wanted is None else plan(files, wanted, level)
-    results = list(_results(tasks, processes, on_progress))
+    results = list(_results(tasks, carry_out, on_progress))
     return report(dataset.dataset, manifest_hash, level, wanted, results, time.monotonic() - started)
 
 
@@ -127,18 +138,22 @@ def plan(files: Mapping[str, Sequence[StoredFile]], wanted: Span, level: Level) 
 
 
 def _results(
-    tasks: Sequence[SpanTask], processes: int, on_progress: Callable[[Progress], None]
+    tasks: Sequence[SpanTask], carry_out: CarryOut, on_progress: Callable[[Progress], None]
 ) -> Iterator[SpanResult]:
-    """The results as they come; with one process, in this one."""
+    """The results as they come."""
     done, failed, total = 0, 0, sum(len(task.span) for task in tasks)
-    for result in map(verify_span, tasks) if processes <= 1 else _pooled(tasks, processes):
+    for result in carry_out(tasks):
         done += len(result.span)
         failed += sum(verdict.failed for verdict in result.verdicts)
         on_progress(Progress(done, total, failed))
         yield result
 
 
-def _pooled(tasks: Sequence[SpanTask], processes: int) -> Iterator[SpanResult]:
+def in_processes(tasks: Sequence[SpanTask], processes: int) -> Iterator[SpanResult]:
+    """The results of a pool of processes on this machine, as they come; with one process, of this one."""
+    if processes <= 1:
+        yield from here(tasks)
+        return
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             for future in as_completed([pool.submit(verify_span, task) for task in tasks]):

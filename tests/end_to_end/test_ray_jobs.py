@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import yaml  # type: ignore[import-untyped]
 from ampd_ray.client import Client
 from ampd_ray.metadb.statuses import JobStatus
 from tests.chaos.check import check
+from tests.fakes.ampd import ampd
 from tests.fakes.cluster import Cluster
 from tests.fakes.cluster import cluster as run_cluster
 from tests.fakes.devnet import Devnet
@@ -64,12 +65,24 @@ def test_two_workers_share_a_cluster_of_two_cpus(cluster: Cluster, site: Site) -
             jobs.append(client.deploy(descriptor, worker.node_id))
         assert [ends_as(client, job.id) for job in jobs] == [JobStatus.COMPLETED] * 2
         assert Counter(cluster.actors(0)) == {"CoordinatorActor": 2, "ExtractorActor": 2, "WriterActor": 2}
+        verified = _verified(site, "--address", cluster.address, env=cluster.env)
+        assert (verified["passed"], verified["failed"]) == (LAST + 1, [])
+        assert verified == _verified(site, "--processes", "1")
         assert one.drain() == 0
         two.kill()
         wait_until(lambda: not cluster.actors(0), GONE_WITHIN_SECS, "the end of all actors")
     for name in ("by_address", "by_auto"):
         assert check(site.url, f"_/{name}", 0, LAST) == []
     assert cluster.ray("status", "--address", cluster.address).returncode == 0
+
+
+def _verified(site: Site, *where: str, env: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What ``ampd verify`` finds, but for how long it took."""
+    done = ampd("--config", site.config, "verify", "_/by_address", *where, "--quiet", "--json", env=env)
+    assert done.code == 0, done.out + done.err
+    found: dict[str, Any] = json.loads(done.out)
+    del found["seconds"]
+    return found
 
 
 def test_worker_and_backfill_as_ray_jobs(cluster: Cluster, site: Site, devnet: Devnet) -> None:

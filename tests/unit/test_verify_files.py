@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from ampd_ray.chain.ranges import BlockRange, Span
 from ampd_ray.cli import verify as command
 from ampd_ray.cli.app import app
 from ampd_ray.client import verify as client_verify
-from ampd_ray.client.verify import Progress, StoredFile, plan, verify
+from ampd_ray.client.verify import Progress, StoredFile, in_processes, plan, verify
 from ampd_ray.client.verify_report import Report, report
 from ampd_ray.client.verify_span import SpanTask, verify_span
 from ampd_ray.datasets.evm.decode import decode
@@ -150,7 +151,7 @@ def test_a_range_is_verified_alone(tmp_path: Path, honest: Tables, monkeypatch: 
 def test_processes_of_a_pool_find_the_same(tmp_path: Path, honest: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf = Shelf(tmp_path, changed(honest, "blocks", "gas_used", 30, 1)).listed(monkeypatch)
     monkeypatch.setattr(client_verify, "_TASK_BLOCKS", 20)
-    found = verify(shelf, REF, processes=2)  # type: ignore[arg-type]
+    found = verify(shelf, REF, carry_out=partial(in_processes, processes=2))  # type: ignore[arg-type]
     assert [(verdict.block, verdict.check) for verdict in found.failed] == [(30, Check.BLOCK_HASH)]
     assert found.passed == 54
 
