@@ -16,6 +16,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ampd_ray.actors.coordinator import CoordinatorActor, Sizes
+from ampd_ray.actors.driver_watch import Watched
 from ampd_ray.actors.failures import domain_error
 from ampd_ray.config import Settings
 from ampd_ray.errors import ActorLost, AmpdError, RayUnavailable
@@ -87,7 +88,7 @@ def _start_coordinator(settings: Settings, node_id: str, info: dict[str, str]) -
     as_actor: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor = as_actor(CoordinatorActor).options(scheduling_strategy=here, max_concurrency=CALLS)
-    return actor.remote(settings, node_id, info, _sizes(settings), os.getpid())
+    return actor.remote(settings, node_id, info, _sizes(settings), Watched.of(os.getpid()))
 
 
 def _sizes(settings: Settings) -> Sizes:

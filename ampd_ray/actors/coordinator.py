@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ampd_ray import log
 from ampd_ray.actors import driver_watch
+from ampd_ray.actors.driver_watch import Watched
 from ampd_ray.actors.extractor import open_source
 from ampd_ray.actors.pool import extractor_pool, writer_pool
 from ampd_ray.actors.ports import RayExtractors, RayWriters
@@ -38,12 +39,12 @@ class Sizes:
 class CoordinatorActor:
     """One Amp node on Ray. Nothing in this process decodes or encodes: its loop must turn for the heartbeat.
 
-    ``driver_pid`` is the process of this machine without which the node must not go on.
+    ``driver`` is the process of this machine without which the node must not go on.
     """
 
-    def __init__(self, settings: Settings, node_id: str, info: dict[str, str], sizes: Sizes, driver_pid: int):
+    def __init__(self, settings: Settings, node_id: str, info: dict[str, str], sizes: Sizes, driver: Watched):
         log.setup()
-        self._driver_pid = driver_pid
+        self._driver = driver
         # Each failed call becomes an error of ours; Ray would print a traceback for each result that nobody wants now.
         os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
         self._settings = settings
@@ -71,7 +72,7 @@ class CoordinatorActor:
     async def _outlive_nobody(self) -> None:
         """Ray ends this process some seconds after its driver. Until then it would beat, and no peer take its jobs."""
         try:
-            await driver_watch.ended(self._driver_pid)
+            await driver_watch.ended(self._driver)
         except OSError as error:
             logger.warning("the driver cannot be watched; Ray tells when it is gone", extra={"error": error})
             return

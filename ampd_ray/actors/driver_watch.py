@@ -4,17 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Final
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
 
 ASK_EVERY_SECS: Final = 0.5
 
 
-async def ended(pid: int) -> None:
-    """Return when process ``pid`` has ended; raises ProcessLookupError if there is none to begin with.
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A process; when it ``started``, in clock ticks since the boot, tells it from others. None: nobody says when."""
 
-    Linux says so at once, also of a process that nobody has waited for; elsewhere it is asked for twice a second.
+    pid: int
+    started: int | None
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """The process that has this pid here and now."""
+        try:
+            facts = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        except OSError:
+            return cls(pid, None)
+        return cls(pid, int(facts[19]))
+
+
+async def ended(process: Watched) -> None:
+    """Return when ``process`` has ended; raises ProcessLookupError if it is not here to begin with.
+
+    In a container of its own it may have the pid of another process here. Linux tells of an end at once, also if nobody
+    has waited for the process; elsewhere it is asked for twice a second.
     """
+    pid = process.pid
     os.kill(pid, 0)
+    if Watched.of(pid) != process:
+        raise ProcessLookupError(f"process {pid} is another one here")
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -17,6 +17,7 @@ import ray
 
 from ampd_ray import failpoints
 from ampd_ray.actors.coordinator import CoordinatorActor, Sizes
+from ampd_ray.actors.driver_watch import Watched
 from ampd_ray.actors.environment import prepare
 from ampd_ray.actors.pool import Member, Pool
 from ampd_ray.config import Settings
@@ -139,7 +140,7 @@ async def ready_members(pool: Pool, count: int) -> list[Member]:
 @asynccontextmanager
 async def node(settings: Settings, sizes: Sizes) -> AsyncIterator[CoordinatorActor]:
     """A coordinator in this process, with its extractors and writers on Ray."""
-    actor = CoordinatorActor(settings, "worker-1", {"version": "0"}, sizes, os.getpid())
+    actor = CoordinatorActor(settings, "worker-1", {"version": "0"}, sizes, Watched.of(os.getpid()))
     running = asyncio.create_task(actor.run())
     try:
         await until(lambda: actor._coordinator.counters.reconciles or running.done())

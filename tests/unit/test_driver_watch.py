@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ampd_ray.actors import driver_watch
+from ampd_ray.actors.driver_watch import Watched
 
 
 def open_files() -> int:
@@ -28,7 +29,7 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
 
 
 async def test_the_end_is_noticed_before_anybody_waits_for_it(child: subprocess.Popen[bytes]) -> None:
-    watching = asyncio.create_task(driver_watch.ended(child.pid))
+    watching = asyncio.create_task(driver_watch.ended(Watched.of(child.pid)))
     await asyncio.wait({watching}, timeout=0.05)
     assert not watching.done()
     child.kill()  # and it stays a zombie until the fixture waits for it
@@ -44,7 +45,7 @@ async def test_where_the_system_has_no_word_for_it(
 
     monkeypatch.setattr(os, "pidfd_open", absent)
     monkeypatch.setattr(driver_watch, "ASK_EVERY_SECS", 0.01)
-    watching = asyncio.create_task(driver_watch.ended(child.pid))
+    watching = asyncio.create_task(driver_watch.ended(Watched.of(child.pid)))
     await asyncio.wait({watching}, timeout=0.05)
     assert not watching.done()
     child.kill()
@@ -53,15 +54,24 @@ async def test_where_the_system_has_no_word_for_it(
 
 
 async def test_one_that_is_not_there_cannot_be_watched(child: subprocess.Popen[bytes]) -> None:
+    watched = Watched.of(child.pid)
     child.kill()
     child.wait()
     with pytest.raises(ProcessLookupError):
-        await driver_watch.ended(child.pid)
+        await driver_watch.ended(watched)
+
+
+async def test_another_one_of_the_same_pid_is_not_watched(child: subprocess.Popen[bytes]) -> None:
+    """As a process of another container has it."""
+    here = Watched.of(child.pid)
+    assert here.started is not None
+    with pytest.raises(ProcessLookupError, match="another one"):
+        await driver_watch.ended(Watched(child.pid, here.started - 1))
 
 
 async def test_a_watch_that_is_given_up_leaves_nothing_open(child: subprocess.Popen[bytes]) -> None:
     before = open_files()
-    watching = asyncio.create_task(driver_watch.ended(child.pid))
+    watching = asyncio.create_task(driver_watch.ended(Watched.of(child.pid)))
     await asyncio.wait({watching}, timeout=0.01)
     watching.cancel()
     await asyncio.wait({watching})
