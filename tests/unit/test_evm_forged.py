@@ -1,6 +1,7 @@
 """Which level of verification sees a forged field: one value of a real block changed at a time (data.md 9).
 
-``AMPD_RAY_FORGERIES`` says how many (10,000 take some minutes); ``-s`` shows the table of what was seen.
+``AMPD_RAY_FORGERIES`` says how many (10,000 take some minutes), ``AMPD_RAY_FORGERIES_SEED`` which; ``-s`` shows the
+table of what was seen.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tests.forgeries import Forgery, Honest, Tables, forgeries
 from tests.reference import read_set
 
 FORGERIES = int(os.environ.get("AMPD_RAY_FORGERIES", "300"))
-SEED = 5
+SEED = int(os.environ.get("AMPD_RAY_FORGERIES_SEED", "5"))
 MAX_TRANSACTIONS = 60  # the larger a block, the longer its verification; any has all columns
 
 SETS = (
