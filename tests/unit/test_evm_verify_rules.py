@@ -215,3 +215,12 @@ def test_a_state_sync_stands_where_it_says(chain_data: Path) -> None:
     assert only(tables).result is Result.PASS
     indexes[synthetic] = 0
     assert only(put(tables, "transactions", "tx_index", indexes)).check is Check.TRANSACTIONS_ROOT
+
+
+def test_a_state_sync_of_another_type_is_none(chain_data: Path) -> None:
+    """No root covers the type either; those that have one of their own are under the root."""
+    answers = [_decoder.decode(msgspec.json.encode(answer)) for answer in read_set(chain_data / "polygon-statesync")]
+    tables = decode(answers[:1], "polygon")
+    types = tables["transactions"]["type"].to_pylist()
+    types[tables["transactions"]["from"].to_pylist().index(bytes(20))] = 1
+    assert only(put(tables, "transactions", "type", types)).failed

@@ -15,7 +15,7 @@ from ampd_ray.datasets.evm.envelopes import envelopes
 from ampd_ray.datasets.evm.gaps import may_lack_state_roots
 from ampd_ray.datasets.evm.hashing import keccak256
 from ampd_ray.datasets.evm.inline import Inline
-from ampd_ray.datasets.evm.kinds import SET_CODE
+from ampd_ray.datasets.evm.kinds import LEGACY, SET_CODE
 from ampd_ray.datasets.evm.quirks import state_sync_hash
 from ampd_ray.datasets.evm.receipts import log_faults, receipts, sent_outcomes, stored_outcomes
 from ampd_ray.datasets.evm.rows import Batch
@@ -101,6 +101,7 @@ class Evidence:
         transactions = self._batch.transactions
         senders, recipients = transactions.matrix("from"), transactions.matrix("to")
         nobodys = ~senders.any(axis=1) & ~recipients.any(axis=1) & transactions.valid("to")
+        nobodys &= transactions.integers("type") == LEGACY
         blocks = self._batch.block_of_tx
         return {
             row
