@@ -11,9 +11,18 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ampd_ray.chain.ranges import Span
-from ampd_ray.errors import AmpdError, BlockUnavailable, DataFault, NoGoodBlock, ValueOverflow
+from ampd_ray.errors import (
+    AmpdError,
+    BlockUnavailable,
+    DataFault,
+    MalformedResponse,
+    NoGoodBlock,
+    ReorgDuringFetch,
+    ValueOverflow,
+)
 
 HOPELESS_BLOCKS = 10  # that nobody delivers, and more than were good of late: then it is not the blocks
+HOPELESS_IN_A_ROW = 50
 OF_LATE_BLOCKS = 1000
 LIES = 5  # blocks in a row that others had to deliver: then one of those is asked first
 SETTLED_BLOCKS = 64  # below the head; nearer to it a node that lags knows nothing of a block yet
@@ -34,16 +43,23 @@ class Doubts:
         self.first = 0
         self.barren: list[int] = []  # set aside of late
         self._good = 0
+        self._in_a_row = 0
         self._providers = providers
         self._lies: Counter[int] = Counter()
         self._last: AmpdError | None = None
 
     def helps_against(self, error: AmpdError) -> bool:
         """True if the provider has answered, but wrongly, and there is something else to do than to ask it again."""
+        if self._providers > 1 and isinstance(error, MalformedResponse) and "block" in error.details:
+            return True
         return (self._providers > 1 or self.quarantine) and self._is_of_data(error)
 
+    def may_set_aside(self, faults: Iterable[AmpdError]) -> bool:
+        """True if some answer was wrong, and not merely none; what no provider has right is no provider's fault."""
+        return self.quarantine and any(map(self._is_of_data, faults))
+
     def _is_of_data(self, error: AmpdError) -> bool:
-        if isinstance(error, BlockUnavailable):
+        if isinstance(error, BlockUnavailable | ReorgDuringFetch):  # far below the head it is no lag, and no reorg
             return bool(error.details.get("block", math.inf) <= self.settled)
         return isinstance(error, DataFault | ValueOverflow)
 
@@ -56,6 +72,7 @@ class Doubts:
         """So many good ``blocks`` came from ``provider``, where those ``after`` whom it was asked had failed."""
         self.any_good = True
         self._good += blocks
+        self._in_a_row = 0
         if self._good + len(self.barren) > OF_LATE_BLOCKS:
             self._good //= 2
             del self.barren[: len(self.barren) // 2]
@@ -68,20 +85,22 @@ class Doubts:
         """Nobody delivers ``block``, ``error`` says why; False if there is no hope for any other either."""
         self.barren.append(block)
         self._last = error
-        return len(self.barren) < max(HOPELESS_BLOCKS, self._good)
+        self._in_a_row += 1
+        return self._in_a_row < HOPELESS_IN_A_ROW and len(self.barren) < max(HOPELESS_BLOCKS, self._good)
 
     def despair(self) -> NoGoodBlock:
-        """For a job that finds no good block any more."""
+        """For a job that finds no good block any more, or none at all."""
+        what = "those that are there stay set aside" if self.any_good else "none of them is set aside"
         return NoGoodBlock(
-            f"no provider has any of {len(self.barren)} blocks right, and few others were: it is not the blocks, "
-            f"so none of them is set aside. The last one: {self._last}",
+            f"no provider has any of {len(self.barren)} blocks right, and few others were: it is not the blocks; "
+            f"{what}. The last one: {self._last}",
             blocks=sorted(self.barren),
         )
 
 
 def around(span: Span, block: int | None) -> tuple[list[Span], Span | None]:
     """``span`` without ``block``, and ``block`` alone; if it is not known which it is, halves."""
-    if block is None or not span.start <= block <= span.end:
+    if not isinstance(block, int) or not span.start <= block <= span.end:
         middle = span.start + len(span) // 2
         return [Span(span.start, middle - 1), Span(middle, span.end)], None
     sides = [(span.start, block - 1), (block + 1, span.end)]

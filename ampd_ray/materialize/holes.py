@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from ampd_ray.chain.ranges import Span, merge
 from ampd_ray.errors import AmpdError
@@ -30,11 +30,17 @@ class Holes:
         async with self._db.connection() as conn:
             self.spans = merge(Span(block, block) for block in await quarantine.blocks(conn, self._group))
 
+    async def take_back(self, opened: Opened) -> None:
+        """Ask for all of them again, as there is no good block beside them. Raises Fenced without our leases."""
+        if self.spans:
+            epochs, incarnation = _epochs(opened), self._spec.incarnation
+            await patiently(lambda: quarantine.forget(self._db, self._group, epochs=epochs, incarnation=incarnation))
+            self.spans = []
+
     async def add(self, opened: Opened, block: int, faults: Mapping[int, AmpdError]) -> None:
         """Do without ``block``, for ``faults`` by the number of the provider. Raises Fenced without our leases."""
         told = evidence({opened.providers[provider]: error for provider, error in faults.items()})
-        epochs = {location.location_id: location.epoch for location in opened.locations}
-        incarnation = self._spec.incarnation
+        epochs, incarnation = _epochs(opened), self._spec.incarnation
         await patiently(
             lambda: quarantine.put(self._db, self._group, block, told, epochs=epochs, incarnation=incarnation)
         )
@@ -42,12 +48,6 @@ class Holes:
         facts = {"job_id": self._spec.job_id, "retry": f"ampd jobs retry {self._spec.job_id} --quarantined"}
         logger.error("block %d is set aside, the job goes on: %s", block, told[0]["message"], extra=facts)
 
-    async def take_back(self, blocks: Sequence[int]) -> None:
-        """These are missing after all."""
 
-        async def once() -> None:
-            async with self._db.connection() as conn:
-                await quarantine.clear(conn, self._group, blocks)
-
-        await patiently(once)
-        await self.load()
+def _epochs(opened: Opened) -> dict[int, int]:
+    return {location.location_id: location.epoch for location in opened.locations}

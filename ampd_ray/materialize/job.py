@@ -165,6 +165,7 @@ class MaterializeJob:
                 else:
                     self._standstill.settle()
             elif end is not None and end <= head.number:
+                await passes.check_hope(opened)
                 return JobOutcome(Outcome.COMPLETED)
             else:
                 await passes.wait("head")

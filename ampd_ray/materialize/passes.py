@@ -89,6 +89,8 @@ class Passes:
         async with step("MISSING_RANGES"):
             await patiently(lambda: self.index.load(self._env.db, opened.locations))
             await patiently(self._holes.load)
+            if self.index.empty:  # an earlier run found no good block, and was ended before it could say so
+                await self._holes.take_back(opened)
 
     async def wait(self, reason: str, secs: float | None = None) -> None:
         """Wait for the next look, or the stop."""
@@ -107,7 +109,7 @@ class Passes:
             return [], False
         wanted = Span(start, top)
         after = None if beside is None else plan.after(beside.number, beside.hash, opened.manifest.network)
-        lacking = await self.index.lacking(wanted, after)
+        lacking = await self.index.lacking(wanted, after, self._holes.spans)
         missing = {table: subtract(each.spans, self._holes.spans) for table, each in lacking.items()}
         left = sum(len(span) for span in merge(span for spans in missing.values() for span in spans))
         self._meter.planned(None if end is None else end - start + 1, len(wanted) - left)
@@ -152,8 +154,8 @@ class Passes:
             async with step("PARTITION_TASK"):
                 error = await current.run()
                 if error is not None:
-                    if isinstance(error, NoGoodBlock):
-                        await self._holes.take_back(error.details["blocks"])
+                    if isinstance(error, NoGoodBlock) and self.index.empty:
+                        await self._holes.take_back(opened)
                     raise error
         finally:
             self._pass = None
@@ -183,6 +185,15 @@ class Passes:
         """Own commits go straight into the index."""
         self.index.note(report)
         self._meter.reported(report)
+
+    async def check_hope(self, opened: Opened) -> None:
+        """Nothing is left to do. Raises NoGoodBlock if that is because every block was set aside."""
+        if self._holes.spans and self.index.empty:
+            assert self._doubts is not None
+            error = self._doubts.despair()
+            await self._holes.take_back(opened)
+            async with step("PARTITION_TASK"):
+                raise error
 
     def _doubts_of(self, opened: Opened, heads: Heads) -> Doubts:
         """What is known of the providers, from one pass to the next."""

@@ -236,6 +236,8 @@ class Pass:
             return
         if report is not None:
             self._report(number, report)
+            if reason == "age" and not report.committed:  # there was nothing but blocks that are done without
+                self._events.put_nowait(events.SegmentCommitted(number, report.open))
         if reason == "stop" and not (report and report.finished):
             await self._finish(number, within)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from ampd_ray.chain.ranges import Span
-from ampd_ray.errors import ActorLost, AmpdError, Handling, OutOfMemory
+from ampd_ray.errors import ActorLost, AmpdError, Handling, OutOfMemory, Unverifiable
 from ampd_ray.materialize.events import (
     Abandon,
     Append,
@@ -78,6 +78,7 @@ class _Task:
     attempts: int = 0
     losses: int = 0
     extracted: bool = False
+    refetched: bool = False
 
 
 @dataclass
@@ -233,8 +234,7 @@ class JobState:
             instructions.append(Extract(number, span, provider=provider))
         if not self._open:
             self._finished = True
-            hopeless = self._doubts.barren and not self._doubts.any_good and not self._stopping
-            instructions.append(Finish(self._doubts.despair() if hopeless else None))
+            instructions.append(Finish())
         return instructions
 
     def _next_to_feed(self) -> int | None:
@@ -280,8 +280,10 @@ class JobState:
 
     def _failed(self, number: int, part: _Open, span: Span, error: AmpdError) -> list[Instruction]:
         """Wrong data are asked of the next provider, and so is what it cannot deliver; all else is asked again."""
-        faults = part.tasks[span].faults
-        if faults or self._doubts.helps_against(error):
+        task = part.tasks[span]
+        tried = task.attempts + 1 >= MAX_ATTEMPTS[Handling.BOUNDED] or not error.retryable
+        elsewhere = self._doubts.helps_against(error) or (task.faults and tried)
+        if elsewhere and not isinstance(error, Unverifiable):
             return self._elsewhere(number, part, span, error)
         return self._again(number, part, span, error)
 
@@ -296,22 +298,23 @@ class JobState:
     def _elsewhere(self, number: int, part: _Open, span: Span, error: AmpdError) -> list[Instruction]:
         """Only the block that is wrong goes to the next provider; what nobody delivers is done without."""
         task = part.tasks[span]
-        refetched = bool(task.faults or task.attempts or "tries" in error.details)
+        refetched = bool(task.faults) or task.refetched or "tries" in error.details
         if len(span) == 1 and not refetched:
-            task.attempts += 1
+            task.refetched = True
             return [Extract(number, span, delay=RETRY_SECS, provider=task.provider)]
         del part.tasks[span]
         pieces, wrong = around(span, error.details.get("block")) if len(span) > 1 else ([], span)
-        self._requeue(part, dict.fromkeys(pieces, 0))
+        self._task_blocks = min(self._task_blocks, FIRST_TASK_BLOCKS)  # more may be wrong beside it
+        part.queue = deque(sorted([*part.queue, *pieces]))
         if wrong is None:
             return []
         faults = {**task.faults, task.provider: error} if refetched else {}
         if self._doubts.next_provider(faults) is not None:
             part.suspects[wrong] = faults
-            self._requeue(part, {wrong: 0})
+            self._requeue(part, {wrong: task.losses})
             return []
         first = next(iter(faults.values()))
-        if not self._doubts.quarantine:
+        if not self._doubts.may_set_aside(faults.values()):
             return self._fail(first)
         if not self._doubts.set_aside(wrong.start, first):
             return self._fail(self._doubts.despair())
@@ -326,12 +329,15 @@ class JobState:
             return self._again(
                 number, part, span, OutOfMemory(f"block {span.start} alone is too much for an extractor")
             )
-        losses = part.tasks.pop(span).losses + 1
+        task = part.tasks.pop(span)
+        losses = task.losses + 1
         if losses >= MAX_LOSSES:
             return self._fail(
                 ActorLost(f"blocks {span} lost their extractor {losses} times in a row; its log says why")
             )
         if not out_of_memory:
+            if task.faults:
+                part.suspects[span] = task.faults
             self._requeue(part, {span: losses})
             return []
         middle = span.start + len(span) // 2

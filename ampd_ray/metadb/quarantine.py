@@ -7,7 +7,7 @@ dataset, named ``NAMESPACE/NAME@MANIFEST_HASH``, since a block that is wrong is 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -69,6 +69,13 @@ async def put(
         await conn.execute(_SQL["put"], values)
 
 
+async def forget(db: Database, group: str, *, epochs: Mapping[int, int], incarnation: UUID) -> None:
+    """Clear all of them, as the holder of the leases; raises Fenced as ``put`` does."""
+    async with db.transaction() as conn:
+        await leases.lock_for_commit(conn, epochs, incarnation)
+        await clear(conn, group)
+
+
 async def listed(conn: Connection, group: str) -> list[Quarantined]:
     """All of them, ascending."""
     rows = await (await conn.execute(_SQL["listed"], {"location_group": group})).fetchall()
@@ -81,7 +88,6 @@ async def blocks(conn: Connection, group: str) -> list[int]:
     return [row.block for row in rows]
 
 
-async def clear(conn: Connection, group: str, only: Collection[int] | None = None) -> int:
-    """Have them extracted again, or ``only`` these; how many."""
-    values = {"location_group": group, "only": None if only is None else sorted(only)}
-    return int((await conn.execute(_SQL["clear"], values)).rowcount)
+async def clear(conn: Connection, group: str) -> int:
+    """Have them extracted again; how many."""
+    return int((await conn.execute(_SQL["clear"], {"location_group": group})).rowcount)

@@ -16,7 +16,5 @@ from ampd_ray.quarantine where location_group = %(location_group)s order by bloc
 select block from ampd_ray.quarantine where location_group = %(location_group)s order by block;
 
 -- name: clear
--- Forget them, or some of them.
-delete from ampd_ray.quarantine
-where location_group = %(location_group)s
-  and (%(only)s::bigint[] is null or block = any (%(only)s::bigint[]));
+-- Forget them.
+delete from ampd_ray.quarantine where location_group = %(location_group)s;

@@ -77,13 +77,19 @@ class Injection:
         """The processes that are hit."""
         return processes_of(self.node.pid) if self.role is None else self.node.actors(self.role)[:1]
 
+    def found(self) -> list[psutil.Process]:
+        """The same; where something else has ended them since, those of another node."""
+        while not (targets := self.targets()) and self.tries:
+            self.aim()
+        return targets
+
 
 class Kill(Injection):
     """SIGKILL. A worker that dies of it is not replaced within ``secs``, for a peer to take over."""
 
     def start(self) -> None:
+        targets = self.found()
         self.node.held = True
-        targets = self.targets()
         send(targets, signal.SIGKILL)
         self.world.until(lambda: not any(map(is_there, targets)), GONE_SECS, f"{self.kind!r}: dead")
         self.fired = len(targets)
@@ -96,7 +102,7 @@ class KillDriver(Kill):
     """Its actors are left to notice."""
 
     def targets(self) -> list[psutil.Process]:
-        return [psutil.Process(self.node.pid)]
+        return [each for each in processes_of(self.node.pid) if each.pid == self.node.pid]
 
 
 class KillCoordinator(Kill):
@@ -115,7 +121,7 @@ class Pause(Injection):
     """SIGSTOP, and SIGCONT at the end."""
 
     def start(self) -> None:
-        self._frozen = self.targets()
+        self._frozen = self.found()
         send(self._frozen, signal.SIGSTOP)
         self.world.until(lambda: all(map(is_frozen, self._frozen)), GONE_SECS, f"{self.kind!r}: frozen")
         self.fired = len(self._frozen)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import psutil
 import pytest
 
-from tests.chaos.faults import DRAINING, Disturb, Drain
+from tests.chaos.faults import DRAINING, Disturb, Drain, PauseWriter
 from tests.chaos.plan import Fault, Outside
 from tests.chaos.world import World
 
@@ -154,3 +157,20 @@ def test_what_a_worker_has_felt_counts_when_it_ends(
     held.tend()
     held.end()
     assert (held.fired, lines["south"].disturbed) == (1, False)
+
+
+def test_where_nothing_is_left_to_hit_another_node_is(
+    world: World, node: Node, other: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer that was seen has ended meanwhile."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        writer = psutil.Process(process.pid)
+        node.actors, other.actors = (lambda role: [writer]), (lambda role: [writer])
+        pause = PauseWriter(world, Fault(Outside.PAUSE_WRITER, at=0.0, secs=1.0), cast("Any", None))
+        pause.aim()
+        node.actors, node.alive = (lambda role: []), False
+        pause.start()
+        assert pause.node is cast("Any", other)
+        assert pause.fired == 1
+        pause.end()
+        process.kill()

@@ -64,13 +64,20 @@ async def test_who_does_not_hold_the_leases_sets_nothing_aside(
     assert await quarantine.blocks(conn, GROUP) == []
 
 
-async def test_some_or_all_are_cleared(db: Database, conn: Connection) -> None:
+async def test_they_are_cleared(db: Database, conn: Connection) -> None:
     for block in (7, 8, 9):
         await put(db, block)
-    assert await quarantine.clear(conn, GROUP, [8, 100]) == 1
-    assert await quarantine.blocks(conn, GROUP) == [7, 9]
-    assert await quarantine.clear(conn, GROUP, []) == 0
-    assert await quarantine.clear(conn, GROUP) == 2
+    assert await quarantine.clear(conn, GROUP) == 3
+    assert await quarantine.blocks(conn, GROUP) == []
+
+
+async def test_only_who_holds_the_leases_forgets_them(db: Database, conn: Connection) -> None:
+    await put(db, 7)
+    with pytest.raises(Fenced):
+        await quarantine.forget(db, GROUP, epochs={5: 2}, incarnation=ME)
+    assert await quarantine.blocks(conn, GROUP) == [7]
+    await quarantine.forget(db, GROUP, epochs={5: 1}, incarnation=ME)
+    assert await quarantine.blocks(conn, GROUP) == []
 
 
 async def test_the_rows_of_jobs_count_their_holes(db: Database, conn: Connection) -> None:

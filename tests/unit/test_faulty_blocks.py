@@ -139,14 +139,7 @@ def test_a_job_of_which_every_block_fails_stops_early_and_sets_nothing_aside_for
     assert "contradicts itself" in str(world.error)
 
 
-def test_so_does_one_of_a_few_blocks() -> None:
-    world = World(Span(0, 2), Doubts(quarantine=True), lambda _, block: wrong(block))
-    world.run()
-    assert isinstance(world.error, NoGoodBlock)
-    assert world.error.details["blocks"] == [0, 1, 2]
-
-
-def test_but_a_few_that_a_dataset_lacks_may_all_be_bad() -> None:
+def test_a_few_blocks_may_all_be_bad() -> None:
     world = World(Span(0, 2), Doubts(quarantine=True, any_good=True), lambda _, block: wrong(block))
     world.run()
     assert world.error is None

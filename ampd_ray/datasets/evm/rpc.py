@@ -224,13 +224,15 @@ RECEIPTS: msgspec.json.Decoder[list[RpcReceipt | None] | None] = msgspec.json.De
 def full_transactions(block: RpcBlock) -> list[RpcTransaction]:
     """The transactions of ``block`` as objects. Raises DataFault if they are missing or only hashes."""
     if block.transactions is None:
-        raise DataFault(f"block {block.number}: no list of transactions", block=block.number, field="transactions")
+        raise DataFault(
+            f"block {block.number}: no list of transactions", block=quantity(block.number), field="transactions"
+        )
     full = [tx for tx in block.transactions if not isinstance(tx, str)]
     if len(full) != len(block.transactions):
         raise DataFault(
             f"block {block.number}: the node sent transaction hashes instead of transactions; "
             "ask with eth_getBlockByNumber(n, true)",
-            block=block.number,
+            block=quantity(block.number),
             field="transactions",
         )
     return full

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from ampd_ray.chain.ranges import Span, subtract
 from ampd_ray.chain.segments import missing
-from ampd_ray.datasets.manifest import TABLES
+from ampd_ray.datasets.manifest import TABLES, evm_rpc_manifest
 from ampd_ray.errors import NoGoodBlock
 from ampd_ray.materialize import state
 from ampd_ray.materialize.faults import HOPELESS_BLOCKS
@@ -18,7 +19,7 @@ from ampd_ray.materialize.types import JobOutcome, Outcome
 from ampd_ray.metadb import quarantine
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.statuses import JobStatus
-from tests.fakes.bench import Bench, Run, failure
+from tests.fakes.bench import Bench, Run, failure, until
 from tests.fakes.devnet import Devnet
 from tests.fakes.faulty_rpc import FaultyRpc
 
@@ -143,8 +144,16 @@ async def test_a_provider_that_has_every_block_wrong_ends_the_job_soon_and_leave
     assert await deceived.query("select 1 from file_metadata") == []
 
 
-async def test_where_hope_ends_older_holes_stay(deceived: Bench, liar: FaultyRpc) -> None:
-    """From some block on everything is wrong: that is no reason to ask for the ones before again."""
+async def test_so_does_a_job_of_a_few_blocks_all_of_which_are_bad(deceived: Bench) -> None:
+    deceived.manifest = evm_rpc_manifest("devnet", 40)
+    run = await deceived.job(end_block="41", verify=True)
+    facts = failure(await run())
+    assert (facts["cause"], facts["retryable"]) == (NoGoodBlock.code, False)
+    assert await holes(deceived, run) == []
+
+
+async def test_where_hope_ends_late_what_was_set_aside_stays_listed(deceived: Bench, liar: FaultyRpc) -> None:
+    """From some block on everything is wrong: the job fails, and says so; nothing that is missing is unlisted."""
     run = await deceived.job(end_block="60", verify=True)
     assert await run() == DONE
     await deceived.move(run.id, JobStatus.COMPLETED)
@@ -152,7 +161,9 @@ async def test_where_hope_ends_older_holes_stay(deceived: Bench, liar: FaultyRpc
     liar.alter("eth_getBlockByNumber", wrong(lambda number: number in BAD or number > 60))
     later = await deceived.job(end_block=str(LAST), verify=True)
     assert failure(await later())["cause"] == NoGoodBlock.code
-    assert [each.block for each in await holes(deceived, run)] == list(BAD)
+    found = [each.block for each in await holes(deceived, run)]
+    assert set(BAD) < set(found)
+    assert all(block in BAD or block > 60 for block in found)
 
 
 async def test_who_lost_the_lease_sets_nothing_aside(deceived: Bench) -> None:
@@ -164,3 +175,108 @@ async def test_who_lost_the_lease_sets_nothing_aside(deceived: Bench) -> None:
     run.extractors.before_extract = fence
     assert (await run()).outcome is Outcome.FENCED
     assert await holes(deceived, run) == []
+
+
+# -- reorgs above a hole ----------------------------------------------------------------------------------------------
+
+HOLE = 10
+
+
+@pytest.fixture
+async def growing(
+    db: Database, tmp_path: Path, devnet_server: Callable[..., Devnet]
+) -> AsyncIterator[tuple[Bench, FaultyRpc]]:
+    """A chain at block 20, one block of which its node has wrong."""
+    devnet = devnet_server(20, finality=5)
+    async with FaultyRpc(devnet.chain) as node:
+        node.alter("eth_getBlockByNumber", wrong(lambda number: number == HOLE))
+        made = Bench(db, tmp_path, devnet, urls={"liar": node.url})
+        yield made, node
+        await made.close()
+
+
+async def live(bench: Bench, table: str) -> list[tuple[int, int, bytes]]:
+    """What a table holds for us, by the flags in Postgres."""
+    rows = await bench.query(
+        "select lower(s.blocks) as first, upper(s.blocks) - 1 as last, s.end_hash from ampd_ray.segment s "
+        "join physical_table_revisions r on r.id = s.location_id join physical_tables t on t.active_revision_id = r.id "
+        "where s.canonical and t.table_name = %s order by 1",
+        table,
+    )
+    return [(row.first, row.last, bytes(row.end_hash)) for row in rows]
+
+
+async def is_the_chain(bench: Bench) -> bool:
+    """Every block but the hole is live once, and each file ends in a block of the chain of now."""
+    chain = bench.devnet.chain
+    for table in TABLES:
+        files = await live(bench, table)
+        numbers = [number for first, last, _ in files for number in range(first, last + 1)]
+        if numbers != [number for number in range(chain.head.number + 1) if number != HOLE]:
+            return False
+        for _, last, digest in files:
+            block = chain.block(last)
+            if block is None or block.hash != digest:
+                return False
+    return True
+
+
+@pytest.mark.parametrize("depth", [1, 3, 8])
+async def test_a_reorg_above_a_hole_is_followed(growing: tuple[Bench, FaultyRpc], depth: int) -> None:
+    bench, _ = growing
+    run = await bench.job(verify=True)
+    running = asyncio.create_task(run())
+    await until(lambda: is_the_chain(bench))
+    bench.devnet.mine(2)
+    await until(lambda: is_the_chain(bench))
+    bench.devnet.reorg(depth)
+    await until(lambda: is_the_chain(bench))
+    bench.devnet.mine(1)
+    await until(lambda: is_the_chain(bench))
+    await run.job.stop(5.0)
+    assert (await running).outcome is Outcome.STOPPED
+    assert [each.block for each in await holes(bench, run)] == [HOLE]
+
+
+async def test_a_hole_that_is_filled_joins_both_sides(growing: tuple[Bench, FaultyRpc]) -> None:
+    bench, node = growing
+    run = await bench.job(end_block="20", verify=True)
+    assert await run() == DONE
+    node.heal()
+    async with bench.db.connection() as conn:
+        await quarantine.clear(conn, quarantine.group_of(run.spec.descriptor))
+    assert await bench.again(run.spec)() == DONE
+    await bench.assert_exactly_once(0, 20)
+
+
+async def test_a_dataset_that_begins_at_the_head_is_not_hopeless_after_one_bad_block(
+    growing: tuple[Bench, FaultyRpc],
+) -> None:
+    bench, node = growing
+    node.heal()
+    node.alter("eth_getBlockByNumber", wrong(lambda number: number == 20))
+    bench.manifest = evm_rpc_manifest("devnet", 20)
+    run = await bench.job(verify=True)
+    running = asyncio.create_task(run())
+    await until(lambda: holes(bench, run))
+    bench.devnet.mine(1)
+    await until(bench.spans)
+    await run.job.stop(5.0)
+    assert (await running).outcome is Outcome.STOPPED
+    assert await bench.spans() == [(21, 21)]
+
+
+async def test_what_a_run_that_was_cut_off_set_aside_without_any_good_block_is_asked_for_again(
+    deceived: Bench, liar: FaultyRpc
+) -> None:
+    liar.heal()
+    liar.alter("eth_getBlockByNumber", wrong(lambda _: True))
+    run = await deceived.job(end_block=str(LAST), verify=True)
+    running = asyncio.create_task(run())
+    await until(lambda: holes(deceived, run))
+    running.cancel()
+    run.job.cancel()
+    await asyncio.wait({running})
+    liar.heal()
+    assert await deceived.again(run.spec)() == DONE
+    await deceived.assert_exactly_once(0, LAST)
