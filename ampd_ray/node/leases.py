@@ -67,9 +67,13 @@ class LeaseKeeper:
         self._holds[job_id] = _Hold(frozenset(location_ids), asked_at + self._ttl.total_seconds(), holder)
 
     async def let_go(self, job_id: int) -> None:
-        """Renew nothing of the job any more, from the moment that this returns; the caller releases the leases."""
-        async with self._one_renewal:
-            self._holds.pop(job_id, None)
+        """Renew nothing of the job any more, from the moment that this returns; the caller releases the leases.
+
+        Whoever is cancelled here has let go all the same: leases of a job that nobody runs would be renewed for ever.
+        """
+        self._holds.pop(job_id, None)
+        async with self._one_renewal:  # one that is under way was asked for before
+            pass
 
     async def renew(self, conn: Connection) -> None:
         """Renew everything that is held, on the heartbeat's session; jobs that have lost something are told."""

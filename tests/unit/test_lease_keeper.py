@@ -165,6 +165,24 @@ async def test_what_is_let_go_is_not_renewed_any_more(table: Table, keeper: Leas
     assert told == []
 
 
+async def test_who_is_cancelled_while_it_waits_to_let_go_has_let_go(table: Table, keeper: LeaseKeeper) -> None:
+    """A run that is told to end twice: its leases must run out, not be renewed for a job that nobody runs."""
+    hold(keeper, 1)
+    table.answer.clear()
+    renewing = asyncio.create_task(keeper.renew(CONN))
+    await table.was_asked.wait()
+    letting_go = asyncio.create_task(keeper.let_go(JOB))
+    await asyncio.wait({letting_go}, timeout=0.01)
+    assert not letting_go.done()
+    letting_go.cancel()
+    await asyncio.wait({letting_go})
+    assert letting_go.cancelled()
+    table.answer.set()
+    await renewing
+    await keeper.renew(CONN)
+    assert len(table.asked) == 1
+
+
 async def test_leases_taken_while_a_renewal_is_under_way_are_no_loss(table: Table, keeper: LeaseKeeper) -> None:
     old = hold(keeper, 1)
     table.answer.clear()
