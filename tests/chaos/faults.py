@@ -20,6 +20,7 @@ VICTIM_SECS = 40.0
 GONE_SECS = 5.0
 DRAIN_SECS = 30.0
 COMMIT_SECS = 20.0
+FELT_SECS = 15.0  # a worker whose coordinator has just died says nothing, and ends some seconds later
 DRAINING = "msg=draining"
 
 
@@ -207,6 +208,11 @@ class Disturb(Injection):
             self.aim()
             self.start()
 
+    @property
+    def over(self) -> bool:
+        felt = self._count() > self._before
+        return super().over and (felt or time.monotonic() >= self._until + FELT_SECS)
+
     def end(self) -> None:
         self._mend()
         self.fired = self._count() - self._before
@@ -231,7 +237,7 @@ class DisturbCommit(Disturb):
 
     @property
     def over(self) -> bool:
-        return self._count() > self._before or super().over
+        return self._count() > self._before or time.monotonic() >= self._until
 
     def lines(self) -> list[DatabaseLine]:
         return list(self.world.around.lines.values())

@@ -159,6 +159,16 @@ def test_what_a_worker_has_felt_counts_when_it_ends(
     assert (held.fired, lines["south"].disturbed) == (1, False)
 
 
+def test_a_disturbance_lasts_until_it_is_felt(world: World, lines: dict[str, SimpleNamespace]) -> None:
+    """A worker whose coordinator has died says nothing for some seconds."""
+    slow = Disturb(world, Fault(Outside.LATENCY, at=0.0, secs=0.0), cast("Any", None))
+    slow.aim()
+    slow.start()
+    before = slow.over
+    lines["north"].fired[Outside.LATENCY] += 1
+    assert (before, slow.over) == (False, True)
+
+
 def test_where_nothing_is_left_to_hit_another_node_is(
     world: World, node: Node, other: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
