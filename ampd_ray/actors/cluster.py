@@ -91,10 +91,15 @@ def _start_coordinator(settings: Settings, node_id: str, info: dict[str, str]) -
     return actor.remote(settings, node_id, info, _sizes(settings), Watched.of(os.getpid()))
 
 
+def cluster_cpus() -> int:
+    """How many CPUs the cluster has now."""
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return int(resources.get("CPU", 0))
+
+
 def _sizes(settings: Settings) -> Sizes:
     """Upper bounds by the CPUs that the cluster has now."""
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    cpus = int(resources.get("CPU", 0))
+    cpus = cluster_cpus()
     writers = max(1, cpus // 4)
     extractors = settings.ampd_ray.extractors or max(1, cpus - writers - 1)
     return Sizes(extractors=extractors, writers=writers)

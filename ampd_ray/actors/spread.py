@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import ray
 
-from ampd_ray.actors.cluster import on_ray
+from ampd_ray.actors.cluster import cluster_cpus, on_ray
 from ampd_ray.actors.failures import domain_error
 
 T = TypeVar("T")
@@ -24,8 +24,7 @@ def spread(call: Callable[[T], R], parts: Sequence[T], address: str) -> Iterator
     """
     with on_ray(address):
         task: Any = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(call)
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        at_once = AT_ONCE_PER_CPU * max(1, int(resources.get("CPU", 1)))
+        at_once = AT_ONCE_PER_CPU * max(1, cluster_cpus())
         waiting = iter(parts)
         running = [task.remote(part) for part, _ in zip(waiting, range(at_once), strict=False)]
         while running:

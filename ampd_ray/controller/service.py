@@ -52,11 +52,18 @@ async def retry(db: Database, job_id: int, selector: str | None = None, *, quara
         row, candidates = await jobs.get(conn, job_id), await _candidates(conn)
     if row is None:
         raise NotFound(f"there is no job {job_id}; see `ampd jobs list`", job_id=job_id)
-    same = next((c.node_id for c in candidates if c.node_id == row.node_id and c.usable and selector is None), None)
-    node_id = same or choose_worker(candidates, selector, _RANDOM)
+    node_id = (
+        _where_again(candidates, row.node_id) if selector is None else choose_worker(candidates, selector, _RANDOM)
+    )
     cleared = await jobs.retry(db, job_id, node_id, quarantined=quarantined)
     _log.info("job scheduled again", extra={"job_id": job_id, "node_id": node_id, "quarantined": cleared})
     return cleared
+
+
+def _where_again(candidates: list[Candidate], node_id: str) -> str:
+    """The same node if it is alive, otherwise another (7.4). Raises SchedulerError where there is none."""
+    same = any(candidate.node_id == node_id and candidate.usable for candidate in candidates)
+    return node_id if same else choose_worker(candidates, None, _RANDOM)
 
 
 async def _candidates(conn: Connection) -> list[Candidate]:
@@ -138,15 +145,13 @@ class RetryLoop:
         return leads
 
     async def _retry(self, job: DueRetry) -> None:
-        """The same node if it is alive, otherwise another (7.4)."""
         async with self._db.connection() as conn:
             scheduled = await jobs.scheduled_count(conn, job.job_id)
             candidates = await _candidates(conn)
         if job.failures >= self._max_attempts or scheduled >= SCHEDULED_MAX:
             return
-        same = next((c for c in candidates if c.node_id == job.node_id and c.usable), None)
         try:
-            node_id = same.node_id if same else choose_worker(candidates, None, _RANDOM)
+            node_id = _where_again(candidates, job.node_id)
         except SchedulerError:
             return  # nobody is there; the job stays due
         if await jobs.reschedule(self._db, job.job_id, node_id):

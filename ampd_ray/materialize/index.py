@@ -104,12 +104,9 @@ class SegmentIndex:
 
 def bridge(segments: GrowingTable, hole: Span) -> Segment | None:
     """What stands for the blocks of ``hole`` between the newest files below and above it; None without both."""
-    below = (
-        [s for s in segments.overlapped(Span(hole.start - 1, hole.start - 1)) if s.file_id > 0] if hole.start else []
-    )
-    above = [s for s in segments.overlapped(Span(hole.end + 1, hole.end + 1)) if s.file_id > 0]
-    below = [segment for segment in below if segment.range.end == hole.start - 1]
-    above = [segment for segment in above if segment.range.start == hole.end + 1]
+    near = [s for s in segments.overlapped(Span(max(hole.start - 1, 0), hole.end + 1)) if s.file_id > 0]
+    below = [segment for segment in near if segment.range.end == hole.start - 1]
+    above = [segment for segment in near if segment.range.start == hole.end + 1]
     if not below or not above:
         return None
     first, last = max(below, key=_age), max(above, key=_age)

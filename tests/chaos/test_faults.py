@@ -72,6 +72,15 @@ def drain(world: World) -> Drain:
     return injection
 
 
+@pytest.fixture
+def held(world: World) -> Disturb:
+    """A line that has just been held back, that of the first."""
+    injection = Disturb(world, Fault(Outside.BLACKHOLE, at=0.0, secs=6.0), cast("Any", None))
+    injection.aim()
+    injection.start()
+    return injection
+
+
 def is_over(drain: Drain) -> bool:
     return drain.over
 
@@ -129,11 +138,8 @@ def test_one_that_heard_and_lives_on_did_not_drain(drain: Drain, node: Node) -> 
 
 
 def test_where_a_worker_ends_before_its_line_is_felt_anothers_is_disturbed(
-    world: World, node: Node, lines: dict[str, SimpleNamespace]
+    held: Disturb, node: Node, lines: dict[str, SimpleNamespace]
 ) -> None:
-    held = Disturb(world, Fault(Outside.BLACKHOLE, at=0.0, secs=6.0), cast("Any", None))
-    held.aim()
-    held.start()
     held.tend()
     assert (lines["north"].disturbed, lines["south"].disturbed) == (True, False)
     node.alive = False
@@ -147,11 +153,8 @@ def test_where_a_worker_ends_before_its_line_is_felt_anothers_is_disturbed(
 
 
 def test_what_a_worker_has_felt_counts_when_it_ends(
-    world: World, node: Node, lines: dict[str, SimpleNamespace]
+    held: Disturb, node: Node, lines: dict[str, SimpleNamespace]
 ) -> None:
-    held = Disturb(world, Fault(Outside.BLACKHOLE, at=0.0, secs=6.0), cast("Any", None))
-    held.aim()
-    held.start()
     lines["north"].fired[Outside.BLACKHOLE] += 1
     node.alive = False
     held.tend()
