@@ -18,7 +18,7 @@ from tests.reference import Row, comparable
 
 FILES = """
 select t.dataset_name as dataset, t.table_name as table, t.manifest_hash as manifest, f.id, f.url, f.file_name,
-       f.object_size as size, f.metadata, c.footer, s.canonical, s.row_count as row_count
+       f.object_size as size, f.metadata, c.footer, s.canonical, s.row_count as row_count, s.verified
 from physical_tables t
 join file_metadata f on f.location_id = t.active_revision_id
 join footer_cache c on c.file_id = f.id
@@ -47,6 +47,7 @@ class CommittedFile:
     footer: bytes
     canonical: bool
     row_count: int
+    verified: str
 
     @property
     def path(self) -> Path:

@@ -9,7 +9,7 @@ import ray
 from ampd_ray import log
 from ampd_ray.actors.probed import Probed
 from ampd_ray.config import Settings
-from ampd_ray.datasets.networks import CHAIN_IDS
+from ampd_ray.datasets.networks import chain_of
 from ampd_ray.materialize.extract import Extractor
 from ampd_ray.materialize.types import Extract, ExtractSummary, RangeTask
 from ampd_ray.providers.evm_rpc import EvmRpcSource
@@ -22,8 +22,7 @@ def open_source(settings: Settings, provider: str, network: str) -> EvmRpcSource
     It has to serve the chain that ``[ampd_ray.networks]`` gives for the network, else the one that its name means.
     """
     config = find_by_name(settings.providers_dir, provider).resolved(os.environ)
-    expected = settings.ampd_ray.networks.get(network, CHAIN_IDS.get(network))
-    return EvmRpcSource(config, expected_chain_id=expected)
+    return EvmRpcSource(config, expected_chain_id=chain_of(network, settings.ampd_ray.networks))
 
 
 class ExtractorActor(Probed):

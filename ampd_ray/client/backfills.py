@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ampd_ray.chain.ranges import Span
+from ampd_ray.chain.ranges import Span, subtract
 from ampd_ray.client.job import Job
 from ampd_ray.client.prepare import Prepared, prepare
 from ampd_ray.client.request import BackfillRequest
@@ -80,6 +80,7 @@ class Backfill:
         """What is committed of the range by now."""
         found = committed(self.client, self.dataset, self.span, self.tables)
         lacking = holes(self.span, found, self.tables)
+        aside = [Span(hole.block, hole.block) for hole in self.job.holes()]
         reported = self.progress()
         return Summary(
             dataset=self.dataset.dataset,
@@ -92,7 +93,7 @@ class Backfill:
             bytes=sum(table.bytes for table in found.values()),
             retries=reported.retries if reported else 0,
             holes=lacking,
-            quarantined=sum(hole.block in each for hole in self.job.holes() for each in lacking),
+            quarantined=len(aside) - sum(map(len, subtract(aside, lacking))),
             seconds=time.monotonic() - self._started,
         )
 

@@ -11,7 +11,7 @@ from ampd_ray.chain.ranges import Span
 from ampd_ray.client.loop import LoopThread
 from ampd_ray.datasets import names
 from ampd_ray.datasets.manifest import TABLES
-from ampd_ray.datasets.networks import CHAIN_IDS, network_name
+from ampd_ray.datasets.networks import chain_of, network_name
 from ampd_ray.errors import InvalidName, WrongChain
 from ampd_ray.providers.evm_rpc import EvmRpcSource, Head, Timing
 from ampd_ray.providers.registry import ProviderConfig
@@ -91,8 +91,8 @@ def probe(request: BackfillRequest) -> Probe:
         found = loop.run(ask())
     finally:
         loop.close()
-    expected = CHAIN_IDS.get(request.network or "", found.chain_id)
-    if found.chain_id != expected:
+    expected = chain_of(request.network or "", {})
+    if expected not in (None, found.chain_id):
         raise WrongChain(
             f"the provider at {config.host} serves chain {found.chain_id} ({network_name(found.chain_id)}), but "
             f"{request.network} is chain {expected}. Correct the address, or leave --network out."

@@ -18,6 +18,7 @@ from ampd_ray.config import local_path
 from ampd_ray.datasets.evm.schemas import TABLES
 from ampd_ray.datasets.evm.verify import Level
 from ampd_ray.datasets.names import DatasetRef
+from ampd_ray.datasets.networks import chain_of
 from ampd_ray.metadb import audit, datasets, revisions
 from ampd_ray.metadb.connection import Connection
 from ampd_ray.metadb.revisions import Revision
@@ -71,7 +72,8 @@ def verify(
     ``carry_out`` calls ``verify_span`` for each task, wherever that may be.
     """
     started = time.monotonic()
-    manifest_hash = client.manifest(dataset).hash
+    manifest = client.manifest(dataset)
+    chain_id = chain_of(manifest.network, client.settings.ampd_ray.networks)
     store = open_store(client.settings.data_dir)
 
     async def ask() -> dict[str, list[StoredFile]]:
@@ -82,9 +84,9 @@ def verify(
 
     files = client.run(ask())
     wanted = _wanted(files, blocks)
-    tasks = [] if wanted is None else plan(files, wanted, level)
+    tasks = [] if wanted is None else plan(files, wanted, level, chain_id)
     results = list(_results(tasks, carry_out, on_progress))
-    return report(dataset.dataset, manifest_hash, level, wanted, results, time.monotonic() - started)
+    return report(dataset.dataset, manifest.hash, level, wanted, results, time.monotonic() - started)
 
 
 async def _live_files(conn: Connection, store: Store, revision: Revision) -> list[StoredFile]:
@@ -114,7 +116,9 @@ def _wanted(files: Mapping[str, Sequence[StoredFile]], blocks: RangeExpr | None)
     return blocks.resolve(spans[-1].end) if blocks else Span(spans[0].start, spans[-1].end)
 
 
-def plan(files: Mapping[str, Sequence[StoredFile]], wanted: Span, level: Level) -> list[SpanTask]:
+def plan(
+    files: Mapping[str, Sequence[StoredFile]], wanted: Span, level: Level, chain_id: int | None = None
+) -> list[SpanTask]:
     """Tasks of moderate size over the blocks of ``wanted`` that all tables have."""
     common = [wanted]
     for table in TABLES:
@@ -131,6 +135,7 @@ def plan(files: Mapping[str, Sequence[StoredFile]], wanted: Span, level: Level) 
                 table: [f.path for f in files[table] if f.span.start <= piece.end and f.span.end >= piece.start]
                 for table in TABLES
             },
+            chain_id,
         )
         for span in common
         for piece in split(span, size)

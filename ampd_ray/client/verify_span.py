@@ -22,6 +22,7 @@ class SpanTask:
     span: Span
     level: Level
     files: Mapping[str, Sequence[str]]
+    chain_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def verify_span(task: SpanTask) -> SpanResult:
     """Verify ``task.span``; what is wrong with files or rows is in the result."""
     try:
         tables = {table: _read(table, files, task.span) for table, files in task.files.items()}
-        verdicts = verify_blocks(tables, level=task.level)
+        verdicts = verify_blocks(tables, level=task.level, chain_id=task.chain_id)
     except (OSError, ValueError, pa.ArrowException) as error:
         return SpanResult(task.span, problem=f"{type(error).__name__}: {error}")
     links = list(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 CHAIN_IDS = {
     "mainnet": 1,
     "optimism": 10,
+    "cronos": 25,
     "bsc": 56,
     "gnosis": 100,
     "unichain": 130,
@@ -12,6 +15,7 @@ CHAIN_IDS = {
     "zksync": 324,
     "worldchain": 480,
     "devnet": 1337,
+    "tempo": 4217,
     "base": 8453,
     "anvil": 31337,
     "arbitrum_one": 42161,
@@ -22,9 +26,17 @@ CHAIN_IDS = {
     "sepolia": 11155111,
 }
 
+_UNNAMED = "chain_"
 _NAMES = {chain_id: name for name, chain_id in CHAIN_IDS.items()}
 
 
 def network_name(chain_id: int) -> str:
     """The network's name; ``chain_<id>`` if people have none for it."""
-    return _NAMES.get(chain_id, f"chain_{chain_id}")
+    return _NAMES.get(chain_id, f"{_UNNAMED}{chain_id}")
+
+
+def chain_of(network: str, told: Mapping[str, int]) -> int | None:
+    """The id of the chain that a network's name means: as ``told``, else as people use it; None if neither knows."""
+    digits = network.removeprefix(_UNNAMED)
+    unnamed = int(digits) if digits != network and digits.isascii() and digits.isdecimal() else None
+    return told.get(network, CHAIN_IDS.get(network, unnamed))

@@ -33,7 +33,8 @@ class Extractor:
             blocks = await source.fetch(task.span)
             fetched = time.monotonic()
             requests, retries, nbytes = self._count(source)
-        extract = await asyncio.to_thread(_decode, blocks, task)
+            chain_id = source.chain
+        extract = await asyncio.to_thread(_decode, blocks, task, chain_id)
         decoded = time.monotonic()
         summary = ExtractSummary(
             span=task.span,
@@ -60,14 +61,14 @@ class Extractor:
         return now[0] - then[0], now[1] - then[1], now[2] - then[2]
 
 
-def _decode(blocks: Sequence[BlockAndReceipts], task: RangeTask) -> Extract:
+def _decode(blocks: Sequence[BlockAndReceipts], task: RangeTask, chain_id: int | None) -> Extract:
     """Rows and links; verification needs all tables, whatever the task asked for."""
     try:
         tables = decode(blocks, task.network, task.tables if task.verify is Level.OFF else TABLES)
     except (DataFault, ValueOverflow) as error:
         message = f"{error.message} (provider {task.provider}). Nothing was written of it; try another provider."
         raise type(error)(message, **error.details | {"provider": task.provider}) from None
-    verified = _verified(verify_blocks(tables, blocks, task.verify), task)
+    verified = _verified(verify_blocks(tables, blocks, task.verify, chain_id), task)
     return Extract(task.span, links(blocks, task.network), {name: tables[name] for name in task.tables}, verified)
 
 

@@ -35,6 +35,10 @@ class SourceStats(Protocol):
 class BlockSource(Protocol):
     """Where blocks come from: one provider of one network."""
 
+    @property
+    def chain(self) -> int | None:
+        """The id of the chain that it serves; None before it is started."""
+
     async def start(self) -> None:
         """Open it and compare its chain id; raises ``WrongChain`` or a ``ProviderError``."""
 

@@ -54,6 +54,11 @@ class EvmRpcSource:
         )
         self._receipts = ReceiptFetcher(self._requester, per_transaction=config.fetch_receipts_per_tx)
 
+    @property
+    def chain(self) -> int | None:
+        """The id of the chain, as the provider said when it was started; None before."""
+        return self._chain_id
+
     async def start(self) -> None:
         """Make the first call. Raises ``WrongChain``, or a ``ProviderError`` if the provider cannot be used."""
         found = await self.chain_id()

@@ -50,12 +50,11 @@ failover_group = "real-chains"
 
 @dataclass(frozen=True)
 class Source:
-    """One set of chain data and the node that serves it; ``basic`` if strict checks do not hold on that chain."""
+    """One set of chain data and the node that serves it."""
 
     name: str
     node: Replay
     stretches: Sequence[tuple[int, int]]  # runs of consecutive blocks, first and last
-    basic: bool = False
 
     @property
     def network(self) -> str:
@@ -150,7 +149,7 @@ def by_worker(sources: Sequence[Source], folder: Path, database_url: str) -> Ext
 
 
 def _by_commands(source: Source, config: Path) -> int:
-    """Add the provider, register and deploy the first stretch; the job's id."""
+    """Add the provider, register and deploy the first stretch, to be verified in full; the job's id."""
     name, (first, last) = f"_/{source.network}", source.stretches[0]
     common, in_json = ["--config", str(config)], ["--config", str(config), "--json"]
     ampd(
@@ -165,11 +164,8 @@ def _by_commands(source: Source, config: Path) -> int:
         "50",
         *common,
     )
-    if source.basic:
-        with (config.parent / "providers" / f"{source.network}.toml").open("a") as file:
-            file.write('\n[ampd_ray]\nintegrity = "basic"\n')
     ampd("datasets", "register", name, "--network", source.network, "--start-block", str(first), *in_json)
-    return int(json.loads(ampd("deploy", name, "--end-block", str(last), *in_json))["job_id"])
+    return int(json.loads(ampd("deploy", name, "--end-block", str(last), "--verify-full", *in_json))["job_id"])
 
 
 def _by_session(client: Client, source: Source, stretch: tuple[int, int]) -> int:
@@ -177,7 +173,9 @@ def _by_session(client: Client, source: Source, stretch: tuple[int, int]) -> int
     first, last = stretch
     dataset = DatasetRef("_", source.network)
     manifest_hash = client.register_dataset(dataset, evm_rpc_manifest(source.network, first))
-    return client.deploy(JobDescriptor.of(dataset, manifest_hash, end_block=str(last))).id
+    return client.deploy(
+        JobDescriptor.of(dataset, manifest_hash, end_block=str(last), verify=True, verify_level="full")
+    ).id
 
 
 def _wait_for_jobs(database_url: str, log: Path) -> None:

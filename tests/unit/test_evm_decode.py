@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -341,3 +342,11 @@ def test_what_the_fast_way_takes_is_what_the_slow_way_would(values: list[str]) -
     except columns.ColumnError:
         found = None
     assert found == expected
+
+
+def test_a_column_of_more_than_arrow_takes_asks_for_fewer_blocks() -> None:
+    """An extractor that runs out of memory is given half as many, see ``actors/failures.py``."""
+    most = np.array([2**31 - 2, 1], np.int64)
+    assert columns.offsets(most).tolist() == [0, 2**31 - 2, 2**31 - 1]
+    with pytest.raises(MemoryError, match="fewer blocks"):
+        columns.offsets(most + 1)

@@ -30,8 +30,8 @@ FROM_ROWS = {
     "chainstorage-base-goerli": Result.PARTIAL,
     "chainstorage-native-base-goerli": Result.PARTIAL,
     "rpc-arbitrum": Result.UNSUPPORTED,
-    "rpc-cronos": Result.FAIL,
-    "rpc-tempo": Result.FAIL,
+    "rpc-cronos": Result.UNSUPPORTED,
+    "rpc-tempo": Result.UNSUPPORTED,
 }
 
 _decoder = msgspec.json.Decoder(BlockAndReceipts)
@@ -39,6 +39,11 @@ _decoder = msgspec.json.Decoder(BlockAndReceipts)
 
 def load(folder: Path) -> list[BlockAndReceipts]:
     return [_decoder.decode(json.dumps(answer)) for answer in read_set(folder)]
+
+
+def chain_of(folder: Path) -> int:
+    """The id of the chain that a set is of."""
+    return int(json.loads((folder / "meta.json").read_text())["chainId"])
 
 
 def through_parquet(tables: Tables, folder: Path) -> Tables:
@@ -53,26 +58,55 @@ def through_parquet(tables: Tables, folder: Path) -> Tables:
 
 @pytest.mark.parametrize("name", FROM_ROWS)
 def test_the_rows_of_real_blocks(chain_data: Path, tmp_path: Path, name: str) -> None:
-    tables = decode(load(chain_data / name), name)
-    verdicts = verify_blocks(tables, level=Level.FULL)
+    tables, chain_id = decode(load(chain_data / name), name), chain_of(chain_data / name)
+    verdicts = verify_blocks(tables, level=Level.FULL, chain_id=chain_id)
     assert {verdict.result for verdict in verdicts} == {FROM_ROWS[name]}
     assert [verdict.block for verdict in verdicts] == tables["blocks"]["block_num"].to_pylist()
-    assert verify_blocks(through_parquet(tables, tmp_path), level=Level.FULL) == verdicts
+    assert verify_blocks(through_parquet(tables, tmp_path), level=Level.FULL, chain_id=chain_id) == verdicts
 
 
 WITH_ANSWERS = dict.fromkeys(FROM_ROWS, Result.PASS) | {
     "rpc-ropsten-rosetta": Result.PASS,
     "rpc-arbitrum": Result.UNSUPPORTED,  # roots with types whose encoding is not known
-    "rpc-cronos": Result.FAIL,  # neither it nor Tempo hashes blocks as Ethereum does
-    "rpc-tempo": Result.FAIL,
+    "rpc-cronos": Result.UNSUPPORTED,  # neither it nor Tempo hashes blocks as Ethereum does
+    "rpc-tempo": Result.UNSUPPORTED,
 }
 
 
 @pytest.mark.parametrize("name", WITH_ANSWERS)
 def test_with_the_answers_at_hand_deposits_and_double_outcomes_verify_in_full(chain_data: Path, name: str) -> None:
     blocks = load(chain_data / name)
-    verdicts = verify_blocks(decode(blocks, name), blocks, Level.FULL)
+    verdicts = verify_blocks(decode(blocks, name), blocks, Level.FULL, chain_of(chain_data / name))
     assert {verdict.result for verdict in verdicts} == {WITH_ANSWERS[name]}
+
+
+@pytest.mark.parametrize("name", ["rpc-cronos", "rpc-tempo"])
+def test_a_chain_that_hashes_otherwise_is_taken_for_a_liar_where_it_is_not_known(chain_data: Path, name: str) -> None:
+    verdicts = verify_blocks(decode(load(chain_data / name), name))
+    assert {(verdict.result, verdict.check) for verdict in verdicts} == {(Result.FAIL, Check.BLOCK_HASH)}
+
+
+OTHERWISE = [
+    ("rpc-cronos", "transactions", "from", bytes(20), Check.SENDER),
+    ("rpc-cronos", "transactions", "tx_hash", bytes(32), Check.TRANSACTION_HASH),
+    ("rpc-cronos", "logs", "block_hash", bytes(32), Check.COPIES),
+    ("rpc-tempo", "transactions", "value", "1", Check.TRANSACTIONS_ROOT),
+    ("rpc-tempo", "transactions", "gas_used", 1, Check.RECEIPTS_ROOT),
+]
+
+
+@pytest.mark.parametrize(("name", "table", "column", "value", "check"), OTHERWISE)
+def test_what_such_a_chain_does_hash_is_checked(
+    chain_data: Path, name: str, table: str, column: str, value: Any, check: Check
+) -> None:
+    last, chain_id = load(chain_data / name)[-1:], chain_of(chain_data / name)
+    tables = decode(last, name)
+    (verdict,) = verify_blocks(tables, last, Level.FULL, chain_id)
+    assert (verdict.result, verdict.check) == (Result.UNSUPPORTED, Check.BLOCK_HASH)
+    assert verdict.missing
+    forged = tables | {table: replaced(tables[table], column, 0, value)}
+    (verdict,) = verify_blocks(forged, last, Level.FULL, chain_id)
+    assert (verdict.result, verdict.check) == (Result.FAIL, check)
 
 
 def test_rows_alone_cannot_verify_receipts_that_said_status_and_root(chain_data: Path) -> None:

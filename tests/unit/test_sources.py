@@ -30,6 +30,7 @@ class Source:
     async def close(self) -> None:
         self.closed += 1
 
+    chain: int | None = None
     fetch: Any = None
     stats: Any = None
 

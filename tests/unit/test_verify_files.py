@@ -73,7 +73,8 @@ class Shelf:
     """A data directory with the files of one dataset, and a client whose database lists them."""
 
     def __init__(self, folder: Path, tables: Tables, cuts: list[Span] = CUTS) -> None:
-        self.settings = SimpleNamespace(data_dir=str(folder))
+        self.settings = SimpleNamespace(data_dir=str(folder), ampd_ray=SimpleNamespace(networks={}))
+        self.network = "test"
         self.db = self
         self.files: dict[str, list[StoredFile]] = {}
         self._rows: dict[int, list[FileRow]] = {}
@@ -94,7 +95,7 @@ class Shelf:
 
     def manifest(self, ref: DatasetRef) -> Any:
         assert ref == REF
-        return SimpleNamespace(hash="ab" * 32)
+        return SimpleNamespace(hash="ab" * 32, network=self.network)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[None]:
@@ -208,6 +209,22 @@ def test_what_rows_cannot_tell_is_unverified_in_stretches(tmp_path: Path, chain_
     assert found.sound
     assert len(found.unverified) == 7
     assert all("state roots" in each.reason for each in found.unverified)
+
+
+@pytest.mark.parametrize("network", ["cronos", "chain_25", "ours"])
+def test_a_chain_that_hashes_otherwise_is_known_by_its_networks_name(
+    tmp_path: Path, chain_data: Path, monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    tables = load(chain_data / "rpc-cronos")
+    numbers = tables["blocks"]["block_num"].to_pylist()
+    shelf = Shelf(tmp_path, tables, [Span(number, number) for number in numbers]).listed(monkeypatch)
+    assert len(verify(shelf, REF).failed) == len(numbers)  # type: ignore[arg-type]
+    shelf.settings.ampd_ray.networks["ours"] = 25
+    shelf.network = network
+    found = verify(shelf, REF)  # type: ignore[arg-type]
+    assert found.sound
+    told = {each.reason for each in found.unverified} - {"not in the files of all tables"}
+    assert told == {"block hash not verified: it needs the header of Tendermint, whose hash it is"}
 
 
 @pytest.mark.parametrize(("row", "code"), [(None, 0), (7, 1)])

@@ -124,11 +124,11 @@ def _split(values: Sequence[Any]) -> tuple[npt.NDArray[np.int64], bytes]:
 
 
 def offsets(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-    """Arrow's int32 offsets of values with these lengths. Raises OverflowError beyond 2 GiB in one array."""
+    """Arrow's int32 offsets of values with these lengths. Raises MemoryError beyond 2 GiB in one array."""
     ends = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=ends[1:])
     if ends[-1] > np.iinfo(np.int32).max:
-        raise OverflowError("more than 2 GiB in one column: decode fewer blocks at once")
+        raise MemoryError("more than 2 GiB in one column: decode fewer blocks at once")
     return ends.astype(np.int32)
 
 

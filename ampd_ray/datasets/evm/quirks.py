@@ -1,7 +1,8 @@
 """What single chains do differently, and why: checks that they fail by nature, a transaction that no root covers.
 
-A chain that is not listed starts strict. Where it fails a check for ever its blocks stop with that check's name;
-its provider's file may then say ``integrity = "basic"`` until the chain is listed here.
+A chain that is not listed starts strict, and is taken to hash as Ethereum does. Where it fails a check for ever its
+blocks stop with that check's name; its provider's file may then say ``integrity = "basic"`` until the chain is listed
+here.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import cache
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from ampd_ray.datasets.evm.hashing import keccak256
+from ampd_ray.datasets.evm.verdicts import Check
 
 Level = Literal["strict", "basic"]
 
@@ -28,11 +31,22 @@ class Rule(StrEnum):
 
 
 class Chain(NamedTuple):
-    """The rules that a chain breaks by nature, each with the reason."""
+    """The rules that a chain breaks by nature, each with the reason.
+
+    ``hashes`` names the checks of a verification that cannot be made, as the chain hashes something else there: what.
+    """
 
     name: str
     breaks: Mapping[Rule, str]
+    hashes: Mapping[Check, str] = MappingProxyType({})
 
+
+_TENDERMINT: Mapping[Check, str] = {
+    Check.BLOCK_HASH: "the header of Tendermint, whose hash it is",
+    Check.TRANSACTIONS_ROOT: "the transactions of Tendermint, whose root it is",
+    Check.RECEIPTS_ROOT: "a root of receipts: Ethermint answers the empty one",
+}
+_TEMPO: Mapping[Check, str] = {Check.BLOCK_HASH: "the fields that Tempo adds to a header, which no table stores"}
 
 CHAINS: Mapping[int, Chain] = {
     25: Chain(
@@ -42,6 +56,7 @@ CHAINS: Mapping[int, Chain] = {
             Rule.LOGS_COMPLETE: "Ethermint left the logs of transactions that failed afterwards in the bloom",
             Rule.GAS: "the header's gasUsed counts the Cosmos transactions of the block too",
         },
+        _TENDERMINT,
     ),
     324: Chain(
         "ZKsync Era",
@@ -49,6 +64,11 @@ CHAINS: Mapping[int, Chain] = {
             Rule.EMPTY_ROOTS: "its blocks have no transactions and receipts roots; nodes answer zeros",
             Rule.LOGS_COMPLETE: "the bloom may hold events that are of no transaction (zksync-era issue 4580)",
             Rule.LOGS_KNOWN: "older blocks have an empty bloom",
+        },
+        {
+            Check.BLOCK_HASH: "ZKsync's own rule, which hashes number, time, parent and transaction hashes",
+            Check.TRANSACTIONS_ROOT: "a root: its headers have none",
+            Check.RECEIPTS_ROOT: "a root: its headers have none",
         },
     ),
     998: Chain("HyperEVM testnet", {Rule.LOGS_KNOWN: "neither bloom nor roots cover its system transactions"}),
@@ -59,7 +79,10 @@ CHAINS: Mapping[int, Chain] = {
             Rule.LOGS_KNOWN: "the bloom is that of the block's last transaction (evmos issue 2264)",
             Rule.GAS: "the header's gasUsed counts the Cosmos transactions of the block too",
         },
+        _TENDERMINT,
     ),
+    4217: Chain("Tempo", {}, _TEMPO),
+    42431: Chain("Tempo Moderato testnet", {}, _TEMPO),
 }
 """By chain id. Polygon (137, 80002) is not among them: :func:`state_sync_hash` tells what its roots leave out."""
 
@@ -71,6 +94,12 @@ def demanded(level: Level, chain_id: int | None = None) -> frozenset[Rule]:
         return frozenset()
     chain = CHAINS.get(chain_id) if chain_id is not None else None
     return frozenset(Rule) - (chain.breaks.keys() if chain else set())
+
+
+def hashes_otherwise(chain_id: int | None) -> Mapping[Check, str]:
+    """The checks of a verification that cannot be made on this chain, and what is missing for each."""
+    chain = CHAINS.get(chain_id) if chain_id is not None else None
+    return chain.hashes if chain else {}
 
 
 def state_sync_hash(number: int, block_hash: bytes) -> bytes:

@@ -20,7 +20,7 @@ class Result(StrEnum):
     PASS = "pass"  # noqa: S105 - a verdict
     FAIL = "fail"
     PARTIAL = "partial"  # nothing is wrong as far as it goes, but the rows lack what the rest needs
-    UNSUPPORTED = "unsupported"  # the block hash holds; a type whose envelope we do not know
+    UNSUPPORTED = "unsupported"  # what can be checked holds; a type or a chain whose encoding we do not know
 
 
 class Check(StrEnum):

@@ -9,7 +9,7 @@ the status of a receipt whose root was not stored; and Bor's state-sync transact
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -18,6 +18,7 @@ from ampd_ray.datasets.evm.gaps import CHAIN_IDS, DEPOSITS, STATE_ROOTS, Gap, un
 from ampd_ray.datasets.evm.hashing import keccak256, ordered_trie_root
 from ampd_ray.datasets.evm.inline import DEPOSIT, Inline
 from ampd_ray.datasets.evm.kinds import SET_CODE
+from ampd_ray.datasets.evm.quirks import hashes_otherwise
 from ampd_ray.datasets.evm.rows import Batch, batches
 from ampd_ray.datasets.evm.rpc import BlockAndReceipts
 from ampd_ray.datasets.evm.senders import sender_of
@@ -30,12 +31,16 @@ _KNOWN = set(range(SET_CODE + 1))
 
 
 def verify_blocks(
-    tables: dict[str, pa.Table], raw: Sequence[BlockAndReceipts] | None = None, level: Level = Level.ROOTS
+    tables: dict[str, pa.Table],
+    raw: Sequence[BlockAndReceipts] | None = None,
+    level: Level = Level.ROOTS,
+    chain_id: int | None = None,
 ) -> list[Verdict]:
     """A verdict for each row of ``blocks``, in order, over the three tables of the same blocks; none at level off.
 
-    ``raw`` are the answers that the rows were decoded from, one for each block. Raises ValueError for blocks that do
-    not ascend, and for transactions or logs whose block is not there.
+    ``raw`` are the answers that the rows were decoded from, one for each block. A chain that is known not to hash as
+    Ethereum does is told by its ``chain_id``. Raises ValueError for blocks that do not ascend, and for transactions
+    or logs whose block is not there.
     """
     if level is Level.OFF:
         return []
@@ -44,7 +49,7 @@ def verify_blocks(
     verdicts: list[Verdict] = []
     for batch in batches(tables):
         answers = None if raw is None else raw[batch.first : batch.first + len(batch.headers)]
-        verdicts += _Trial(batch, answers, level).verdicts()
+        verdicts += _Trial(batch, answers, level, chain_id).verdicts()
     return verdicts
 
 
@@ -58,9 +63,12 @@ class _Mismatch(Exception):
 class _Trial:
     """A batch of blocks on trial, judged block by block."""
 
-    def __init__(self, batch: Batch, answers: Sequence[BlockAndReceipts] | None, level: Level) -> None:
+    def __init__(
+        self, batch: Batch, answers: Sequence[BlockAndReceipts] | None, level: Level, chain_id: int | None
+    ) -> None:
         self._evidence = Evidence(batch, Inline(batch, answers))
         self._level = level
+        self._otherwise = hashes_otherwise(chain_id)
         self._excused: set[int] = set()  # transactions that the rows do not tell in full
 
     def verdicts(self) -> list[Verdict]:
@@ -69,18 +77,26 @@ class _Trial:
 
     def _verdict(self, block: int) -> Verdict:
         number, level = self._evidence.numbers[block], self._level
-        checks = [self._block_hash, self._transactions_root, self._receipts_root]
-        checks += [self._signatures, self._copies] if level is Level.FULL else [self._copies]
         gaps: list[Gap] = []
         try:
-            for check in checks:
-                gaps += check(block)
+            for check, judge in self._judges():
+                missing = self._otherwise.get(check)
+                gaps += judge(block) if missing is None else [Gap(check, missing, Result.UNSUPPORTED)]
         except _Mismatch as found:
             return Verdict(number, Result.FAIL, level, found.check, found.expected, found.computed)
         if gaps:
             gap = gaps[0]
             return Verdict(number, gap.result, level, gap.check, gap.expected, gap.computed, gap.missing)
         return Verdict(number, Result.PASS, level)
+
+    def _judges(self) -> list[tuple[Check, Callable[[int], list[Gap]]]]:
+        roots: list[tuple[Check, Callable[[int], list[Gap]]]] = [
+            (Check.BLOCK_HASH, self._block_hash),
+            (Check.TRANSACTIONS_ROOT, self._transactions_root),
+            (Check.RECEIPTS_ROOT, self._receipts_root),
+        ]
+        signatures = [(Check.SENDER, self._signatures)] if self._level is Level.FULL else []
+        return [*roots, *signatures, (Check.COPIES, self._copies)]
 
     # -- the checks: each raises _Mismatch, or says what it could not see ---------------------------------------
 
