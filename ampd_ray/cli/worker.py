@@ -27,7 +27,8 @@ Examples:
   ampd worker --config amp.toml --node-id worker-1 --address auto      # on the Ray of this machine
   AMP_CONFIG=amp.toml AMP_NODE_ID=worker-1 ampd worker
 \b
-Exit code: 0 after SIGTERM or SIGINT and a complete drain, 1 on an error, 2 on wrong usage, 3 if the id is in use."""
+Exit code: 0 after SIGTERM or SIGINT and a complete drain, 1 on an error or a drain that was cut short, 2 on wrong
+usage, 3 if the id is in use."""
 
 MIGRATE_EXAMPLES = """\b
 Examples:

@@ -169,7 +169,7 @@ class MaterializeJob:
                 return JobOutcome(Outcome.COMPLETED)
             else:
                 await passes.wait("head")
-        return JobOutcome(Outcome.STOPPED)
+        return JobOutcome(Outcome.STOPPED, cut_short=passes.cut_short)
 
     async def _resolve_end(self, start: int, head: Head) -> int | None:
         """The last block of the job; what depends on the head is resolved once and kept in Postgres."""

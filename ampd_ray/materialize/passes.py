@@ -43,7 +43,8 @@ class Writers(Protocol):
 class Passes:
     """Plans and runs the passes of one run of a job. ``renew`` gives new leases, under a new epoch.
 
-    ``fruitless`` counts the passes in a row that lost something and committed nothing.
+    ``fruitless`` counts the passes in a row that lost something and committed nothing; ``cut_short``: the stop came
+    before blocks were committed.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Passes:
         self.index = SegmentIndex()
         self.fruitless = 0
         self.stopping = asyncio.Event()
+        self.cut_short = False
         self._spec = spec
         self._env = env
         self._meter = meter
@@ -159,6 +161,7 @@ class Passes:
                     raise error
         finally:
             self._pass = None
+            self.cut_short |= current.cut_short
         self._arrow_density = machine.bytes_per_block
         if totals.blocks > blocks:
             self._file_density = (totals.nbytes - nbytes) / (totals.blocks - blocks)

@@ -65,7 +65,8 @@ SetAside = Callable[[int, Mapping[int, AmpdError]], Awaitable[None]]
 class Pass:
     """One pass over a plan. ``on_extracted`` and ``on_report`` hear of progress as it happens.
 
-    ``set_aside`` remembers a block that is done without, and why, for good.
+    ``set_aside`` remembers a block that is done without, and why, for good. ``cut_short`` is true after a stop that
+    came before all that was extracted was committed.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Pass:
         self._extracting: set[asyncio.Task[None]] = set()
         self._stop_secs = 0.0
         self.replan = False
+        self.cut_short = False
 
     def stop(self, deadline_secs: float) -> None:
         """Commit what can be committed within ``deadline_secs``, and end; extractions under way are dropped."""
@@ -230,8 +232,9 @@ class Pass:
         except TimeoutError:
             facts = {"partition": number, "within_secs": self._stop_secs}
             logger.warning("blocks were not committed before the stop", extra=facts)
-            within = LATE_DISCARD_SECS
+            within, self.cut_short = LATE_DISCARD_SECS, True
         except AmpdError as error:
+            self.cut_short |= reason == "stop"
             self._writer_failed(number, error)
             return
         if report is not None:

@@ -172,10 +172,14 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class JobOutcome:
-    """How a run of a job ended, with the error if it failed."""
+    """How a run of a job ended, with the error if it failed.
+
+    ``cut_short``: asked to stop, it dropped blocks that it could not commit in time; they are extracted again.
+    """
 
     outcome: Outcome
     error: AmpdError | None = None
+    cut_short: bool = False
 
 
 @dataclass

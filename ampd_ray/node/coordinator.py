@@ -210,7 +210,7 @@ class Coordinator:
         await asyncio.sleep(cut_at - asyncio.get_running_loop().time())
         if not self.runner.runs:
             _log.warning("the database is away: rows of jobs that have ended are not read again")
-            self._end(0)
+            self._end(self.runner.state.exit_code)
         else:
             _log.error("drain cut short", extra={"jobs": sorted(self.runner.runs)})
             self._end(1)

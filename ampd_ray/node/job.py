@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, Protocol
 
 from ampd_ray.datasets.descriptor import JobDescriptor
@@ -48,6 +49,7 @@ class JobRun:
         self._make = make
         self._on_end = on_end
         self._job: Job | None = None
+        self._late = False
         self._ending: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._run(), name=f"job-{job_id}")
 
@@ -80,9 +82,10 @@ class JobRun:
     async def _outcome(self) -> JobOutcome:
         try:
             self._job = self._make()
-            return await self._job.run()
+            outcome = await self._job.run()
+            return replace(outcome, cut_short=True) if self._late else outcome
         except asyncio.CancelledError:
-            return JobOutcome(Outcome.STOPPED)
+            return JobOutcome(Outcome.STOPPED, cut_short=self._late)
         except AmpdError as error:
             fenced = error.handling is Handling.FENCED
             return JobOutcome(Outcome.FENCED if fenced else Outcome.FAILED, error)
@@ -100,6 +103,7 @@ class JobRun:
                     await asyncio.wait({self._task})
         except TimeoutError:
             _log.warning("a job did not stop in time and is cancelled", extra={"job_id": self._job_id})
+            self._late = True
         except Exception:
             _log.exception("a job could not be stopped and is cancelled", extra={"job_id": self._job_id})
         await self._drop(grace_secs)

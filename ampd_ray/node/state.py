@@ -59,8 +59,14 @@ class NodeState:
         self.tasks: dict[int, Task] = {}
         self.draining = False
         self.fenced = False
+        self._cut_short = False
         self._exit_said = False
         self._cut_off: Counter[int] = Counter()  # runs in a row that ended though their rows said RUNNING
+
+    @property
+    def exit_code(self) -> int:
+        """That of a drained node: 1 if a run had to drop what it had extracted (``spec/metadata-db.md`` 9.4)."""
+        return 1 if self._cut_short else 0
 
     def handle(self, event: Event) -> list[Instruction]:
         """What to do now that ``event`` has happened."""
@@ -120,6 +126,7 @@ class NodeState:
 
     def _job_ended(self, job_id: int, outcome: JobOutcome) -> list[Instruction]:
         task = self.tasks[job_id]
+        self._cut_short |= self.draining and outcome.cut_short
         if task.phase is Phase.DROPPED:  # its outcome means nothing; the row may be ours again by now
             del self.tasks[job_id]
         else:
@@ -187,7 +194,7 @@ class NodeState:
         if not self.draining or self.tasks or self._exit_said:
             return []
         self._exit_said = True
-        return [Exit(0)]
+        return [Exit(self.exit_code)]
 
 
 _LEFT_TO_DO = (Seen.SCHEDULED_SAME, Seen.SCHEDULED_OTHER, Seen.UNKNOWN)

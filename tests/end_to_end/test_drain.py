@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
+from ampd_ray import failpoints
 from ampd_ray.client import Client
 from ampd_ray.client.job import Job
 from ampd_ray.metadb.statuses import JobStatus
@@ -70,3 +71,28 @@ def assert_left_to_resume(client: Client, job: Job) -> None:
     (worker,) = client.workers()
     assert worker.draining
     assert not worker.alive
+
+
+def test_a_drain_that_had_to_drop_what_it_had_extracted_says_so(tmp_path: Path, embedded: Server) -> None:
+    """A commit is held for longer than the drain lasts: code 1, and the next worker extracts those blocks again."""
+    fired = tmp_path / "fired"
+    fired.mkdir()
+    held = {failpoints.ARMS: "before-commit=delay(60)@2", failpoints.FIRED: str(fired)}
+    with empty_database(embedded) as url, run_devnet(PART) as chain:
+        site = make_site(tmp_path / "site", url, chain.url, drain_timeout_secs=6)
+        running: list[Worker] = [Worker(site, "worker-1", env=held).up()]
+        try:
+            with site.client() as client:
+                descriptor = register(client, "eth").model_copy(update={"end_block": str(PART)})
+                job = client.deploy(descriptor)
+                wait_until(lambda: list(fired.glob("before-commit.*")) != [], what="a commit that is held")
+                assert running[0].drain() == 1
+                assert "not committed before the stop" in running[0].log()
+                assert_left_to_resume(client, job)
+                running.append(Worker(site, "worker-1").up())
+                assert job.wait(120).status is JobStatus.COMPLETED
+                assert running[1].drain() == 0
+            assert check(url, "_/eth", 0, PART) == []
+        finally:
+            for worker in running:
+                worker.end()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -286,11 +287,22 @@ def test_a_job_that_went_away_meanwhile_starts_again_at_once(seen: Row | None) -
     assert read(state, row(S.RUNNING)) == [ReadRow(JOB, RESTART_SECS)]
 
 
-def test_draining_stops_every_job_and_exits_when_the_last_has_settled() -> None:
+@pytest.mark.parametrize("code", [0, 1])
+def test_draining_stops_every_job_and_exits_when_the_last_has_settled(code: int) -> None:
+    """With 1 if one of them had to drop what it had extracted."""
     state = running()
     assert feed(state, ShutdownAsked()) == [StopJob(JOB)]
-    assert feed(state, JobEnded(JOB, STOPPED)) == [ReadRow(JOB)]
-    assert read(state, row(S.RUNNING)) == [Exit(0)]
+    assert feed(state, JobEnded(JOB, replace(STOPPED, cut_short=bool(code)))) == [ReadRow(JOB)]
+    assert read(state, row(S.RUNNING)) == [Exit(code)]
+
+
+def test_a_job_that_was_cut_short_before_the_drain_does_not_count() -> None:
+    state = running()
+    feed(state, Notified(JOB))
+    assert read(state, row(S.STOPPING)) == [StopJob(JOB)]
+    feed(state, JobEnded(JOB, replace(STOPPED, cut_short=True)))
+    assert read(state, row(S.STOPPED)) == []
+    assert feed(state, ShutdownAsked()) == [Exit(0)]
 
 
 def test_a_job_that_completes_while_draining_is_settled_first() -> None:

@@ -177,6 +177,7 @@ async def test_a_stop_drops_extractions_and_flushes_each_partition() -> None:
     assert world.flushes == [(Span(0, 99), "stop"), (Span(100, 199), "stop")]
     assert world.cancelled > 0
     assert sorted(world.discarded) == [Span(0, 99), Span(100, 199)]  # the third unit was never begun
+    assert not pass_.cut_short
 
 
 async def test_a_stop_waits_no_longer_than_it_was_told() -> None:
@@ -191,6 +192,7 @@ async def test_a_stop_waits_no_longer_than_it_was_told() -> None:
     assert await asyncio.wait_for(task, 5.0) is None
     assert world.flushes == [(WHOLE, "stop")]
     assert world.discarded == [WHOLE]
+    assert pass_.cut_short
 
 
 async def test_a_writer_that_a_commit_holds_does_not_hold_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
