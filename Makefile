@@ -91,8 +91,8 @@ fuzz: $(STAMP)  ## Long: spoil recorded answers of nodes, and look what becomes 
 	@$(BIN)/python -m tests.benchmarks.fuzz --count $${COUNT:-100000}
 
 .PHONY: bench
-bench: $(STAMP)  ## Long: blocks/s, CPU seconds and memory on a mainnet-like load
-	@$(BIN)/python -m tests.benchmarks.backfill
+bench: $(STAMP)  ## Long: blocks/s, CPU and memory on a mainnet-like load, beside cryo and ethereum-etl (ROUNDS=3)
+	@$(BIN)/python -m tests.benchmarks.backfill --rounds $${ROUNDS:-3}
 
 .PHONY: clean
 clean:  ## Remove what these targets made

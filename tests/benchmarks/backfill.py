@@ -1,141 +1,54 @@
-"""``make bench``: blocks/s, CPU seconds and memory of a whole solo environment on a mainnet-like load.
+"""``make bench``: CPU seconds, blocks/s and memory of a whole solo environment, beside cryo and ethereum-etl.
 
-The replay server serves real blocks in an endless cycle from a process of its own, whose CPU is not counted. Every
-process of the environment is counted: driver, raylet, GCS, coordinator, extractors, writers, Postgres. The last line
-is JSON, for the record.
+All of them extract the same blocks from the same load server, in alternating rounds; the server's CPU is not counted,
+though it runs on the same cores. Of ours every process counts: driver, client, raylet, GCS, coordinator, extractors,
+writers, Postgres. The environment is warm, the peers start anew. The last line is JSON, for the record.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
-
-import psutil
+from typing import Any, Final
 
 from ampd_ray.client.solo import local
+from tests.benchmarks.load.blocks import MIXES, means, templates
+from tests.benchmarks.peers import PEERS, Peer
+from tests.benchmarks.usage import watched
+from tests.fakes.http import fetch
 from tests.fakes.places import CHAIN_DATA
-from tests.fakes.replay import Replay, replay_folder
+from tests.fakes.process import running
 
-MIN_TRANSACTIONS = 100  # blocks of rpc-mainnet that are as full as today's
-SAMPLE_SECS = 0.2
-
-
-@dataclass
-class Usage:
-    """What the processes of a solo environment used: CPU seconds, and resident memory by process name (bytes)."""
-
-    cpu_secs: float = 0.0
-    idle_rss: int = 0
-    peak_rss: int = 0
-    by_process: dict[str, int] = field(default_factory=dict)
-
-
-def mainnet_like(folder: Path) -> dict[str, float]:
-    """Write the set of full mainnet blocks; its means per block."""
-    kept: list[dict[str, Any]] = []
-    with gzip.open(CHAIN_DATA / "rpc-mainnet" / "blocks.jsonl.gz", "rt") as lines:
-        for line in lines:
-            entry = json.loads(line)
-            if entry.get("receipts") and len(entry["block"]["transactions"]) >= MIN_TRANSACTIONS:
-                kept.append(entry)
-    folder.mkdir()
-    (folder / "meta.json").write_text(json.dumps({"chainId": 1}))
-    texts = [json.dumps(entry, separators=(",", ":")) for entry in kept]
-    (folder / "blocks.jsonl").write_text("\n".join(texts))
-    return {
-        "txs": sum(len(e["block"]["transactions"]) for e in kept) / len(kept),
-        "logs": sum(len(r["logs"]) for e in kept for r in e["receipts"]) / len(kept),
-        "json_kb": sum(map(len, texts)) / len(kept) / 1000,
-    }
-
-
-def processes(amp_dir: Path) -> list[psutil.Process]:
-    """The environment's processes: the solo driver with all its descendants, and its Postgres."""
-    found: dict[int, psutil.Process] = {}
-    for process in psutil.process_iter(["cmdline"]):
-        command = " ".join(process.info["cmdline"] or [])
-        if str(amp_dir) in command and ("solo" in command or "postgres" in command):
-            found[process.pid] = process
-            for child in process.children(recursive=True):
-                found[child.pid] = child
-    return list(found.values())
-
-
-def cpu_secs(of: list[psutil.Process]) -> float:
-    """User and system seconds so far."""
-    total = 0.0
-    for process in of:
-        try:
-            times = process.cpu_times()
-            total += times.user + times.system
-        except psutil.NoSuchProcess:
-            continue
-    return total
-
-
-def memory(of: list[psutil.Process]) -> dict[str, int]:
-    """Proportional set size by process name: memory that processes share counts once."""
-    sizes: dict[str, int] = {}
-    for process in of:
-        try:
-            name = process.cmdline()[0].split("/")[-1] if process.cmdline() else process.name()
-            sizes[name[:40]] = sizes.get(name[:40], 0) + process.memory_full_info().pss
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return sizes
+FIGURES: Final = ("cpu_s_per_1k", "blocks_per_s", "peak_rss_mb")
+WARM_BLOCKS: Final = 64  # so that actors are there and code is loaded
+KEPT_BYTES: Final = 6e9  # of blocks that the load server keeps serialised
 
 
 @contextmanager
-def watched(amp_dir: Path) -> Iterator[Usage]:
-    """Sample the environment's memory while the block runs, in a process of its own: sampling costs CPU."""
-    usage = Usage()
-    before = processes(amp_dir)
-    cpu_before = cpu_secs(before)
-    usage.idle_rss = sum(memory(before).values())
-    sampler = subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.backfill", "--sample", str(amp_dir)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        yield usage
-    finally:
-        after = processes(amp_dir)
-        usage.cpu_secs = cpu_secs(after) - cpu_before
-        out, _ = sampler.communicate()
-        usage.by_process = json.loads(out)
-        usage.peak_rss = sum(usage.by_process.values())
+def load_server(mix: str, blocks: int, options: Sequence[str] = ()) -> Iterator[str]:
+    """The address of a node that serves ``blocks`` blocks of a mix."""
+    kept = min(blocks, int(KEPT_BYTES / 1500 / means(templates(CHAIN_DATA, mix))["json_kb"]))
+    command = [sys.executable, "-m", "tests.benchmarks.load.server", "--mix", mix]
+    command += ["--blocks", str(blocks), "--kept", str(kept), *options]
+    with running(command, r"LISTENING (\S+)", ready_secs=300) as ready:
+        yield ready[1]
 
 
-def sample(amp_dir: Path) -> None:
-    """The sampler: print the largest sizes seen until standard input closes."""
-    import select
-
-    peak: dict[str, int] = {}
-    while not select.select([sys.stdin], [], [], SAMPLE_SECS)[0]:
-        sizes = memory(processes(amp_dir))
-        if sum(sizes.values()) > sum(peak.values()):
-            peak = sizes
-    print(json.dumps(peak))
-
-
-def run(server: Replay, amp_dir: Path, first: int, blocks: int) -> dict[str, Any]:
-    """One round: a fresh range, so that nothing is covered."""
+def ours(url: str, amp_dir: Path, network: str, blocks: int) -> dict[str, Any]:
+    """One round of ours, into a dataset of its own."""
     with watched(amp_dir) as usage:
         started = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-m", "ampd_ray", "backfill", "--rpc", server.url, "--blocks", f"{first}:+{blocks}",
-             "--amp-dir", str(amp_dir), "--quiet", "--json"],
+            [sys.executable, "-m", "ampd_ray", "backfill", "--rpc", url, "--blocks", f"0:{blocks}",
+             "--network", network, "--amp-dir", str(amp_dir), "--quiet", "--json"],
             check=False, capture_output=True, text=True,
         )  # fmt: skip
         wall = time.monotonic() - started
@@ -146,44 +59,90 @@ def run(server: Replay, amp_dir: Path, first: int, blocks: int) -> dict[str, Any
         "wall_secs": wall,
         "blocks_per_s": blocks / wall,
         "cpu_s_per_1k": 1000 * usage.cpu_secs / blocks,
-        "idle_rss_mb": usage.idle_rss / 1e6,
-        "peak_rss_mb": usage.peak_rss / 1e6,
+        "idle_rss_mb": usage.idle_bytes / 1e6,
+        "peak_rss_mb": usage.peak_bytes / 1e6,
         "by_process_mb": {name: round(size / 1e6, 1) for name, size in sorted(usage.by_process.items())},
+        "by_process_cpu": {name: round(secs, 2) for name, secs in sorted(usage.cpu_by_process.items())},
         "rows": summary["rows"],
         "bytes": summary["bytes"],
         "retries": summary["retries"],
     }
 
 
-def measure(blocks: int, rounds: int) -> dict[str, Any]:
-    """All rounds on one warm environment; prints as it goes, returns the record."""
-    with tempfile.TemporaryDirectory(prefix="ampd-bench-") as place:
-        root = Path(place)
-        mix = mainnet_like(root / "mainnet-like")
-        total = blocks * rounds + blocks
-        print(f"{mix['txs']:.0f} txs, {mix['logs']:.0f} logs, {mix['json_kb']:.0f} kB of JSON a block")
-        with replay_folder(root / "mainnet-like", options=("--tile", str(total))) as server, local(root / "amp"):
-            run(server, root / "amp", 0, min(blocks, 64))  # warm: actors are there, code is loaded
-            results = []
-            for number in range(rounds):
-                result = run(server, root / "amp", blocks * (number + 1), blocks)
-                results.append(result)
-                print(_line(number + 1, blocks, result), flush=True)
-    figures = ("cpu_s_per_1k", "blocks_per_s", "peak_rss_mb", "idle_rss_mb")
+def theirs(peer: Peer, url: str, blocks: int) -> dict[str, Any]:
+    """One round of a peer."""
+    run = peer.run(url, blocks)
     return {
-        "blocks": blocks,
-        "rounds": rounds,
-        "mix": {name: round(value, 1) for name, value in mix.items()},
-        "ours": {name: round(median(result[name] for result in results), 2) for name in figures},
-        "by_process_mb": results[-1]["by_process_mb"],
+        "blocks": run.blocks,
+        "wall_secs": run.wall_secs,
+        "blocks_per_s": run.blocks / run.wall_secs,
+        "cpu_s_per_1k": 1000 * run.cpu_secs / run.blocks,
+        "peak_rss_mb": run.peak_bytes / 1e6,
     }
 
 
-def _line(number: int, blocks: int, result: dict[str, Any]) -> str:
-    speed = f"{blocks} blocks in {result['wall_secs']:.1f} s, {result['blocks_per_s']:.0f} blocks/s"
-    cost = f"{result['cpu_s_per_1k']:.2f} CPU s per 1,000 blocks"
-    memory_mb = f"peak {result['peak_rss_mb']:.0f} MB (idle {result['idle_rss_mb']:.0f} MB)"
-    return f"round {number}: {speed}, {cost}, {memory_mb}"
+def measure(
+    blocks: int, rounds: int, *, mix: str = "mainnet", peers: Sequence[Peer] = (), options: Sequence[str] = ()
+) -> dict[str, Any]:
+    """All rounds on one warm environment; prints as it goes, returns the record."""
+    of_mix = means(templates(CHAIN_DATA, mix))
+    print(f"{of_mix['txs']:.0f} txs, {of_mix['logs']:.0f} logs, {of_mix['json_kb']:.0f} kB of JSON a block", flush=True)
+    for peer in peers:
+        peer.install()
+    results: dict[str, list[dict[str, Any]]] = {"ours": [], **{peer.name: [] for peer in peers}}
+    with tempfile.TemporaryDirectory(prefix="ampd-bench-") as place, load_server(mix, blocks, options) as url:
+        amp_dir = Path(place) / "amp"
+        with local(amp_dir):
+            ours(url, amp_dir, "warm", min(blocks, WARM_BLOCKS))
+            for number in range(1, rounds + 1):
+                before = fetch(url)["bytes"]
+                _note(results, "ours", number, ours(url, amp_dir, f"round_{number}", blocks))
+                results["ours"][-1]["json_bytes"] = fetch(url)["bytes"] - before
+                for peer in peers:
+                    _note(results, peer.name, number, theirs(peer, url, blocks))
+    return record(blocks, of_mix, results)
+
+
+def record(blocks: int, mix: dict[str, float], results: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Medians, ranges, and ratios of medians."""
+    medians = {
+        name: {key: round(median(each[key] for each in rounds), 2) for key in FIGURES}
+        for name, rounds in results.items()
+    }
+    found: dict[str, Any] = {"blocks": blocks, "rounds": len(results["ours"])}
+    found["mix"] = {name: round(value, 1) for name, value in mix.items()}
+    found |= medians
+    found["ours"] |= {"idle_rss_mb": round(median(each["idle_rss_mb"] for each in results["ours"]), 1)}
+    found["ranges"] = {
+        name: {key: [round(pick(each[key] for each in rounds), 2) for pick in (min, max)] for key in FIGURES}
+        for name, rounds in results.items()
+    }
+    for name, short in (("cryo", "cryo"), ("ethereum_etl", "etl")):
+        if name in medians:
+            found[f"cpu_ratio_{short}"] = round(medians[name]["cpu_s_per_1k"] / medians["ours"]["cpu_s_per_1k"], 2)
+            found[f"wall_ratio_{short}"] = round(medians["ours"]["blocks_per_s"] / medians[name]["blocks_per_s"], 2)
+    found |= {key: results["ours"][-1][key] for key in ("by_process_mb", "by_process_cpu")}
+    return found
+
+
+def _note(results: dict[str, list[dict[str, Any]]], name: str, number: int, result: dict[str, Any]) -> None:
+    results[name].append(result)
+    idle = f" (idle {result['idle_rss_mb']:.0f} MB)" if "idle_rss_mb" in result else ""
+    print(
+        f"round {number}  {name:13}{result['blocks_per_s']:8.0f} blocks/s{result['cpu_s_per_1k']:8.2f} CPU s/1,000"
+        f"{result['peak_rss_mb']:8.0f} MB at the peak{idle}",
+        flush=True,
+    )
+
+
+def table(found: dict[str, Any]) -> str:
+    """The record as people read it."""
+    lines = [f"{'':14}{'CPU s per 1,000 blocks':>26}{'blocks/s':>22}{'peak MB':>22}"]
+    for name, ranges in found["ranges"].items():
+        cells = [f"{found[name][key]:g} ({ranges[key][0]:g} - {ranges[key][1]:g})" for key in FIGURES]
+        lines.append(f"{name:14}{cells[0]:>26}{cells[1]:>22}{cells[2]:>22}")
+    ratios = {key: value for key, value in found.items() if "_ratio_" in key}
+    return "\n".join([*lines, *(f"{key:20}{value:>8.2f}" for key, value in ratios.items())])
 
 
 def main() -> None:
@@ -191,17 +150,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--blocks", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--sample", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.sample:
-        sample(arguments.sample)
-    elif not CHAIN_DATA.is_dir():
-        sys.exit("the benchmark replays real blocks from ../shared/chain-data, which is not there")
-    else:
-        record = measure(arguments.blocks, arguments.rounds)
-        for name, size in record["by_process_mb"].items():
-            print(f"  {name:<42}{size:>8.1f} MB at the peak")
-        print(json.dumps(record))
+    parser.add_argument("--mix", choices=sorted(MIXES), default="mainnet")
+    parser.add_argument("--peers", default=",".join(peer.name for peer in PEERS), help="which of them, or nothing")
+    parser.add_argument("--latency-ms", type=float, default=0.0)
+    parser.add_argument("--rate", type=float, help="requests a second that the node takes")
+    parser.add_argument("--error-rate", type=float, default=0.0)
+    given = parser.parse_args()
+    if not CHAIN_DATA.is_dir():
+        sys.exit("the benchmark serves real blocks from ../shared/chain-data, which is not there")
+    options = ["--latency-ms", str(given.latency_ms), "--error-rate", str(given.error_rate)]
+    options += ["--rate", str(given.rate)] if given.rate else []
+    peers = [peer for peer in PEERS if peer.name in given.peers.split(",")]
+    found = measure(given.blocks, given.rounds, mix=given.mix, peers=peers, options=options)
+    for name, size in found["by_process_mb"].items():
+        cpu = found["by_process_cpu"].get(name, 0.0)
+        print(f"  {name:<42}{size:>8.1f} MB at the peak{cpu:>8.2f} CPU s in the last round")
+    print(table(found))
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

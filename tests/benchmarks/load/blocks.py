@@ -1,0 +1,142 @@
+"""The blocks of the load server: real ones, each served under many numbers.
+
+Numbers, hashes of blocks and transactions, parents and times are written anew for each number, so that the blocks make
+one chain and pass the strict checks; roots stay the originals', so that they do not verify.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+MIXES: Final[Mapping[str, Sequence[int]]] = {
+    "mainnet": (18500000, 19433902, 19433903, 18500000, 19433902, 15573637, 18500000, 19433902, 19433903),
+    "heavy": (15573637,),
+    "light": (483920, 1000000, 1755635, 46147),
+}
+"""The blocks of the set ``rpc-mainnet`` that make a cycle."""
+
+FIRST_SECONDS: Final = 1_600_000_000
+_SECS_A_BLOCK: Final = 12
+
+
+_HASH, _PARENT, _NUMBER, _TIME, _OF_TX = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05"  # what JSON text never has
+_OF_TX_DIGITS: Final = 8  # of a transaction's hash: the number of its block
+
+
+def block_hash(number: int) -> str:
+    """The hash that a number has here."""
+    return "0x" + hashlib.sha256(b"load %d" % number).hexdigest()
+
+
+@dataclass(frozen=True)
+class Served:
+    """One block as JSON: with full transactions, with their hashes, its receipts, its logs without the brackets."""
+
+    block: bytes
+    thin: bytes
+    receipts: bytes
+    logs: bytes
+
+
+class Template:
+    """One real block and its receipts, as a node answered them."""
+
+    def __init__(self, block: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> None:
+        logs = [log for receipt in receipts for log in receipt["logs"]]
+        self.counts = len(receipts), len(logs)
+        self.hashes = {receipt["transactionHash"][2 + _OF_TX_DIGITS :]: i for i, receipt in enumerate(receipts)}
+        marks = [(receipt["transactionHash"][: 2 + _OF_TX_DIGITS], b"0x" + _OF_TX) for receipt in receipts]
+        marks = [(f'"{old}', b'"' + new) for old, new in marks]
+        marks += [(block["hash"], _HASH), (f'"blockNumber":"{block["number"]}"', b'"blockNumber":"%s"' % _NUMBER)]
+        of_header = [
+            (f'"number":"{block["number"]}"', b'"number":"%s"' % _NUMBER),
+            (block["parentHash"], _PARENT),
+            (f'"timestamp":"{block["timestamp"]}"', b'"timestamp":"%s"' % _TIME),
+        ]
+        thin = {**block, "transactions": [transaction["hash"] for transaction in block["transactions"]]}
+        self._block, self._thin = _marked(block, marks + of_header), _marked(thin, marks + of_header)
+        self._receipts = [_marked(receipt, marks) for receipt in receipts]
+        self._logs = _marked(logs, marks)[1:-1]
+
+    @property
+    def json_bytes(self) -> int:
+        """Of the block and its receipts, nearly."""
+        served = self.at(1)
+        return len(served.block) + len(served.receipts)
+
+    def at(self, number: int) -> Served:
+        """The same as block ``number``."""
+        receipts = b"[" + b",".join(self._receipts) + b"]"
+        return Served(*(_written(part, number) for part in (self._block, self._thin, receipts, self._logs)))
+
+    def receipt(self, number: int, index: int) -> bytes:
+        """One receipt of block ``number``."""
+        return _written(self._receipts[index], number)
+
+
+def _marked(value: Any, marks: Sequence[tuple[str, bytes]]) -> bytes:
+    """``value`` as JSON, with marks in place of what depends on the block's number."""
+    text = json.dumps(value, separators=(",", ":")).encode()
+    for old, mark in marks:
+        text = text.replace(old.encode(), mark)
+    return text
+
+
+def _written(text: bytes, number: int) -> bytes:
+    text = text.replace(_OF_TX, b"%0*x" % (_OF_TX_DIGITS, number)).replace(_NUMBER, b"0x%x" % number)
+    text = text.replace(_HASH, block_hash(number).encode()).replace(_PARENT, block_hash(number - 1).encode())
+    return text.replace(_TIME, b"0x%x" % (FIRST_SECONDS + _SECS_A_BLOCK * number))
+
+
+class Chain:
+    """``length`` blocks of a mix; the first ``kept`` of them stay serialised, so that serving them is one copy."""
+
+    def __init__(self, templates: Sequence[Template], length: int, kept: int) -> None:
+        self.length = length
+        self._templates = templates
+        self._kept = [self._made(number) for number in range(min(kept, length))]
+        self._numbers = {block_hash(number): number for number in range(length)}
+
+    def at(self, number: int) -> Served | None:
+        """Block ``number``, if the chain has it."""
+        if not 0 <= number < self.length:
+            return None
+        return self._kept[number] if number < len(self._kept) else self._made(number)
+
+    def number_of(self, hash_: str) -> int:
+        """The number of a block hash; -1 if the chain has none of that."""
+        return self._numbers.get(hash_, -1)
+
+    def receipt(self, tx_hash: str) -> bytes | None:
+        """The receipt of a transaction, if the chain has it."""
+        number = int(tx_hash[2 : 2 + _OF_TX_DIGITS], 16)
+        template = self._templates[number % len(self._templates)]
+        index = template.hashes.get(tx_hash[2 + _OF_TX_DIGITS :])
+        return None if index is None or number >= self.length else template.receipt(number, index)
+
+    def _made(self, number: int) -> Served:
+        return self._templates[number % len(self._templates)].at(number)
+
+
+def templates(chain_data: Path, mix: str) -> list[Template]:
+    """The cycle of a mix."""
+    found: dict[int, Template] = {}
+    with gzip.open(chain_data / "rpc-mainnet" / "blocks.jsonl.gz", "rt") as lines:
+        for entry in map(json.loads, lines):
+            found[int(entry["block"]["number"], 16)] = Template(entry["block"], entry["receipts"])
+    return [found[number] for number in MIXES[mix]]
+
+
+def means(cycle: Sequence[Template]) -> dict[str, float]:
+    """Transactions, logs and kB of JSON (block and receipts) of a block, on average."""
+    return {
+        "txs": sum(each.counts[0] for each in cycle) / len(cycle),
+        "logs": sum(each.counts[1] for each in cycle) / len(cycle),
+        "json_kb": sum(each.json_bytes for each in cycle) / len(cycle) / 1000,
+    }

@@ -1,0 +1,136 @@
+"""What processes cost: CPU seconds, and memory with shared pages counted once, sampled from a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+SAMPLE_SECS = 0.2
+
+
+@dataclass
+class Usage:
+    """By process name: CPU seconds, and memory at the peak in bytes; ``idle_bytes`` is what was there before."""
+
+    cpu_by_process: dict[str, float] = field(default_factory=dict)
+    idle_bytes: int = 0
+    by_process: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def cpu_secs(self) -> float:
+        """Of all processes."""
+        return sum(self.cpu_by_process.values())
+
+    @property
+    def peak_bytes(self) -> int:
+        """Of all processes at one moment."""
+        return sum(self.by_process.values())
+
+
+def of_environment(amp_dir: Path) -> list[psutil.Process]:
+    """The processes of a solo environment: its driver with all that is below it, and its Postgres."""
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter(["cmdline"]):
+        command = " ".join(process.info["cmdline"] or [])
+        if str(amp_dir) in command and ("solo" in command or "postgres" in command):
+            found |= {each.pid: each for each in below(process.pid)}
+    return list(found.values())
+
+
+def below(pid: int) -> list[psutil.Process]:
+    """A process and all its descendants; none once it has ended."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def cpu_secs(of: list[psutil.Process]) -> dict[str, float]:
+    """User and system seconds so far, by process name."""
+    found: dict[str, float] = {}
+    for process in of:
+        try:
+            name, times = _name(process), process.cpu_times()
+            found[name] = found.get(name, 0.0) + times.user + times.system
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def memory(of: list[psutil.Process]) -> dict[str, int]:
+    """Proportional set size by process name: memory that processes share counts once."""
+    sizes: dict[str, int] = {}
+    for process in of:
+        try:
+            name = _name(process)
+            sizes[name] = sizes.get(name, 0) + process.memory_full_info().pss
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return sizes
+
+
+def _name(process: psutil.Process) -> str:
+    command = process.cmdline()
+    return str(command[0].split("/")[-1] if command else process.name())[:40]
+
+
+@contextmanager
+def watched(amp_dir: Path) -> Iterator[Usage]:
+    """What a solo environment uses while the block runs."""
+    usage = Usage()
+    before = of_environment(amp_dir)
+    cpu_before = cpu_secs(before)
+    usage.idle_bytes = sum(memory(before).values())
+    with _sampled(["--environment", str(amp_dir)]) as peak:
+        yield usage
+        after = cpu_secs(of_environment(amp_dir))
+        usage.cpu_by_process = {name: secs - cpu_before.get(name, 0.0) for name, secs in after.items()}
+    usage.by_process = peak
+
+
+@contextmanager
+def sampled_tree(pid: int) -> Iterator[dict[str, int]]:
+    """The peak of a process and all below it, by name; it is there when the block has ended."""
+    with _sampled(["--tree", str(pid)]) as peak:
+        yield peak
+
+
+@contextmanager
+def _sampled(of: list[str]) -> Iterator[dict[str, int]]:
+    peak: dict[str, int] = {}
+    command = [sys.executable, "-m", "tests.benchmarks.usage", *of]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as sampler:
+        try:
+            yield peak
+        finally:
+            out, _ = sampler.communicate()
+            peak |= json.loads(out)
+
+
+def sample(processes: Callable[[], list[psutil.Process]]) -> dict[str, int]:
+    """The largest sizes seen until standard input closes."""
+    peak: dict[str, int] = {}
+    while not select.select([sys.stdin], [], [], SAMPLE_SECS)[0]:
+        sizes = memory(processes())
+        if sum(sizes.values()) > sum(peak.values()):
+            peak = sizes
+    return peak
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--environment", type=Path)
+    chosen.add_argument("--tree", type=int)
+    given = parser.parse_args()
+    print(json.dumps(sample(lambda: of_environment(given.environment) if given.environment else below(given.tree))))
