@@ -290,6 +290,18 @@ class WrongChain(AmpdError):
     code = "WRONG_CHAIN"
 
 
+def wrong_chain(provider: str, network: str, found: int, expected: int, host: str | None = None) -> WrongChain:
+    """A provider of another chain than the network is."""
+    return WrongChain(
+        f"provider {provider}{f' at {host}' if host else ''} serves chain {found}, but {network} is chain {expected}. "
+        "Correct the network or the url in its file, or [ampd_ray.networks] in the configuration.",
+        provider=provider,
+        network=network,
+        chain_id=found,
+        **({"host": host} if host else {}),
+    )
+
+
 class ProviderMissing(AmpdError):
     """No usable provider for this kind and network."""
 

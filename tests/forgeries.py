@@ -16,8 +16,8 @@ from ampd_ray.datasets.evm.rpc import BlockAndReceipts
 from ampd_ray.datasets.evm.schemas import SCHEMAS
 
 Tables = dict[str, pa.Table]
-Honest = dict[str, list[tuple[BlockAndReceipts, Tables]]]
-"""By table the blocks that have rows of it."""
+Honest = dict[str, list[tuple[BlockAndReceipts, Tables, int]]]
+"""By table the blocks that have rows of it, each with the id of its chain."""
 
 DEPOSIT = 0x7E
 NOBODY = bytes(20)
@@ -35,6 +35,7 @@ UNTOLD = {"nonce", "chain_id", "max_fee_per_gas", "max_priority_fee_per_gas"}  #
 class Forgery:
     """Row ``row`` of a block's table says ``new`` where it said ``old``."""
 
+    chain_id: int
     answer: BlockAndReceipts = dataclass_field(repr=False)
     honest: Tables = dataclass_field(repr=False)
     table: str
@@ -167,9 +168,9 @@ def forgeries(honest: Honest, count: int, seed: int) -> Iterator[Forgery]:
     fields = [(table, field) for table, schema in SCHEMAS.items() for field in schema]
     for number in range(count):
         table, field = fields[number % len(fields)]
-        answer, tables = rng.choice(honest[table])
+        answer, tables, chain_id = rng.choice(honest[table])
         row = rng.randrange(tables[table].num_rows)
         old = _plain(tables[table][field.name])[row]
         new = forged(field.type, old, field.nullable, rng)
         if new != old:
-            yield Forgery(answer, tables, table, field.name, row, old, new)
+            yield Forgery(chain_id, answer, tables, table, field.name, row, old, new)

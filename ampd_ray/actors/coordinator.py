@@ -15,6 +15,7 @@ from ampd_ray.actors.pool import extractor_pool, writer_pool
 from ampd_ray.actors.ports import RayExtractors, RayWriters
 from ampd_ray.config import Settings
 from ampd_ray.datasets.descriptor import JobDescriptor
+from ampd_ray.datasets.networks import chain_of
 from ampd_ray.materialize.job import MaterializeJob
 from ampd_ray.materialize.setup import Environment, JobSpec
 from ampd_ray.materialize.types import WriterOptions
@@ -101,6 +102,7 @@ class CoordinatorActor:
             lease_ttl_secs=settings.ampd_ray.lease_ttl_secs,
             sweep_every_secs=settings.writer.collector.min_interval,
             quarantine=settings.ampd_ray.quarantine,
+            chain_of=lambda network: chain_of(network, settings.ampd_ray.networks),
             wholly=settings.ampd_ray.verify_unsupported == "fail",
         )
 

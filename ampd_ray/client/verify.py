@@ -19,7 +19,7 @@ from ampd_ray.datasets.evm.schemas import TABLES
 from ampd_ray.datasets.evm.verify import Level
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.datasets.networks import chain_of
-from ampd_ray.metadb import audit, datasets, revisions
+from ampd_ray.metadb import audit, datasets, networks, revisions
 from ampd_ray.metadb.connection import Connection
 from ampd_ray.metadb.revisions import Revision
 from ampd_ray.metadb.segment_index import segment_of
@@ -73,16 +73,17 @@ def verify(
     """
     started = time.monotonic()
     manifest = client.manifest(dataset)
-    chain_id = chain_of(manifest.network, client.settings.ampd_ray.networks)
     store = open_store(client.settings.data_dir)
 
-    async def ask() -> dict[str, list[StoredFile]]:
+    async def ask() -> tuple[int | None, dict[str, list[StoredFile]]]:
         async with client.db.connection() as conn:
+            told = chain_of(manifest.network, client.settings.ampd_ray.networks)
+            chain_id = await networks.recorded(conn, manifest.network) if told is None else told
             pinned = await datasets.resolve(conn, dataset)
             found = await revisions.active_revisions(conn, dataset.namespace, dataset.name, pinned)
-            return {table: await _live_files(conn, store, revision) for table, revision in found.items()}
+            return chain_id, {table: await _live_files(conn, store, revision) for table, revision in found.items()}
 
-    files = client.run(ask())
+    chain_id, files = client.run(ask())
     wanted = _wanted(files, blocks)
     tasks = [] if wanted is None else plan(files, wanted, level, chain_id)
     results = list(_results(tasks, carry_out, on_progress))

@@ -11,7 +11,7 @@ from ampd_ray.datasets.evm.decode import decode, links
 from ampd_ray.datasets.evm.rpc import BlockAndReceipts
 from ampd_ray.datasets.evm.verify import Level, Result, Verdict, verify_blocks
 from ampd_ray.datasets.manifest import TABLES
-from ampd_ray.errors import DataFault, Unverifiable, ValueOverflow
+from ampd_ray.errors import DataFault, Unverifiable, ValueOverflow, wrong_chain
 from ampd_ray.materialize.sources import BlockSource, OpenSource, Sources, same_for_ever
 from ampd_ray.materialize.types import Extract, ExtractSummary, RangeTask, Verified
 
@@ -29,6 +29,8 @@ class Extractor:
     async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Extract]:
         """Fetch, check and decode ``task.span``. Raises ``ProviderError``, ``ValueOverflow`` or ``WrongChain``."""
         async with self._sources.use(task.provider, task.network) as source:
+            if task.chain_id not in (None, source.chain):
+                raise wrong_chain(task.provider, task.network, source.chain or 0, task.chain_id or 0)
             started = time.monotonic()
             blocks = await source.fetch(task.span)
             fetched = time.monotonic()

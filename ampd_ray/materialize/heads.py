@@ -33,6 +33,10 @@ class Head(Protocol):
 class HeadSource(Protocol):
     """A provider as the coordinator uses it: it asks for heads only."""
 
+    @property
+    def chain(self) -> int | None:
+        """The id of the chain that it serves; None before it is started."""
+
     async def start(self) -> None:
         """Open it and compare its chain id."""
 

@@ -36,6 +36,7 @@ class Orders:
             network=self.opened.manifest.network,
             verify=self.spec.descriptor.level,
             wholly=self.wholly,
+            chain_id=self.opened.chain_id,
         )
 
     def partition(self, number: int, unit: Unit) -> Partition:

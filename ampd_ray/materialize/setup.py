@@ -14,12 +14,12 @@ from uuid import UUID
 
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.manifest import TABLES, Manifest, stored_manifest, table_differences
-from ampd_ray.errors import InvalidManifest, NotFound, ObjectMissing
+from ampd_ray.errors import InvalidManifest, NotFound, ObjectMissing, wrong_chain
 from ampd_ray.materialize.heads import HeadSource
 from ampd_ray.materialize.leases import JobLeases, Keeper
 from ampd_ray.materialize.patience import patiently, step
 from ampd_ray.materialize.types import Location, WriterOptions
-from ampd_ray.metadb import datasets, files, revisions
+from ampd_ray.metadb import datasets, files, networks, revisions
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.revisions import Revision
 from ampd_ray.store.files import Store
@@ -41,6 +41,8 @@ class JobSpec:
 class Environment:
     """What a job needs of its node. ``choose_providers`` maps a network, and the provider that is wanted
     if there is one, to the names of the usable ones, the preferred one first; there is one at least.
+
+    ``chain_of`` says which chain a network is; None: its providers do.
 
     ``quarantine``: a block that no provider delivers correctly is set aside; else it ends the job. ``wholly``: where a
     job verifies, a block that can only be verified in part ends it.
@@ -65,17 +67,19 @@ class Environment:
     sweep_every_secs: float = 30.0
     quarantine: bool = True
     wholly: bool = False
+    chain_of: Callable[[str], int | None] = lambda network: None
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A job that is ready to plan. ``source`` is the first of the providers."""
+    """A job that is ready to plan. ``source`` is the first of the providers; all have to serve ``chain_id``."""
 
     manifest: Manifest
     providers: tuple[str, ...]
     source: HeadSource
     revisions: Mapping[str, Revision]
     locations: tuple[Location, ...]
+    chain_id: int | None = None
 
 
 async def open_job(spec: JobSpec, env: Environment, leases: JobLeases) -> Opened:
@@ -87,6 +91,7 @@ async def open_job(spec: JobSpec, env: Environment, leases: JobLeases) -> Opened
         source = env.open_source(providers[0], manifest.network)
         try:
             await source.start()
+            chain_id = await _chain_id(env, manifest.network, providers[0], source)
         except BaseException:
             await source.close()
             raise
@@ -98,7 +103,18 @@ async def open_job(spec: JobSpec, env: Environment, leases: JobLeases) -> Opened
     except BaseException:
         await source.close()
         raise
-    return Opened(manifest, providers, source, opened, locations)
+    return Opened(manifest, providers, source, opened, locations, chain_id)
+
+
+async def _chain_id(env: Environment, network: str, provider: str, source: HeadSource) -> int | None:
+    """The chain that the job's network is. Raises WrongChain for a provider of another one than was used before."""
+    told, found = env.chain_of(network), source.chain
+    if told is not None or found is None:
+        return told
+    expected = await patiently(partial(networks.record, env.db, network, found))
+    if expected != found:
+        raise wrong_chain(provider, network, found, expected)
+    return expected
 
 
 async def load_manifest(env: Environment, manifest_hash: str) -> Manifest:

@@ -23,7 +23,7 @@ from ampd_ray.errors import AmpdError
 class RangeTask:
     """One span to extract. ``provider`` is a name: the extractor reads the file itself, so no secret travels.
 
-    ``wholly``: what can only be verified in part is refused.
+    ``wholly``: what can only be verified in part is refused. ``chain_id``: the chain that the provider has to serve.
     """
 
     job_id: int
@@ -34,6 +34,7 @@ class RangeTask:
     network: str
     verify: Level = Level.OFF
     wholly: bool = False
+    chain_id: int | None = None
 
 
 class Verified(StrEnum):

@@ -98,6 +98,14 @@ create table ampd_ray.quarantine (
     primary key (location_group, block)
 );
 
+-- name: version_2
+-- Which chain a network is whose name means none: that of the first provider ever used.
+create table ampd_ray.network (
+    network    text primary key,
+    chain_id   numeric(78, 0) not null,
+    created_at timestamptz not null default now()
+);
+
 -- name: create_btree_gist
 -- Equality in GiST indexes; trusted, so that whoever may create in this database may install it.
 create extension btree_gist with schema ampd_ray;

@@ -9,7 +9,7 @@ from typing import Literal
 from ampd_ray.chain.ranges import Span
 from ampd_ray.datasets.evm.checks import check, needs_receipts
 from ampd_ray.datasets.evm.rpc import BlockAndReceipts, RpcBlock, quantity
-from ampd_ray.errors import DataFault, ProviderError, ReorgDuringFetch, WrongChain
+from ampd_ray.errors import DataFault, ProviderError, ReorgDuringFetch, wrong_chain
 from ampd_ray.providers.calls import CHAIN_ID, Head, block_call, head_call, is_hash
 from ampd_ray.providers.endpoint import Endpoint
 from ampd_ray.providers.http import HttpTransport
@@ -62,16 +62,9 @@ class EvmRpcSource:
     async def start(self) -> None:
         """Make the first call. Raises ``WrongChain``, or a ``ProviderError`` if the provider cannot be used."""
         found = await self.chain_id()
-        if self._expected_chain_id not in (None, found):
-            raise WrongChain(
-                f"provider {self._endpoint.provider} at {self._endpoint.host} serves chain {found}, but "
-                f"{self._network} is chain {self._expected_chain_id}. Correct the network or the url in its file, "
-                "or [ampd_ray.networks] in the configuration.",
-                provider=self._endpoint.provider,
-                host=self._endpoint.host,
-                network=self._network,
-                chain_id=found,
-            )
+        if self._expected_chain_id is not None and self._expected_chain_id != found:
+            expected = self._expected_chain_id
+            raise wrong_chain(self._endpoint.provider, self._network, found, expected, self._endpoint.host)
         self._chain_id = found
 
     async def chain_id(self) -> int:

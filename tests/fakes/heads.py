@@ -19,6 +19,8 @@ class ScriptedHeads:
     Without a source nothing is final.
     """
 
+    chain: int | None = None
+
     def __init__(self, *script: Head | Exception, source: Any = None) -> None:
         self.polls = 0
         self.script = list(script)

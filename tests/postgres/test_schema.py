@@ -242,7 +242,24 @@ async def test_a_second_migration_changes_nothing(empty_pg_url: str) -> None:
     before = await snapshot(empty_pg_url)
     assert await migrate(empty_pg_url) == MigrateReport(Kind.OURS, VERSION, (), exclusion=True, warnings=())
     assert await snapshot(empty_pg_url) == before
-    assert await rows(empty_pg_url, "select version from ampd_ray.schema_version") == [(VERSION,)]
+    versions = [(version,) for version in range(1, VERSION + 1)]
+    assert await rows(empty_pg_url, "select version from ampd_ray.schema_version order by 1") == versions
+
+
+async def test_a_database_of_an_older_version_is_upgraded_and_keeps_what_it_has(
+    empty_pg_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(schema, "VERSION", 1)
+        await migrate(empty_pg_url)
+    await execute(empty_pg_url, "insert into ampd_ray.tombstone (url, location_id) values ('file:///x', 1)")
+    with pytest.raises(SchemaMismatch, match="Run `ampd migrate`"):
+        await ensure(empty_pg_url, auto_migrate=False)
+    assert await ensure(empty_pg_url, auto_migrate=True) == MigrateReport(
+        Kind.OURS, VERSION, ("ampd_ray",), exclusion=True, warnings=()
+    )
+    assert await rows(empty_pg_url, "select url from ampd_ray.tombstone") == [("file:///x",)]
+    assert await rows(empty_pg_url, "select network from ampd_ray.network") == []
 
 
 async def test_two_that_migrate_at_once_migrate_once(empty_pg_url: str) -> None:
@@ -386,7 +403,7 @@ async def test_a_database_that_amp_upgraded_beyond_us_is_found_at_the_next_start
         ),
         (
             "create schema ampd_ray; create table ampd_ray.schema_version (version int primary key);"
-            "insert into ampd_ray.schema_version values (2)",
+            "insert into ampd_ray.schema_version values (99)",
             "newer ampd-ray",
         ),
     ],

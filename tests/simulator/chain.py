@@ -49,6 +49,8 @@ class ChainHead:
 class ChainSource:
     """The port ``HeadSource``."""
 
+    chain: int | None = 1337
+
     def __init__(self, chain: Chain, kernel: Kernel):
         self._chain = chain
         self._kernel = kernel

@@ -6,6 +6,7 @@ table of what was seen.
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -51,6 +52,7 @@ _decoder = msgspec.json.Decoder(BlockAndReceipts)
 def honest(chain_data: Path) -> Honest:
     found: Honest = {name: [] for name in SCHEMAS}
     for name in SETS:
+        chain_id = int(json.loads((chain_data / name / "meta.json").read_text())["chainId"])
         for answer in read_set(chain_data / name):
             if len(answer["block"]["transactions"]) > MAX_TRANSACTIONS:
                 continue
@@ -58,13 +60,13 @@ def honest(chain_data: Path) -> Honest:
             tables = decode([block], name)
             for table in SCHEMAS:
                 if 0 < tables[table].num_rows < 1000:
-                    found[table].append((block, tables))
+                    found[table].append((block, tables, chain_id))
     return found
 
 
-def seen(tables: Tables, raw: list[BlockAndReceipts] | None, level: Level) -> Result:
+def seen(forgery: Forgery, tables: Tables, raw: list[BlockAndReceipts] | None, level: Level) -> Result:
     try:
-        (verdict,) = verify_blocks(tables, raw, level)
+        (verdict,) = verify_blocks(tables, raw, level, forgery.chain_id)
     except ValueError:  # rows of a block that is not there
         return Result.FAIL
     return verdict.result
@@ -80,8 +82,8 @@ def test_each_level_sees_what_it_is_to_see(honest: Honest) -> None:
         kind, tables = forgery.kind(), forgery.tables
         for level in (Level.ROOTS, Level.FULL):
             told = kind in {"under a root", "copied"} or (kind == "hash or sender" and level is Level.FULL)
-            inline = seen(tables, [forgery.answer], level)
-            offline = seen(tables, None, level)
+            inline = seen(forgery, tables, [forgery.answer], level)
+            offline = seen(forgery, tables, None, level)
             if told and (inline is not Result.FAIL or offline is Result.PASS):
                 wrong.append((level, inline, offline, forgery))
             counts.update([(kind, "inline", level, inline), (kind, "offline", level, offline)])

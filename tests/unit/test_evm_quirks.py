@@ -11,7 +11,7 @@ import pytest
 
 from ampd_ray.datasets.evm.checks import check, needs_receipts
 from ampd_ray.datasets.evm.hashing import EMPTY_ROOT, bloom_of
-from ampd_ray.datasets.evm.quirks import CHAINS, Level, Rule, demanded, state_sync_hash
+from ampd_ray.datasets.evm.quirks import CHAINS, STATE_SYNCED, Level, Rule, demanded, state_sync_hash
 from ampd_ray.datasets.evm.rpc import BLOCK, RECEIPTS, BlockAndReceipts, RpcBlock
 from ampd_ray.errors import DataFault
 from tests.fakes.evm_blocks import BlockMaker, Json
@@ -191,14 +191,18 @@ def test_the_state_syncs_of_polygon_are_in_neither_bloom_nor_gas(spell: Any) -> 
     answer = sound()
     synthetic = state_sync_hash(7, bytes.fromhex(answer["block"]["hash"][2:]))
     state_sync(answer, spell("0x" + synthetic.hex()))
-    run(answer)
+    for chain_id in STATE_SYNCED:
+        run(answer, chain_id=chain_id)
+    for other in (None, 1, UNKNOWN_CHAIN):  # there it would be a log that anybody can make up
+        with pytest.raises(DataFault, match="logsBloom"):
+            run(answer, chain_id=other)
 
 
 def test_no_other_transaction_is_taken_for_one() -> None:
     answer = sound()
     state_sync(answer, "0x" + "88" * 32)
     with pytest.raises(DataFault):
-        run(answer)
+        run(answer, chain_id=137)
     canonical = sound()
     state_sync(canonical, "0x" + "88" * 32, type="0x7f")
     canonical["receipts"][-1]["cumulativeGasUsed"] = canonical["block"]["gasUsed"]

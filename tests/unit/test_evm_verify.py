@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ampd_ray.datasets.evm.decode import decode
+from ampd_ray.datasets.evm.quirks import state_sync_hash
 from ampd_ray.datasets.evm.rpc import BlockAndReceipts
 from ampd_ray.datasets.evm.schemas import SCHEMAS
 from ampd_ray.datasets.evm.verify import Check, Level, Result, verify_blocks
@@ -90,6 +91,10 @@ OTHERWISE = [
     ("rpc-cronos", "transactions", "from", bytes(20), Check.SENDER),
     ("rpc-cronos", "transactions", "tx_hash", bytes(32), Check.TRANSACTION_HASH),
     ("rpc-cronos", "logs", "block_hash", bytes(32), Check.COPIES),
+    ("rpc-cronos", "logs", "tx_index", 9999, Check.RECEIPTS_ROOT),
+    ("rpc-cronos", "logs", "log_index", 7, Check.RECEIPTS_ROOT),
+    ("rpc-cronos", "transactions", "tx_index", 5, Check.TRANSACTIONS_ROOT),
+    ("rpc-cronos", "blocks", "blob_gas_used", 1, Check.BLOCK_HASH),
     ("rpc-tempo", "transactions", "value", "1", Check.TRANSACTIONS_ROOT),
     ("rpc-tempo", "transactions", "gas_used", 1, Check.RECEIPTS_ROOT),
 ]
@@ -116,6 +121,41 @@ def test_rows_alone_cannot_verify_receipts_that_said_status_and_root(chain_data:
         (Result.PASS, None): 2,
         (Result.PARTIAL, Check.RECEIPTS_ROOT): 7,
     }
+
+
+@pytest.mark.parametrize("level", [Level.ROOTS, Level.FULL])
+@pytest.mark.parametrize("kind", ["0x64", "0x7e", "0x7f", "0x5"])
+def test_a_type_that_a_chain_has_none_of_does_not_keep_its_roots_from_being_compared(
+    chain_data: Path, kind: str, level: Level
+) -> None:
+    """One spoiled field would else have passed whatever was forged beside it."""
+    for answer in read_set(chain_data / "mainnet-forks"):
+        if not answer["block"]["transactions"]:
+            continue
+        answer["block"]["transactions"][0]["type"] = kind
+        answer["receipts"][0]["type"] = kind
+        blocks = [_decoder.decode(json.dumps(answer))]
+        tables = decode(blocks, "mainnet")
+        for raw in (blocks, None):
+            (verdict,) = verify_blocks(tables, raw, level, 1)
+            assert (verdict.result, verdict.check) == (Result.FAIL, Check.TRANSACTIONS_ROOT)
+
+
+def test_nobody_can_add_a_state_sync_where_there_are_none(chain_data: Path) -> None:
+    """Made-up logs in a transaction that no root covers, as Bor has it on Polygon."""
+    *_, answer = read_set(chain_data / "mainnet-forks")
+    block, last = answer["block"], answer["receipts"][-1]
+    number, block_hash = int(block["number"], 16), bytes.fromhex(block["hash"][2:])
+    nobody, tx_hash = "0x" + "00" * 20, "0x" + state_sync_hash(number, block_hash).hex()
+    index = hex(len(answer["receipts"]))
+    place = {"blockHash": block["hash"], "blockNumber": block["number"], "transactionIndex": index}
+    zero = dict.fromkeys(("nonce", "gas", "gasPrice", "value", "v", "r", "s"), "0x0")
+    block["transactions"].append(zero | place | {"hash": tx_hash, "from": nobody, "to": nobody, "input": "0x"})
+    answer["receipts"].append(last | place | {"transactionHash": tx_hash, "logs": []})
+    blocks = [_decoder.decode(json.dumps(answer))]
+    for raw in (blocks, None):
+        (verdict,) = verify_blocks(decode(blocks, "mainnet"), raw, Level.FULL, 1)
+        assert (verdict.result, verdict.check) == (Result.FAIL, Check.TRANSACTIONS_ROOT)
 
 
 def replaced(table: pa.Table, column: str, row: int, value: Any) -> pa.Table:

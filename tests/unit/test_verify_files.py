@@ -32,7 +32,7 @@ from ampd_ray.datasets.evm.schemas import TABLES
 from ampd_ray.datasets.evm.verify import Check, Level
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.materialize.encode import footer_metadata
-from ampd_ray.metadb import audit, datasets, revisions
+from ampd_ray.metadb import audit, datasets, networks, revisions
 from ampd_ray.metadb.audit import FileRow
 from ampd_ray.metadb.revisions import Revision
 from tests.reference import read_set
@@ -75,6 +75,7 @@ class Shelf:
     def __init__(self, folder: Path, tables: Tables, cuts: list[Span] = CUTS) -> None:
         self.settings = SimpleNamespace(data_dir=str(folder), ampd_ray=SimpleNamespace(networks={}))
         self.network = "test"
+        self.chain_id: int | None = None
         self.db = self
         self.files: dict[str, list[StoredFile]] = {}
         self._rows: dict[int, list[FileRow]] = {}
@@ -113,8 +114,12 @@ class Shelf:
     async def resolved(self, *args: object) -> str:
         return "ab" * 32
 
+    async def chain(self, *args: object) -> int | None:
+        return self.chain_id
+
     def listed(self, patch: pytest.MonkeyPatch) -> Shelf:
         patch.setattr(datasets, "resolve", self.resolved)
+        patch.setattr(networks, "recorded", self.chain)
         patch.setattr(revisions, "active_revisions", self.revisions)
         patch.setattr(audit, "file_rows", self.rows)
         return self
@@ -211,8 +216,8 @@ def test_what_rows_cannot_tell_is_unverified_in_stretches(tmp_path: Path, chain_
     assert all("state roots" in each.reason for each in found.unverified)
 
 
-@pytest.mark.parametrize("network", ["cronos", "chain_25", "ours"])
-def test_a_chain_that_hashes_otherwise_is_known_by_its_networks_name(
+@pytest.mark.parametrize("network", ["cronos", "chain_25", "ours", "theirs"])
+def test_a_chain_that_hashes_otherwise_is_known_by_name_or_by_what_its_provider_said(
     tmp_path: Path, chain_data: Path, monkeypatch: pytest.MonkeyPatch, network: str
 ) -> None:
     tables = load(chain_data / "rpc-cronos")
@@ -220,7 +225,7 @@ def test_a_chain_that_hashes_otherwise_is_known_by_its_networks_name(
     shelf = Shelf(tmp_path, tables, [Span(number, number) for number in numbers]).listed(monkeypatch)
     assert len(verify(shelf, REF).failed) == len(numbers)  # type: ignore[arg-type]
     shelf.settings.ampd_ray.networks["ours"] = 25
-    shelf.network = network
+    shelf.network, shelf.chain_id = network, 25 if network == "theirs" else None
     found = verify(shelf, REF)  # type: ignore[arg-type]
     assert found.sound
     told = {each.reason for each in found.unverified} - {"not in the files of all tables"}

@@ -13,7 +13,7 @@ from operator import attrgetter
 
 from ampd_ray.datasets.evm.findings import Findings, lower
 from ampd_ray.datasets.evm.header_checks import HeaderCheck, says_empty
-from ampd_ray.datasets.evm.quirks import Level, Rule, demanded
+from ampd_ray.datasets.evm.quirks import STATE_SYNCED, Level, Rule, demanded
 from ampd_ray.datasets.evm.rpc import (
     BlockAndReceipts,
     RpcBlock,
@@ -52,14 +52,18 @@ def check(
     ``receipts`` are None where none were asked for (see :func:`needs_receipts`). Raises DataFault, and
     ReorgDuringFetch where block and receipts come from two branches; details hold network, block and check.
     """
-    return _Check(block, requested, network, demanded(level, chain_id)).run(receipts)
+    rules = demanded(level, chain_id)
+    return _Check(block, requested, network, rules, state_synced=chain_id in STATE_SYNCED).run(receipts)
 
 
 class _Check:
     """Checks 1 to 7 of one block, and then what its header says about all of it."""
 
-    def __init__(self, block: RpcBlock, requested: int, network: str, rules: frozenset[Rule]) -> None:
+    def __init__(
+        self, block: RpcBlock, requested: int, network: str, rules: frozenset[Rule], *, state_synced: bool
+    ) -> None:
         self._block = block
+        self._state_synced = state_synced
         self._number = requested
         self._rules = rules
         self._found = Findings(network, requested)
@@ -71,7 +75,8 @@ class _Check:
         receipts = self._counted(transactions, answered)
         if receipts:
             self._agree(transactions, receipts)
-        HeaderCheck(self._block, self._rules, self._found).run(transactions, receipts)
+        header = HeaderCheck(self._block, self._rules, self._found, state_synced=self._state_synced)
+        header.run(transactions, receipts)
         return BlockAndReceipts(self._block, receipts)
 
     def _agree(self, transactions: list[RpcTransaction], receipts: list[RpcReceipt]) -> None:

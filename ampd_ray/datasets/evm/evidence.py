@@ -16,7 +16,7 @@ from ampd_ray.datasets.evm.gaps import may_lack_state_roots
 from ampd_ray.datasets.evm.hashing import keccak256
 from ampd_ray.datasets.evm.inline import Inline
 from ampd_ray.datasets.evm.kinds import LEGACY, SET_CODE
-from ampd_ray.datasets.evm.quirks import state_sync_hash
+from ampd_ray.datasets.evm.quirks import STATE_SYNCED, state_sync_hash
 from ampd_ray.datasets.evm.receipts import log_faults, receipts, sent_outcomes, stored_outcomes
 from ampd_ray.datasets.evm.rows import Batch
 
@@ -26,11 +26,12 @@ _NOBODY = bytes(20)
 class Evidence:
     """One batch: its columns as Python has them, what they encode to, and faults by position of the block.
 
-    Transactions are told by row in the batch.
+    Transactions are told by row in the batch. ``chain_id`` says what the chain's blocks may have.
     """
 
-    def __init__(self, batch: Batch, inline: Inline) -> None:
+    def __init__(self, batch: Batch, inline: Inline, chain_id: int | None) -> None:
         self._batch = batch
+        self._chain_id = chain_id
         self.inline = inline
         self.numbers: list[int] = batch.headers.integers("block_num").tolist()
         self.hashes = batch.headers.fixed("hash")
@@ -39,7 +40,7 @@ class Evidence:
         self.kinds: list[int] = batch.transactions.integers("type").tolist()
         self.tx_hashes = batch.transactions.fixed("tx_hash")
         self._starts: list[int] = batch.tx_starts.tolist()
-        self._synthetic = self._state_syncs()
+        self._synthetic = self._state_syncs() if chain_id in STATE_SYNCED else set[int]()
         self.headers = header_bytes(batch.headers)
         self.envelopes = envelopes(batch.transactions, inline.chain_ids)
         for row, envelope in inline.envelopes.items():
@@ -77,7 +78,8 @@ class Evidence:
     def may_lack_state_roots(self, block: int) -> bool:
         """Whether its receipts may begin with state roots that are not stored."""
         only = self._batch.only(block)
-        return may_lack_state_roots(self.numbers[block], int(only.headers.seconds()[0]), only.transactions)
+        seconds = int(only.headers.seconds()[0])
+        return may_lack_state_roots(self.numbers[block], seconds, only.transactions, self._chain_id)
 
     def lacking_chain_ids(self, block: int) -> set[int]:
         """The transactions that do not hash to their hash, if authorizations whose chain id is 0 explain them all.

@@ -39,8 +39,12 @@ CHAIN_IDS = "chain ids of authorizations, which are stored as 0 where they excee
 
 def unsupported(kinds: set[int]) -> Gap:
     """Transactions of types whose encoding is not known."""
-    named = ", ".join(hex(kind) for kind in sorted(kinds))
-    return Gap(Check.TRANSACTIONS_ROOT, f"the encoding of transactions of type {named}", Result.UNSUPPORTED)
+    return Gap(Check.TRANSACTIONS_ROOT, f"the encoding of transactions of {named(kinds)}", Result.UNSUPPORTED)
+
+
+def named(kinds: set[int]) -> str:
+    """Transaction types as people read them."""
+    return "type " + ", ".join(hex(kind) for kind in sorted(kinds))
 
 
 def unsigned(index: int) -> Gap:
@@ -48,12 +52,13 @@ def unsigned(index: int) -> Gap:
     return Gap(Check.SENDER, f"a signature: nobody signed transaction {index}")
 
 
-def may_lack_state_roots(number: int, seconds: int, transactions: Rows) -> bool:
+def may_lack_state_roots(number: int, seconds: int, transactions: Rows, chain_id: int | None) -> bool:
     """Whether the receipts of a block may begin with state roots that are not stored.
 
-    Sure where a transaction names its chain (EIP-155); else by date, from before all public chains said statuses.
+    Sure where the chain is known, or a transaction names it (EIP-155); else by date, from before all public chains
+    said statuses.
     """
-    chains = {chain for chain in transactions.array("chain_id").to_pylist() if chain is not None}
+    chains = {chain for chain in (chain_id, *transactions.array("chain_id").to_pylist()) if chain is not None}
     if (transactions.integers("type") != LEGACY).any() or transactions.valid("state_root").all():
         return False
     if known := chains & BYZANTIUM.keys():

@@ -84,7 +84,13 @@ CHAINS: Mapping[int, Chain] = {
     4217: Chain("Tempo", {}, _TEMPO),
     42431: Chain("Tempo Moderato testnet", {}, _TEMPO),
 }
-"""By chain id. Polygon (137, 80002) is not among them: :func:`state_sync_hash` tells what its roots leave out."""
+"""By chain id. Polygon is not among them: :func:`state_sync_hash` tells what its roots leave out."""
+
+STATE_SYNCED = frozenset({137, 80001, 80002})
+"""Polygon and its testnets Mumbai and Amoy: the only chains whose blocks may have a transaction that no root covers."""
+
+PLAIN = frozenset({1, 3, 4, 5, 56, 100, 17000, 560048, 11155111})
+"""Ethereum and its testnets, BNB Smart Chain, Gnosis: no transactions but of the types of Ethereum (0 to 4)."""
 
 
 @cache

@@ -9,16 +9,16 @@ the status of a receipt whose root was not stored; and Bor's state-sync transact
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
 from ampd_ray.datasets.evm.evidence import Evidence
-from ampd_ray.datasets.evm.gaps import CHAIN_IDS, DEPOSITS, STATE_ROOTS, Gap, unsigned, unsupported
+from ampd_ray.datasets.evm.gaps import CHAIN_IDS, DEPOSITS, STATE_ROOTS, Gap, named, unsigned, unsupported
 from ampd_ray.datasets.evm.hashing import keccak256, ordered_trie_root
 from ampd_ray.datasets.evm.inline import DEPOSIT, Inline
 from ampd_ray.datasets.evm.kinds import SET_CODE
-from ampd_ray.datasets.evm.quirks import hashes_otherwise
+from ampd_ray.datasets.evm.quirks import PLAIN, hashes_otherwise
 from ampd_ray.datasets.evm.rows import Batch, batches
 from ampd_ray.datasets.evm.rpc import BlockAndReceipts
 from ampd_ray.datasets.evm.senders import sender_of
@@ -66,8 +66,9 @@ class _Trial:
     def __init__(
         self, batch: Batch, answers: Sequence[BlockAndReceipts] | None, level: Level, chain_id: int | None
     ) -> None:
-        self._evidence = Evidence(batch, Inline(batch, answers))
+        self._evidence = Evidence(batch, Inline(batch, answers), chain_id)
         self._level = level
+        self._plain = chain_id in PLAIN
         self._otherwise = hashes_otherwise(chain_id)
         self._excused: set[int] = set()  # transactions that the rows do not tell in full
 
@@ -77,11 +78,12 @@ class _Trial:
 
     def _verdict(self, block: int) -> Verdict:
         number, level = self._evidence.numbers[block], self._level
+        checks = [self._block_hash, self._transactions_root, self._receipts_root]
+        checks += [self._signatures, self._copies] if level is Level.FULL else [self._copies]
         gaps: list[Gap] = []
         try:
-            for check, judge in self._judges():
-                missing = self._otherwise.get(check)
-                gaps += judge(block) if missing is None else [Gap(check, missing, Result.UNSUPPORTED)]
+            for check in checks:
+                gaps += check(block)
         except _Mismatch as found:
             return Verdict(number, Result.FAIL, level, found.check, found.expected, found.computed)
         if gaps:
@@ -89,33 +91,35 @@ class _Trial:
             return Verdict(number, gap.result, level, gap.check, gap.expected, gap.computed, gap.missing)
         return Verdict(number, Result.PASS, level)
 
-    def _judges(self) -> list[tuple[Check, Callable[[int], list[Gap]]]]:
-        roots: list[tuple[Check, Callable[[int], list[Gap]]]] = [
-            (Check.BLOCK_HASH, self._block_hash),
-            (Check.TRANSACTIONS_ROOT, self._transactions_root),
-            (Check.RECEIPTS_ROOT, self._receipts_root),
-        ]
-        signatures = [(Check.SENDER, self._signatures)] if self._level is Level.FULL else []
-        return [*roots, *signatures, (Check.COPIES, self._copies)]
-
     # -- the checks: each raises _Mismatch, or says what it could not see ---------------------------------------
 
     def _block_hash(self, block: int) -> list[Gap]:
         headers = self._evidence.headers
         _consistent(Check.BLOCK_HASH, headers.faults, block)
+        if otherwise := self._hashed_otherwise(Check.BLOCK_HASH):
+            return otherwise
         _demand(Check.BLOCK_HASH, self._evidence.hashes[block], keccak256(headers.values[block]))
         return []
 
-    def _beyond(self, block: int) -> list[Gap]:
-        """Why the roots of a block cannot be recomputed at all."""
+    def _hashed_otherwise(self, check: Check) -> list[Gap]:
+        """Why nobody can make this check on this chain."""
+        missing = self._otherwise.get(check)
+        return [] if missing is None else [Gap(check, missing, Result.UNSUPPORTED)]
+
+    def _beyond(self, block: int, check: Check) -> list[Gap]:
+        """Why a root of a block cannot be recomputed at all."""
+        if otherwise := self._hashed_otherwise(check):
+            return otherwise
         odd = {self._evidence.kinds[row] for row in self._evidence.rows(block)} - _KNOWN
+        if odd and self._plain:  # else one spoiled type would keep a block's roots from being compared
+            raise _Mismatch(check, "transactions of types 0 to 4", f"{named(odd)}, which this chain has none of")
         if foreign := odd - {DEPOSIT}:
             return [unsupported(foreign)]
         return [DEPOSITS] if odd and not self._evidence.inline.given else []
 
     def _transactions_root(self, block: int) -> list[Gap]:
         _consistent(Check.TRANSACTIONS_ROOT, self._evidence.transaction_faults, block)
-        if beyond := self._beyond(block):
+        if beyond := self._beyond(block, Check.TRANSACTIONS_ROOT):
             return beyond
         expected = self._evidence.transactions_roots[block]
         root = ordered_trie_root([self._evidence.envelopes.values[row] for row in self._evidence.rows(block)])
@@ -127,7 +131,7 @@ class _Trial:
 
     def _receipts_root(self, block: int) -> list[Gap]:
         _consistent(Check.RECEIPTS_ROOT, self._evidence.receipt_faults, block)
-        if beyond := self._beyond(block):
+        if beyond := self._beyond(block, Check.RECEIPTS_ROOT):
             return beyond
         expected = self._evidence.receipts_roots[block]
         root = ordered_trie_root([self._evidence.receipts.values[row] for row in self._evidence.rows(block)])

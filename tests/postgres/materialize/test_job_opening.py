@@ -11,6 +11,7 @@ from ampd_ray.datasets.manifest import TABLES, evm_rpc_manifest
 from ampd_ray.errors import AmpdError, ProviderMissing
 from ampd_ray.materialize.types import JobOutcome, Outcome, WriterOptions
 from ampd_ray.metadb import revisions
+from ampd_ray.metadb.statuses import JobStatus
 from ampd_ray.providers.evm_rpc import EvmRpcSource
 from tests.fakes.bench import Bench, Run
 
@@ -96,6 +97,30 @@ async def test_a_provider_of_another_chain(bench: Bench) -> None:
     error = await fails(run, "CREATE_BLOCK_STREAM_CLIENT", retryable=False, words="serves chain 1337")
     assert error.details["cause"] == "WRONG_CHAIN"
     assert await bench.revisions() == {}
+
+
+async def test_a_provider_of_another_chain_than_the_first_one_that_was_used(bench: Bench) -> None:
+    """The name of the network tells nothing: what was extracted before is of the chain that was served then."""
+    await bench.complete(end_block="10")
+    assert await bench.query("select network, chain_id::int from ampd_ray.network") == [("devnet", 1337)]
+    await bench.execute("update ampd_ray.network set chain_id = 7")
+    words = (
+        "provider devnet serves chain 1337, but devnet is chain 7. Correct the network or the url in its file, or [amp"
+    )
+    run = await bench.job(end_block="20")
+    error = await fails(run, "CREATE_BLOCK_STREAM_CLIENT", retryable=False, words=words)
+    assert error.details["cause"] == "WRONG_CHAIN"
+    await bench.move(run.id, JobStatus.FATAL)
+    bench.settings["chain_of"] = {"devnet": 1337}.get  # what the configuration says comes first
+    assert (await bench.complete(end_block="30")).extractors.spans
+
+
+async def test_each_provider_has_to_serve_the_chain_of_the_first(bench: Bench) -> None:
+    bench.settings["chain_of"] = {"devnet": 7}.get
+    outcome = await (await bench.job(end_block="10"))()
+    assert outcome.error is not None
+    assert (outcome.outcome, outcome.error.details["cause"]) == (Outcome.FAILED, "WRONG_CHAIN")
+    assert await bench.query("select 1 from file_metadata") == []
 
 
 async def test_a_provider_that_is_away(bench: Bench) -> None:
