@@ -95,4 +95,18 @@ def _read(table: str, files: Sequence[str], span: Span) -> pa.Table:
     """The rows of a span; the statistics of row groups spare the reading of others."""
     number = pc.field("block_num")
     within = (number >= pa.scalar(span.start, pa.uint64())) & (number <= pa.scalar(span.end, pa.uint64()))
-    return ds.dataset(list(files), schema=SCHEMAS[table], format="parquet").to_table(filter=within, use_threads=False)
+    return pa.concat_tables([_rows(file, SCHEMAS[table], within) for file in files])
+
+
+def _rows(file: str, schema: pa.Schema, within: pc.Expression) -> pa.Table:
+    """Some rows of a file. Raises ValueError if its columns are not those of ``schema``: Arrow would fill in nulls."""
+    (stored,) = ds.dataset(file, schema=schema, format="parquet").get_fragments()
+    wanted, found = (dict(zip(each.names, each.types, strict=True)) for each in (schema, stored.physical_schema))
+    for name in wanted | found:
+        if wanted.get(name) != found.get(name):
+            raise ValueError(f"{file}: column {name} is {found.get(name, 'absent')}, not {wanted.get(name, 'absent')}")
+    rows = stored.to_table(schema=schema, filter=within, use_threads=False)
+    for field in schema:
+        if not field.nullable and rows[field.name].null_count:
+            raise ValueError(f"{file}: column {field.name} has nulls")
+    return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -232,6 +231,45 @@ def test_an_unreadable_file_is_a_finding(tmp_path: Path, honest: Tables) -> None
     Path(shelf.files["logs"][2].path).unlink()
     found = summed(shelf)
     assert [each.span for each in found.problems] == CUTS[1:]
+    assert not found.sound
+
+
+def without_extra_data(blocks: pa.Table) -> pa.Table:
+    return blocks.drop_columns(["extra_data"])
+
+
+def with_text_for_extra_data(blocks: pa.Table) -> pa.Table:
+    at = blocks.schema.get_field_index("extra_data")
+    return blocks.set_column(at, "extra_data", pa.array(["text"] * len(blocks)))
+
+
+def with_more(blocks: pa.Table) -> pa.Table:
+    return blocks.append_column("more", pa.array([1] * len(blocks)))
+
+
+def with_nulls(blocks: pa.Table) -> pa.Table:
+    at = blocks.schema.get_field_index("extra_data")
+    return blocks.set_column(at, "extra_data", pa.nulls(len(blocks), pa.binary()))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (without_extra_data, "column extra_data is absent, not binary"),
+        (with_text_for_extra_data, "column extra_data is string, not binary"),
+        (with_more, "column more is int64, not absent"),
+        (with_nulls, "column extra_data has nulls"),
+    ],
+)
+def test_a_file_with_other_columns_is_a_finding_and_the_others_are_verified(
+    tmp_path: Path, honest: Tables, spoil: Callable[[pa.Table], pa.Table], words: str
+) -> None:
+    shelf = Shelf(tmp_path, honest)
+    path = shelf.files["blocks"][1].path
+    pq.write_table(spoil(rows_of(honest["blocks"], CUTS[1])), path)
+    found = summed(shelf)
+    assert [(each.span, each.reason) for each in found.problems] == [(CUTS[1], f"ValueError: {path}: {words}")]
+    assert found.passed == len(ALL) - len(CUTS[1])
     assert not found.sound
 
 
