@@ -279,7 +279,7 @@ class ReorgDuringFetch(ProviderError):
 
 
 class DataFault(ProviderError):
-    """A block or its receipts contradict themselves (``spec/data.md`` 2.3)."""
+    """A block or its receipts contradict themselves (``spec/data.md`` 2.3), or are no block or receipts at all."""
 
     code = "DATA_FAULT"
 

@@ -17,7 +17,8 @@ from ampd_ray.errors import UsageError
 
 if TYPE_CHECKING:
     from ampd_ray.client.verify import CarryOut, Progress
-    from ampd_ray.client.verify_report import Report, Unverified
+    from ampd_ray.client.verify_report import Report
+    from ampd_ray.client.verify_span import Unverified
 
 EXAMPLES = """\b
 Examples:

@@ -8,16 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 from ampd_ray.chain.ranges import Span, merge, subtract
-from ampd_ray.client.verify_span import SpanResult, orphan
+from ampd_ray.client.verify_span import SpanResult, Unverified, orphan
 from ampd_ray.datasets.evm.verify import Level, Result, Verdict
-
-
-@dataclass(frozen=True)
-class Unverified:
-    """Blocks that could not be verified in full, and why."""
-
-    span: Span
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -31,7 +23,7 @@ class Report:
     passed: int
     failed: tuple[Verdict, ...]
     problems: tuple[Unverified, ...]
-    """Spans whose files could not be read, or whose rows make no blocks."""
+    """Spans whose files could not be read or lack their rows, or whose rows make no blocks."""
     unverified: tuple[Unverified, ...]
     """Spans that are not there, and those that were verified in part."""
     seconds: float
@@ -79,7 +71,7 @@ def report(
         wanted,
         sum(result.passed for result in ordered),
         tuple(failed),
-        tuple(Unverified(result.span, result.problem) for result in ordered if result.problem),
+        tuple(problem for result in ordered for problem in result.problems),
         tuple(unverified + _partly(verdicts)),
         seconds,
     )

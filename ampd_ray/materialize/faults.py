@@ -18,6 +18,7 @@ from ampd_ray.errors import (
     MalformedResponse,
     NoGoodBlock,
     ReorgDuringFetch,
+    ResponseTooLarge,
     ValueOverflow,
 )
 
@@ -55,12 +56,14 @@ class Doubts:
         return (self._providers > 1 or self.quarantine) and self._is_of_data(error)
 
     def may_set_aside(self, faults: Iterable[AmpdError]) -> bool:
-        """True if some answer was wrong, and not merely none; what no provider has right is no provider's fault."""
+        """True if some answer was wrong or too large, and not merely none; what none has right is nobody's fault."""
         return self.quarantine and any(map(self._is_of_data, faults))
 
     def _is_of_data(self, error: AmpdError) -> bool:
         if isinstance(error, BlockUnavailable | ReorgDuringFetch):  # far below the head it is no lag, and no reorg
             return bool(error.details.get("block", math.inf) <= self.settled)
+        if isinstance(error, ResponseTooLarge):  # with its block it was asked for alone
+            return "block" in error.details
         return isinstance(error, DataFault | ValueOverflow)
 
     def next_provider(self, asked: Collection[int]) -> int | None:

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One JSON-RPC call. ``decode`` makes the value of the result's bytes; ``block`` is for messages.
+    """One JSON-RPC call. ``decode`` makes the value of the result's bytes; ``block`` is the one whose data they are.
 
     A null result is tried again, unless ``null_is_final``.
     """

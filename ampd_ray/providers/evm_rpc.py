@@ -159,6 +159,8 @@ class EvmRpcSource:
 
     def _named(self, error: ProviderError, tries: int) -> ProviderError:
         """A check knows the block; here come the provider and what to do."""
+        if "host" in error.details:  # no check, but an answer that the requester could not read: it knows all that
+            return type(error)(f"{error.message} Asked {tries} times.", **error.details | {"tries": tries})
         provider, host = self._endpoint.provider, self._endpoint.host
         return type(error)(
             f"{error.message.rstrip('.')} (provider {provider} at {host}, {tries} tries). Use another provider, or set "

@@ -15,6 +15,7 @@ import msgspec
 
 from ampd_ray.errors import (
     BlockUnavailable,
+    DataFault,
     MalformedResponse,
     MethodMissing,
     ProviderError,
@@ -24,7 +25,8 @@ from ampd_ray.errors import (
     ResponseTooLarge,
 )
 
-# Tries of one call, the first included; a class that is not named here is tried once.
+# Tries of one call, the first included; a class that is not named here is tried once. A block with a DataFault is
+# fetched again with its receipts, see ``evm_rpc.py``.
 TRIES: dict[type[ProviderError], int] = {
     ProviderUnreachable: 8,
     RateLimited: 8,
@@ -40,6 +42,7 @@ ADVICE: dict[type[ProviderError], str] = {
     ProviderRefused: "Check auth_token and auth_header in the provider file.",
     MethodMissing: "Use a provider that has it.",
     MalformedResponse: "Check that the url in the provider file is a JSON-RPC endpoint.",
+    DataFault: "Use another provider.",
     BlockUnavailable: "It may lag behind or have pruned it: try later, or use an archive node.",
     ProviderError: "Check the provider.",
 }
@@ -62,11 +65,14 @@ class Failure:
     timed_out: bool = False
     bad_params: bool = False  # it does not accept a parameter of this form
     final: bool = False
+    shared: bool = False  # by all requests on a connection: whose answer it was is not known
     took: float = 0.0  # seconds from sending to failing
 
     @property
     def tries(self) -> int:
         """How often to try before giving up."""
+        if self.shared:  # for most of them the connection was lost, and that is all
+            return TRIES[ProviderUnreachable]
         return 1 if self.final else TRIES.get(self.error, 1)
 
     @property
@@ -85,7 +91,7 @@ class Failed(Exception):
 
 _TOO_LARGE = re.compile(
     r"too (large|big|long)|batch (size|limit|of more)|(maximum|max) (batch|response)|(response|payload|body) size"
-    r"|too many (requests|calls) in|query returned more than|exceed\w* .*\b(size|bytes|mb)\b"
+    r"|too many (requests|calls) in .*batch|query returned more than|exceed\w* .*\b(size|bytes|mb)\b"
 )
 _THROTTLED = re.compile(
     r"rate.?limit|too many requests|requests? (limit|count|per)|per second|capacity|compute units|throttl|quota"

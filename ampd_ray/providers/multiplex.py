@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
-from ampd_ray.errors import MalformedResponse, ProviderUnreachable
+from ampd_ray.errors import MalformedResponse, ProviderUnreachable, ResponseTooLarge
 from ampd_ray.providers.envelope import Answer, Request
 from ampd_ray.providers.failures import Failed, Failure
 
@@ -38,6 +39,7 @@ class MultiplexedTransport:
         self._readers: set[asyncio.Task[None]] = set()  # with those that are closing theirs
         self._pending: dict[int, asyncio.Future[Answer]] = {}
         self._received = 0  # messages
+        self._forsaken = False  # somebody has stopped waiting for an answer that may come yet
 
     async def exchange(self, request: Request) -> Answer:
         """Send a request and wait for the message with one of its ids. Raises ``Failed``."""
@@ -54,6 +56,7 @@ class MultiplexedTransport:
                 await self._drop()  # nothing comes through at all: it may be half open
             raise Failed(Failure(ProviderUnreachable, "did not answer in time", timed_out=True)) from None
         finally:
+            self._forsaken |= future.cancelled() or not future.done()
             for number in request.ids:
                 self._pending.pop(number, None)
 
@@ -67,6 +70,7 @@ class MultiplexedTransport:
         async with self._connecting:
             if self._channel is None:
                 self._channel = await self._connect()
+                self._forsaken = False
                 self._reader = asyncio.create_task(self._read(self._channel))
                 self._readers.add(self._reader)
                 self._reader.add_done_callback(self._readers.discard)
@@ -80,7 +84,7 @@ class MultiplexedTransport:
                 for answer in answers:
                     self._deliver(answer)
         except Failed as error:
-            failure = error.failure
+            failure = replace(error.failure, shared=error.failure.error is ResponseTooLarge and self._is_shared())
         finally:
             if self._channel is channel:
                 self._channel = None
@@ -102,6 +106,10 @@ class MultiplexedTransport:
                 waiting.pop().set_result(answer)
             else:
                 self._fail_all(Failure(MalformedResponse, "answered an error without an id"))
+
+    def _is_shared(self) -> bool:
+        """True unless what comes now can only be the answer to one request."""
+        return self._forsaken or sum(not future.done() for future in set(self._pending.values())) > 1
 
     def _fail_all(self, failure: Failure) -> None:
         for future in set(self._pending.values()):

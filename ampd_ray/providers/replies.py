@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from ampd_ray.errors import BlockUnavailable, MalformedResponse, ProviderError, ResponseTooLarge
+from ampd_ray.errors import BlockUnavailable, DataFault, MalformedResponse, ProviderError, ResponseTooLarge
 from ampd_ray.providers import envelope
 from ampd_ray.providers.envelope import Answer, Call, Reply, Request
 from ampd_ray.providers.failures import UNREADABLE, Failed, Failure, of_rpc_error
@@ -51,7 +51,8 @@ def _result(call: Call[T], reply: Reply | None, retry_after: float | None) -> T 
     try:
         return call.decode(reply.result)
     except (*UNREADABLE, ValueError) as error:
-        return Failure(MalformedResponse, f"answered {call.method} in a form that we cannot read: {error}")
+        kind = MalformedResponse if call.block is None else DataFault  # the node speaks JSON-RPC, but the block is none
+        return Failure(kind, f"answered {call.method} in a form that we cannot read: {error}")
 
 
 def _of_whole_batch(answer: Answer) -> Failure:

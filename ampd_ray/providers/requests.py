@@ -101,7 +101,7 @@ class Requester:
         times = f" ({tries} tries)" if tries > 1 else ""
         text = self._endpoint.scrub(failure.text)
         facts: dict[str, Any] = {"provider": provider, "host": host, "method": call.method, "tries": tries}
-        if call.block is not None:
+        if call.block is not None and not failure.shared:
             facts["block"] = call.block
         if failure.retry_after is not None:
             facts["retry_after"] = failure.retry_after
@@ -149,8 +149,11 @@ class Requester:
         return results
 
     def _pace(self, failures: Sequence[Failure], admitted_at: float, of: int) -> None:
-        """Tell the limiter. A few refused entries of a batch are not yet a reason to slow down."""
-        slow = [f for f in failures if f.error is RateLimited or f.timed_out or f.retry_after]
+        """Tell the limiter. A few refused entries of a batch are not yet a reason to slow down.
+
+        What fails all that is under way is asked for alone in the end, and then it is known whose answer it is.
+        """
+        slow = [f for f in failures if f.error is RateLimited or f.timed_out or f.retry_after or f.shared]
         self.counters.throttled += sum(f.error is RateLimited for f in failures)
         if len(slow) * 2 > of:
             self._limiter.slow_down(admitted_at, max((f.retry_after or 0.0) for f in slow))

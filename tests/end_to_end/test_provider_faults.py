@@ -1,7 +1,7 @@
 """A provider that misbehaves is understood: it passes, or ends in a clear error of its class, never in wrong data."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -142,6 +142,45 @@ async def test_receipts_that_never_match_end_in_a_data_fault_within_seconds(node
     details = raised.value.details
     assert (details["block"], details["check"], details["provider"]) == (2, 2, "test_1")
     assert details["host"] == node.url.removeprefix("http://")
+
+
+def changed(receipts: list[dict[str, Any]], **fields: Any) -> list[dict[str, Any]]:
+    return [receipts[0] | fields, *receipts[1:]]
+
+
+OTHER_FORMS: list[tuple[str, Callable[[Any], Any], str]] = [
+    (BLOCK, lambda block: block | {"transactions": {}}, "$.transactions"),
+    (BLOCK, lambda block: "0x", "got `str`"),
+    (RECEIPTS, lambda receipts: changed(receipts, logs=[None]), "$[0].logs[0]"),
+    (RECEIPTS, lambda receipts: changed(receipts, logs=[{"topics": [None]}]), "$[0].logs[0].topics[0]"),
+    (RECEIPTS, lambda receipts: changed(receipts, status=True), "$[0].status"),
+    (RECEIPTS, lambda receipts: changed(receipts, cumulativeGasUsed=21000.0), "$[0].cumulativeGasUsed"),
+    (RECEIPTS, lambda receipts: {}, "got `object`"),
+]
+
+
+@pytest.mark.parametrize(("method", "change", "words"), OTHER_FORMS)
+async def test_a_result_that_is_no_block_or_receipts_is_a_data_fault_within_seconds(
+    node: FaultyRpc, method: str, change: Callable[[Any], Any], words: str
+) -> None:
+    node.alter(method, change)
+    time = FakeTime()
+    with pytest.raises(DataFault) as raised:
+        await fetch(node.url, Span(2, 2), time)
+    host = node.url.removeprefix("http://")
+    assert str(raised.value).startswith(f"block 2: provider test_1 at {host} answered {method} in a form that ")
+    assert words in str(raised.value)
+    assert time.slept == [0.5, 2.0, 5.0]
+    assert node.fired[method] == 4
+    details = raised.value.details
+    assert (details["block"], details["tries"], details["host"]) == (2, 4, host)
+
+
+async def test_a_result_that_was_no_block_once_leaves_no_trace(node: FaultyRpc) -> None:
+    expected = await fetch(node.url)
+    node.alter(RECEIPTS, lambda receipts: changed(receipts, logs=[None]), times=1)
+    assert await fetch(node.url) == expected
+    assert node.fired[RECEIPTS] == 1
 
 
 async def test_the_wrong_block_is_a_data_fault(node: FaultyRpc) -> None:

@@ -14,13 +14,21 @@ import pytest
 from ampd_ray.chain.ranges import Span
 from ampd_ray.devnet.chain import DevChain
 from ampd_ray.devnet.rpc import DevRpc
-from ampd_ray.errors import AmpdError, MalformedResponse, ProviderError, ProviderUnreachable, ResponseTooLarge
+from ampd_ray.errors import (
+    AmpdError,
+    DataFault,
+    MalformedResponse,
+    ProviderError,
+    ProviderUnreachable,
+    ResponseTooLarge,
+)
 from ampd_ray.providers import bodies
 from ampd_ray.providers.evm_rpc import EvmRpcSource
 from ampd_ray.providers.limits import Timing
 from tests.fakes.hostile_rpc import MIB, Answer, Chunks, Hostile, hostile, http_body
 from tests.fakes.memory import peak
 from tests.fakes.providers import provider
+from tests.fakes.rpc_time import FakeTime
 
 SCHEMES = ["http", "ws", "ipc"]
 ONE = Span(1, 1)
@@ -70,17 +78,17 @@ GARBAGE: dict[str, tuple[Answer, type[ProviderError], str]] = {
         result(lambda: [b'{"a":' * 200_000, b"1", b"}" * 200_000]), MalformedResponse, "nested too deeply"
     ),
     "a number of 100,000 digits": (
-        result(lambda: [b'{"number":' + b"9" * 100_000 + b"}"]), MalformedResponse, r"out of range - at `\$.number`"
+        result(lambda: [b'{"number":' + b"9" * 100_000 + b"}"]), DataFault, r"out of range - at `\$.number`"
     ),
-    "1e999": (result(lambda: [b'{"number":1e999}']), MalformedResponse, r"out of range - at `\$.number`"),
+    "1e999": (result(lambda: [b'{"number":1e999}']), DataFault, r"out of range - at `\$.number`"),
     "a quantity of 100,000 digits": (
         result(lambda: [b'{"number":"0x' + b"f" * 100_000 + b'"}']),
-        MalformedResponse,
+        DataFault,
         r"length <= 1024 - at `\$.number`",
     ),
-    "no UTF-8": (result(lambda: [b'{"hash":"\xff\xfe"}']), MalformedResponse, "can't decode byte 0xff"),
+    "no UTF-8": (result(lambda: [b'{"hash":"\xff\xfe"}']), DataFault, "can't decode byte 0xff"),
     "half a surrogate": (result(lambda: [b'{"hash":"\\ud800"}']), MalformedResponse, "malformed JSON"),
-    "another type": (result(lambda: [b'{"transactions":{}}']), MalformedResponse, r"at `\$.transactions`"),
+    "another type": (result(lambda: [b'{"transactions":{}}']), DataFault, r"at `\$.transactions`"),
     "neither": (body(b'{"jsonrpc":"2.0","id":$id}'), MalformedResponse, "neither a result nor an error"),
     "an error of control characters": (
         body(b'{"id":$id,"error":{"code":1e308,"message":"\\u0000\\u001b[31m' + b"x" * 50_000 + b'"}}'),
@@ -176,6 +184,24 @@ async def test_a_gigabyte_eight_times_at_once(scheme: str, what: str, tmp_path: 
     assert re.search(words, str(error))
     assert server.sent > 4 * MIB
     assert memory.grown < 2 * bodies.MAX_BODY_BYTES
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+async def test_of_blocks_asked_at_once_the_one_that_is_too_large_is_named(
+    scheme: str, rpc: DevRpc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though on one connection all of them are lost with it."""
+    monkeypatch.setattr(bodies, "MAX_BODY_BYTES", MIB)
+
+    def answer(request: bytes) -> Chunks:
+        return [b'"', *[b"a" * MIB] * 2, b'"'] if calls(request)[0]["params"][0] == "0x3" else [rpc.answer(request)]
+
+    async with hostile(scheme, answer, tmp_path) as server:
+        source = EvmRpcSource(provider(server.url), timing=FakeTime().timing)
+        with pytest.raises(ResponseTooLarge, match="block 3: ") as raised:
+            await source.fetch(Span(1, 8))
+        await source.close()
+    assert raised.value.details["block"] == 3
 
 
 async def test_what_would_take_too_much_memory_is_not_parsed(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tests.fakes.evm_answers import (
     row,
     typed,
 )
+from tests.fakes.memory import peak
 from tests.reference import comparable, read_set, reference_rows
 
 SETS = [
@@ -342,6 +344,36 @@ def test_what_the_fast_way_takes_is_what_the_slow_way_would(values: list[str]) -
     except columns.ColumnError:
         found = None
     assert found == expected
+
+
+@pytest.mark.parametrize(("mark", "tail"), [("0X", ""), ("0x", "c"), ("0x", "g0")])
+def test_a_value_of_megabytes_takes_no_more_than_a_few_of_them_the_slow_way(mark: str, tail: str) -> None:
+    spelled = mark + "ab" * (4 << 20) + tail
+    with peak() as memory, pytest.raises(columns.ColumnError) if tail else nullcontext():
+        assert len(columns.binary([spelled])[0].as_py()) == 4 << 20
+    assert memory.grown < 64 << 20
+
+
+@pytest.mark.parametrize(
+    ("value", "width", "good"),
+    [
+        ("0x", None, True),
+        ("0x", 0, True),
+        ("0Xab", 1, True),
+        ("0xab", 2, False),
+        ("0xabcd", 1, False),
+        ("0xabc", None, False),
+        ("0xag", None, False),
+        ("0xab\n", None, False),
+        ("0xab\n\n", None, False),
+        ("0x\u0661\u0661", None, False),
+        ("abab", None, False),
+        ("", None, False),
+    ],
+)
+def test_one_value_is_pairs_of_digits_and_as_many_as_wanted(value: str, width: int | None, good: bool) -> None:
+    with nullcontext() if good else pytest.raises(columns.ColumnError, match="hex data"):
+        assert columns.one_binary(value, width=width) == bytes.fromhex(value[2:])
 
 
 def test_a_column_of_more_than_arrow_takes_asks_for_fewer_blocks() -> None:

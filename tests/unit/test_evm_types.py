@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from ampd_ray.datasets.evm.decode import decode
 from ampd_ray.datasets.evm.hashing import keccak256
 from ampd_ray.datasets.evm.quirks import state_sync_hash
 from ampd_ray.datasets.evm.rpc import BLOCK
@@ -22,8 +23,10 @@ from tests.fakes.evm_answers import (
     legacy,
     row,
     rows_of,
+    typed,
     without,
 )
+from tests.fakes.memory import peak
 
 LENIENT_FIELDS = [
     "to",
@@ -97,6 +100,14 @@ def test_an_unknown_type_reads_what_is_malformed_as_missing(junk: Any) -> None:
     (bare,) = rows_of(answer(BARE), "transactions")
     for field in LENIENT_FIELDS:
         assert row(BARE | {field: junk}) == bare, field
+
+
+def test_an_unknown_type_with_megabytes_of_input_takes_no_more_than_a_few_of_them() -> None:
+    sent = typed(answer(BARE | {"input": "0x" + "ab" * (4 << 20)}))
+    with peak() as memory:
+        tables = decode([sent], "test")
+    assert len(tables["transactions"]["input"][0].as_py()) == 4 << 20
+    assert memory.grown < 64 << 20
 
 
 @pytest.mark.parametrize("field", ["nonce", "gas", "chainId"])

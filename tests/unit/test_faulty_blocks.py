@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ampd_ray.chain.ranges import Span
-from ampd_ray.errors import AmpdError, BlockUnavailable, DataFault, NoGoodBlock, ProviderUnreachable, ValueOverflow
+from ampd_ray.errors import (
+    AmpdError,
+    BlockUnavailable,
+    DataFault,
+    MalformedResponse,
+    NoGoodBlock,
+    ProviderUnreachable,
+    ResponseTooLarge,
+    ValueOverflow,
+)
 from ampd_ray.materialize import events
 from ampd_ray.materialize.faults import HOPELESS_BLOCKS, LIES, MAX_FAULT_CHARS, OF_LATE_BLOCKS, Doubts, around, evidence
 from ampd_ray.materialize.plan import Unit
@@ -189,6 +198,40 @@ def test_null_is_a_fault_only_far_below_the_head(settled: int, aside: bool) -> N
     world = World(Span(0, 9), Doubts(quarantine=True, settled=settled), lambda _, block: null if block == 7 else None)
     world.run()
     assert (7 in world.aside, world.error is null) == (aside, not aside)
+
+
+@pytest.mark.parametrize("providers", [1, 2])
+def test_a_block_that_is_too_large_wherever_it_is_asked_for_is_set_aside(providers: int) -> None:
+    large = ResponseTooLarge("block 7: answered more than 128 MiB", block=7, tries=1)
+    world = World(Span(0, 15), Doubts(providers, quarantine=True), lambda _, block: large if block == 7 else None)
+    world.run()
+    assert world.error is None
+    assert {block: list(faults) for block, faults in world.aside.items()} == {7: list(range(providers))}
+    assert world.got == Counter(set(range(16)) - {7})
+
+
+def test_what_is_too_large_for_another_is_taken_from_the_next() -> None:
+    large = ResponseTooLarge("block 7: answered HTTP 413", block=7, tries=1)
+    world = World(Span(0, 15), Doubts(2), lambda provider, block: large if (provider, block) == (0, 7) else None)
+    world.run()
+    assert (world.error, world.got) == (None, Counter(range(16)))
+
+
+def test_what_is_too_large_and_nobody_knows_which_is_no_blocks_fault() -> None:
+    large = ResponseTooLarge("answered more than 128 MiB", tries=8)
+    world = World(Span(0, 15), Doubts(2, quarantine=True), lambda _, block: large if block == 7 else None)
+    world.run()
+    assert world.error is large
+    assert world.aside == {}
+
+
+def test_a_provider_that_does_not_speak_json_is_passed_over_and_no_block_is_set_aside() -> None:
+    html = MalformedResponse("block 7: answered HTML instead of JSON", block=7, tries=3)
+    world = World(Span(0, 15), Doubts(2, quarantine=True), lambda _, block: html if block == 7 else None)
+    world.run()
+    assert world.error is html
+    assert {provider for provider, _ in world.asked} == {0, 1}
+    assert world.aside == {}
 
 
 @settings(max_examples=60, deadline=None)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from ampd_ray.errors import ProviderUnreachable
+from ampd_ray.errors import ProviderUnreachable, ResponseTooLarge
 from ampd_ray.providers.envelope import Answer, Request, decode
-from ampd_ray.providers.failures import Failed
+from ampd_ray.providers.failures import Failed, Failure
 from ampd_ray.providers.multiplex import MultiplexedTransport
 
 
@@ -15,7 +15,7 @@ class FakeChannel:
     def __init__(self) -> None:
         self.sent: list[bytes] = []
         self.was_sent = asyncio.Semaphore(0)
-        self.incoming: asyncio.Queue[Sequence[Answer]] = asyncio.Queue()
+        self.incoming: asyncio.Queue[Sequence[Answer] | Failed] = asyncio.Queue()
         self.closed = False
 
     async def send(self, payload: bytes) -> None:
@@ -23,7 +23,10 @@ class FakeChannel:
         self.was_sent.release()
 
     async def receive(self) -> Sequence[Answer]:
-        return await self.incoming.get()
+        incoming = await self.incoming.get()
+        if isinstance(incoming, Failed):
+            raise incoming
+        return incoming
 
     async def close(self) -> None:
         self.closed = True
@@ -81,6 +84,39 @@ async def test_a_lost_connection_fails_what_is_under_way_and_the_next_exchange_c
     again = asyncio.create_task(transport.exchange(request(3)))
     (await connector.next_channel(1)).answer(b'{"id":3,"result":3}')
     assert (await again).replies[0].id == 3
+    await transport.close()
+
+
+TOO_LARGE = Failed(Failure(ResponseTooLarge, "answered more than 128 MiB"))
+
+
+@pytest.mark.parametrize("requests", [1, 2])
+async def test_an_answer_that_is_too_large_is_held_against_the_only_request(requests: int) -> None:
+    connector = Connector()
+    transport = MultiplexedTransport(connector, 5)
+    asked = [asyncio.create_task(transport.exchange(request(2 * i, 2 * i + 1))) for i in range(requests)]
+    (await connector.next_channel(requests)).incoming.put_nowait(TOO_LARGE)
+    failures = await asyncio.gather(*asked, return_exceptions=True)
+    told = [(f.failure.error, f.failure.shared) for f in failures if isinstance(f, Failed)]
+    assert told == [(ResponseTooLarge, requests > 1)] * requests
+    await transport.close()
+
+
+async def test_an_answer_that_may_be_that_to_a_request_given_up_is_held_against_nobody() -> None:
+    connector = Connector()
+    transport = MultiplexedTransport(connector, 5)
+    for shared in (True, False):  # the next connection knows nothing of it
+        asked = asyncio.create_task(transport.exchange(request(1)))
+        channel = await connector.next_channel(1)
+        if shared:
+            given_up = asyncio.create_task(transport.exchange(request(2)))
+            await channel.was_sent.acquire()
+            given_up.cancel()
+            await asyncio.wait([given_up])
+        channel.incoming.put_nowait(TOO_LARGE)
+        with pytest.raises(Failed) as raised:
+            await asked
+        assert raised.value.failure.shared is shared
     await transport.close()
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from ampd_ray.errors import (
     BlockUnavailable,
+    DataFault,
     MalformedResponse,
     MethodMissing,
     ProviderError,
@@ -266,10 +267,26 @@ async def test_null_is_never_a_value() -> None:
     assert "null" in str(outcome)
 
 
-async def test_a_result_of_the_wrong_shape_is_malformed() -> None:
+async def test_a_result_of_the_wrong_shape_is_a_fault_of_its_block_or_malformed_without_one() -> None:
     setup = Setup(lambda calls: {"id": calls[0]["id"], "result": {"a": 1}})
     (outcome,) = await setup.ask(3)
-    assert isinstance(outcome, MalformedResponse)
+    assert type(outcome) is DataFault
+    assert outcome.details["block"] == 3
+    assert len(setup.node.requests) == 1  # whoever wants the block fetches all of it again
+    with pytest.raises(MalformedResponse, match="in a form that we cannot read"):
+        await setup.requester.one(Call("echo", [0], msgspec.json.Decoder(int).decode))
+
+
+async def test_what_may_be_the_answer_to_another_request_is_asked_again_slower_and_held_against_no_block() -> None:
+    too_large = Failure(ResponseTooLarge, "answered more than 128 MiB", shared=True)
+    failures = iter([too_large] * 3)
+    setup = Setup(lambda calls: next(failures, None) or echo(calls))
+    assert await setup.ask(3) == [3]
+    setup.node.respond = lambda _: too_large
+    (outcome,) = await setup.ask(3)
+    assert isinstance(outcome, ResponseTooLarge)
+    assert "block" not in outcome.details
+    assert setup.limiter.allowed == 1
 
 
 async def test_what_the_provider_says_about_our_key_stays_out_of_the_error() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -25,7 +24,7 @@ from ampd_ray.cli.app import app
 from ampd_ray.client import verify as client_verify
 from ampd_ray.client.verify import Progress, StoredFile, in_processes, plan, verify
 from ampd_ray.client.verify_report import Report, report
-from ampd_ray.client.verify_span import SpanTask, verify_span
+from ampd_ray.client.verify_span import SpanTask, Unverified, verify_span
 from ampd_ray.datasets.evm.decode import decode
 from ampd_ray.datasets.evm.rpc import BlockAndReceipts
 from ampd_ray.datasets.evm.schemas import TABLES
@@ -64,9 +63,10 @@ def changed(tables: Tables, table: str, column: str, row: int, value: Any) -> Ta
     return tables | {table: tables[table].set_column(at, field, pa.array(values, field.type))}
 
 
-def rows_of(table: pa.Table, span: Span) -> pa.Table:
+def rows_of(table: pa.Table, span: Span, without: Sequence[Span] = ()) -> pa.Table:
     numbers = table["block_num"].to_pylist()
-    return table.filter(pa.array([number in span for number in numbers], pa.bool_()))
+    kept = [number in span and not any(number in lost for lost in without) for number in numbers]
+    return table.filter(pa.array(kept, pa.bool_()))
 
 
 class Shelf:
@@ -171,14 +171,51 @@ def test_a_forged_sender_is_seen_by_full_alone(tmp_path: Path, honest: Tables) -
     assert verified(shelf, level=Level.ROOTS).sound
 
 
-@pytest.mark.parametrize(("lost", "cuts", "blamed"), [(30, CUTS, 31), (20, CUTS, 20)])
-def test_a_lost_block_breaks_the_chain(
-    tmp_path: Path, honest: Tables, lost: int, cuts: list[Span], blamed: int
-) -> None:
+@pytest.mark.parametrize("row", [30, 20])
+def test_a_block_with_another_parent_breaks_the_chain(tmp_path: Path, honest: Tables, row: int) -> None:
     """Inside a task, and at the edge of two."""
-    without = {name: table.filter(pc.field("block_num") != lost) for name, table in honest.items()}
-    found = summed(Shelf(tmp_path, without, cuts))
-    assert [(verdict.block, verdict.check) for verdict in found.failed] == [(blamed, Check.PARENT)]
+    found = summed(Shelf(tmp_path, changed(honest, "blocks", "hash", row - 1, bytes(32))))
+    assert [(verdict.block, verdict.check) for verdict in found.failed] == [
+        (row - 1, Check.BLOCK_HASH),
+        (row, Check.PARENT),
+    ]
+
+
+LOST = "the files have no rows of these blocks"
+
+
+@pytest.mark.parametrize(
+    ("lost", "named"),
+    [
+        ([Span(30, 30)], [Span(30, 30)]),
+        ([Span(20, 20)], [Span(20, 20)]),
+        ([Span(15, 25)], [Span(15, 19), Span(20, 25)]),
+        ([Span(0, 3), Span(50, LAST)], [Span(0, 3), Span(50, LAST)]),
+        ([Span(20, 39)], [Span(20, 39)]),
+    ],
+)
+def test_blocks_without_rows_are_named_and_nothing_else_is_blamed(
+    tmp_path: Path, honest: Tables, lost: list[Span], named: list[Span]
+) -> None:
+    """The files are registered with them."""
+    shelf = Shelf(tmp_path, honest)
+    for name, files in shelf.files.items():
+        for file in files:
+            pq.write_table(rows_of(honest[name], file.span, without=lost), file.path, use_compliant_nested_type=False)
+    found = summed(shelf)
+    assert [(each.span, each.reason) for each in found.problems] == [(span, LOST) for span in named]
+    assert not found.sound
+    assert found.failed == ()
+    assert found.passed == len(ALL) - sum(map(len, lost))
+
+
+def test_many_lost_blocks_are_told_in_a_few_lines(tmp_path: Path, honest: Tables) -> None:
+    every_second = [Span(number, number) for number in range(0, LAST, 2)]
+    shelf = Shelf(tmp_path, {name: rows_of(table, ALL, without=every_second) for name, table in honest.items()}, [ALL])
+    found = summed(shelf)
+    assert len(found.problems) == 21
+    assert found.problems[-1] == Unverified(Span(40, 52), "the files have no rows of 7 of these blocks")
+    assert found.passed == 28
 
 
 def test_blocks_that_no_table_has_are_unverified(tmp_path: Path, honest: Tables) -> None:
@@ -199,6 +236,45 @@ def test_an_unreadable_file_is_a_finding(tmp_path: Path, honest: Tables) -> None
     Path(shelf.files["logs"][2].path).unlink()
     found = summed(shelf)
     assert [each.span for each in found.problems] == CUTS[1:]
+    assert not found.sound
+
+
+def without_extra_data(blocks: pa.Table) -> pa.Table:
+    return blocks.drop_columns(["extra_data"])
+
+
+def with_text_for_extra_data(blocks: pa.Table) -> pa.Table:
+    at = blocks.schema.get_field_index("extra_data")
+    return blocks.set_column(at, "extra_data", pa.array(["text"] * len(blocks)))
+
+
+def with_more(blocks: pa.Table) -> pa.Table:
+    return blocks.append_column("more", pa.array([1] * len(blocks)))
+
+
+def with_nulls(blocks: pa.Table) -> pa.Table:
+    at = blocks.schema.get_field_index("extra_data")
+    return blocks.set_column(at, "extra_data", pa.nulls(len(blocks), pa.binary()))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (without_extra_data, "column extra_data is absent, not binary"),
+        (with_text_for_extra_data, "column extra_data is string, not binary"),
+        (with_more, "column more is int64, not absent"),
+        (with_nulls, "column extra_data has nulls"),
+    ],
+)
+def test_a_file_with_other_columns_is_a_finding_and_the_others_are_verified(
+    tmp_path: Path, honest: Tables, spoil: Callable[[pa.Table], pa.Table], words: str
+) -> None:
+    shelf = Shelf(tmp_path, honest)
+    path = shelf.files["blocks"][1].path
+    pq.write_table(spoil(rows_of(honest["blocks"], CUTS[1])), path)
+    found = summed(shelf)
+    assert [(each.span, each.reason) for each in found.problems] == [(CUTS[1], f"ValueError: {path}: {words}")]
+    assert found.passed == len(ALL) - len(CUTS[1])
     assert not found.sound
 
 

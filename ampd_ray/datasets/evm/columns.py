@@ -30,6 +30,7 @@ DECIMAL_LIMIT = 10**38  # pyarrow's decimal128(38, 0) ends below it; the column'
 _LIMIT_HIGH, _LIMIT_LOW = (np.uint64(half) for half in divmod(DECIMAL_LIMIT, 1 << 64))
 _SPACE, _ZERO, _X, _NEWLINE = b" 0x\n"
 _DIGITS = bytes.maketrans(b" x", b"00")
+_is_hex = re.compile("0[xX][0-9a-fA-F]*").fullmatch  # no groups: the engine would remember each of megabytes of them
 
 
 class Problem(StrEnum):
@@ -136,8 +137,8 @@ def one_binary(value: str | None, index: int = 0, width: int | None = None) -> b
     """One value as bytes, of exactly ``width`` if given. Raises ColumnError."""
     if value is None:
         raise missing(index)
-    digits = "*" if width is None else f"{{{width}}}"
-    if not re.fullmatch(f"0[xX]([0-9a-fA-F]{{2}}){digits}", value):
+    odd = len(value) % 2 if width is None else len(value) != 2 + 2 * width
+    if odd or not _is_hex(value):
         raise malformed(index, value, "hex data" if width is None else f"{width} bytes of hex data")
     return unhexlify(value[2:])
 
