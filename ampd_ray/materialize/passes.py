@@ -117,11 +117,13 @@ class Passes:
         self._meter.planned(None if end is None else end - start + 1, len(wanted) - left)
         writers = self._spec.descriptor.max_writers
         size = self._env.unit_blocks or plan.unit_blocks(self._file_density, blocks=left, writers=writers)
-        units = plan.plan(missing, unit_blocks=size)
+        units = plan.one_pass(
+            plan.plan(missing, unit_blocks=size), density_known=self._file_density is not None, writers=writers
+        )
         if not units:
             self._nothing_at = asked
         repairs = any(each.repairs for each in lacking.values())
-        return list(plan.one_pass(units, density_known=self._file_density is not None, writers=writers)), repairs
+        return units, repairs
 
     async def run(self, opened: Opened, units: list[Unit], heads: Heads) -> Opened:
         """Carry ``units`` out; what comes back is what to go on with: new leases, if something was lost."""
