@@ -6,7 +6,7 @@ order, overlapping or not, and return merged ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 
@@ -96,8 +96,8 @@ def subtract(spans: Span | Iterable[Span], holes: Iterable[Span]) -> list[Span]:
     return rest
 
 
-def split(span: Span, size: int) -> list[Span]:
-    """Cut ``span`` into pieces of ``size`` numbers, the last one shorter."""
+def split(span: Span, size: int) -> Iterator[Span]:
+    """Cut ``span`` into pieces of ``size`` numbers, the last one shorter; none is made before it is asked for."""
     if size < 1:
         raise ValueError(f"pieces of {size} blocks")
-    return [Span(start, min(start + size - 1, span.end)) for start in range(span.start, span.end + 1, size)]
+    return (Span(start, min(start + size - 1, span.end)) for start in range(span.start, span.end + 1, size))

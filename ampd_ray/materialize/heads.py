@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-from ampd_ray.errors import AmpdError, BlockUnavailable, Handling
+from ampd_ray.errors import AmpdError, BlockUnavailable, DataFault, Handling
 from ampd_ray.materialize.patience import Complaints
 
 Tag = Literal["latest", "finalized"]
 
 MAX_REFUSALS = 5  # errors in a row that time alone does not cure
+MAX_NUMBER = 1 << 53  # no chain gets there, and beyond it numbers are not exact in everybody's JSON
+STRIDE_BLOCKS = 1_000  # no head moves farther between two polls in a row
 
 
 class Head(Protocol):
@@ -61,26 +63,43 @@ class Heads:
         self._seen_twice = False
 
     async def poll(self) -> Head | None:
-        """The head of now; None while the chain has none or the provider is away.
+        """The head of now; None while the chain has none, or the provider is away or contradicts itself.
+
+        One answer alone may be absurd, and ends are kept and blocks set aside by the head: far from the last one, as
+        the first is, it is believed when the next is near it. That is asked for at once.
 
         Raises the error of a provider that refuses for good, or several times in a row.
         """
+        for _ in range(2):
+            before, head = self._last, await self._ask()
+            if head is None:
+                return None
+            if before is not None and abs(head.number - before[0]) <= STRIDE_BLOCKS:
+                self._complaints.settle()
+                self.waits_for = "head"
+                return head
+        self.waits_for = "rpc"
+        self._complaints.add(DataFault(f"the {self._tag} block is {before and before[0]}, then {self.number}"))
+        return None
+
+    async def _ask(self) -> Head | None:
         try:
             head = await self._source.head(self._tag)
+            if head.number >= MAX_NUMBER:
+                raise DataFault(f"the {self._tag} block is said to be {head.number}, which is no block's number")
         except BlockUnavailable:
             return None  # an empty chain, or nothing final yet
         except AmpdError as error:
             self._bear(error)
             return None
-        self._complaints.settle()
-        self._refusals, self.waits_for = 0, "head"
+        self._refusals = 0
         seen = (head.number, head.hash)
         self._seen_twice, self._last = seen == self._last, seen
         return head
 
     @property
     def is_steady(self) -> bool:
-        """True if two polls in a row saw the same block: one answer alone may be that of a lagging node."""
+        """True if two answers in a row named the same block: one alone may be that of a lagging node."""
         return self._seen_twice
 
     @property

@@ -30,12 +30,19 @@ class Holes:
         async with self._db.connection() as conn:
             self.spans = merge(Span(block, block) for block in await quarantine.blocks(conn, self._group))
 
-    async def take_back(self, opened: Opened) -> None:
-        """Ask for all of them again, as there is no good block beside them. Raises Fenced without our leases."""
-        if self.spans:
-            epochs, incarnation = _epochs(opened), self._spec.incarnation
-            await patiently(lambda: quarantine.forget(self._db, self._group, epochs=epochs, incarnation=incarnation))
+    async def take_back(self, opened: Opened) -> bool:
+        """Ask for all of them again, if no table of the dataset has a good block beside them; whether that is so.
+
+        Tables that another run of the job filled lack them too, and would be incomplete in silence. Raises Fenced
+        without our leases.
+        """
+        epochs, incarnation = _epochs(opened), self._spec.incarnation
+        forgotten = await patiently(
+            lambda: quarantine.forget(self._db, self._group, epochs=epochs, incarnation=incarnation)
+        )
+        if forgotten:
             self.spans = []
+        return forgotten
 
     async def add(self, opened: Opened, block: int, faults: Mapping[int, AmpdError]) -> None:
         """Do without ``block``, for ``faults`` by the number of the provider. Raises Fenced without our leases."""

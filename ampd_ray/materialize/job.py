@@ -70,7 +70,7 @@ class MaterializeJob:
         self._running = asyncio.create_task(self._run())
         reporting = asyncio.create_task(self.meter.report_forever(self._env.db))
         try:
-            outcome = await self._outcome(self._running)
+            outcome = replace(await self._outcome(self._running), cut_short=self._passes.cut_short)
         finally:
             reporting.cancel()
             await asyncio.wait({reporting})
@@ -169,7 +169,7 @@ class MaterializeJob:
                 return JobOutcome(Outcome.COMPLETED)
             else:
                 await passes.wait("head")
-        return JobOutcome(Outcome.STOPPED, cut_short=passes.cut_short)
+        return JobOutcome(Outcome.STOPPED)
 
     async def _resolve_end(self, start: int, head: Head) -> int | None:
         """The last block of the job; what depends on the head is resolved once and kept in Postgres."""

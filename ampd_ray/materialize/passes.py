@@ -70,6 +70,7 @@ class Passes:
         self._file_density: float | None = None  # bytes a block, on disk
         self._nothing_at: object = None  # what was asked when nothing was missing
         self._holes = Holes(env.db, spec)
+        self._nothing_there = False  # in any table of the dataset, when the index was read
         self._doubts: Doubts | None = None
 
     def stop(self, deadline_secs: float) -> bool:
@@ -91,8 +92,8 @@ class Passes:
         async with step("MISSING_RANGES"):
             await patiently(lambda: self.index.load(self._env.db, opened.locations))
             await patiently(self._holes.load)
-            if self.index.empty:  # an earlier run found no good block, and was ended before it could say so
-                await self._holes.take_back(opened)
+            # An earlier run may have found no good block, and have been ended before it could say so.
+            self._nothing_there = self.index.empty and await self._holes.take_back(opened)
 
     async def wait(self, reason: str, secs: float | None = None) -> None:
         """Wait for the next look, or the stop."""
@@ -117,11 +118,13 @@ class Passes:
         self._meter.planned(None if end is None else end - start + 1, len(wanted) - left)
         writers = self._spec.descriptor.max_writers
         size = self._env.unit_blocks or plan.unit_blocks(self._file_density, blocks=left, writers=writers)
-        units = plan.plan(missing, unit_blocks=size)
+        units = plan.one_pass(
+            plan.plan(missing, unit_blocks=size), density_known=self._file_density is not None, writers=writers
+        )
         if not units:
             self._nothing_at = asked
         repairs = any(each.repairs for each in lacking.values())
-        return list(plan.one_pass(units, density_known=self._file_density is not None, writers=writers)), repairs
+        return units, repairs
 
     async def run(self, opened: Opened, units: list[Unit], heads: Heads) -> Opened:
         """Carry ``units`` out; what comes back is what to go on with: new leases, if something was lost."""
@@ -190,9 +193,8 @@ class Passes:
         self._meter.reported(report)
 
     async def check_hope(self, opened: Opened) -> None:
-        """Nothing is left to do. Raises NoGoodBlock if that is because every block was set aside."""
-        if self._holes.spans and self.index.empty:
-            assert self._doubts is not None
+        """Nothing is left to do. Raises NoGoodBlock if that is because this run set every block aside."""
+        if self.index.empty and self._doubts is not None and self._doubts.barren:
             error = self._doubts.despair()
             await self._holes.take_back(opened)
             async with step("PARTITION_TASK"):
@@ -201,6 +203,8 @@ class Passes:
     def _doubts_of(self, opened: Opened, heads: Heads) -> Doubts:
         """What is known of the providers, from one pass to the next."""
         if self._doubts is None:
-            self._doubts = Doubts(len(opened.providers), quarantine=self._env.quarantine, any_good=not self.index.empty)
+            self._doubts = Doubts(
+                len(opened.providers), quarantine=self._env.quarantine, any_good=not self._nothing_there
+            )
         self._doubts.settled = heads.number - SETTLED_BLOCKS
         return self._doubts

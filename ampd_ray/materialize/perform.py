@@ -65,8 +65,7 @@ SetAside = Callable[[int, Mapping[int, AmpdError]], Awaitable[None]]
 class Pass:
     """One pass over a plan. ``on_extracted`` and ``on_report`` hear of progress as it happens.
 
-    ``set_aside`` remembers a block that is done without, and why, for good. ``cut_short`` is true after a stop that
-    came before all that was extracted was committed.
+    ``set_aside`` remembers a block that is done without, and why, for good.
     """
 
     def __init__(
@@ -94,8 +93,13 @@ class Pass:
         self._running: dict[asyncio.Task[None], int | None] = {}
         self._extracting: set[asyncio.Task[None]] = set()
         self._stop_secs = 0.0
+        self._late = False
         self.replan = False
-        self.cut_short = False
+
+    @property
+    def cut_short(self) -> bool:
+        """True after a stop that gave up a partition, whatever the reason, before all its rows were committed."""
+        return self._late or self._machine.cut_short
 
     def stop(self, deadline_secs: float) -> None:
         """Commit what can be committed within ``deadline_secs``, and end; extractions under way are dropped."""
@@ -232,9 +236,9 @@ class Pass:
         except TimeoutError:
             facts = {"partition": number, "within_secs": self._stop_secs}
             logger.warning("blocks were not committed before the stop", extra=facts)
-            within, self.cut_short = LATE_DISCARD_SECS, True
+            within = LATE_DISCARD_SECS
+            self._late |= self._machine.holds_rows(number)
         except AmpdError as error:
-            self.cut_short |= reason == "stop"
             self._writer_failed(number, error)
             return
         if report is not None:

@@ -7,8 +7,9 @@ Many small units in ascending order make the readable prefix of every table grow
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from ampd_ray.chain.ranges import BlockRange, Span, merge, split
 from ampd_ray.chain.segments import Segment
@@ -30,13 +31,13 @@ class Unit:
     tables: tuple[str, ...]
 
 
-def plan(missing: Mapping[str, Sequence[Span]], *, unit_blocks: int) -> list[Unit]:
+def plan(missing: Mapping[str, Sequence[Span]], *, unit_blocks: int) -> Iterator[Unit]:
     """Turn the missing spans of each table into ascending units of at most ``unit_blocks`` blocks.
 
     A unit ends where the set of lacking tables changes, and at gaps. Each stretch is cut evenly: no sliver at its end
-    becomes a tiny file.
+    becomes a tiny file. No unit is made before it is asked for: a pass takes a few of what may be millions.
     """
-    return [Unit(piece, tables) for stretch, tables in _stretches(missing) for piece in _even(stretch, unit_blocks)]
+    return (Unit(piece, tables) for stretch, tables in _stretches(missing) for piece in _even(stretch, unit_blocks))
 
 
 def _stretches(missing: Mapping[str, Sequence[Span]]) -> Iterator[tuple[Span, tuple[str, ...]]]:
@@ -55,7 +56,7 @@ def _stretches(missing: Mapping[str, Sequence[Span]]) -> Iterator[tuple[Span, tu
         begin = at
 
 
-def _even(span: Span, most: int) -> list[Span]:
+def _even(span: Span, most: int) -> Iterator[Span]:
     pieces = -(-len(span) // most)
     return split(span, -(-len(span) // pieces))
 
@@ -72,9 +73,9 @@ def unit_blocks(bytes_per_block: float | None, *, blocks: int | None = None, wri
     return size if blocks is None else min(size, max(-(-blocks // max(writers, 1)), UNIT_BLOCKS))
 
 
-def one_pass(units: Sequence[Unit], *, density_known: bool, writers: int) -> Sequence[Unit]:
+def one_pass(units: Iterable[Unit], *, density_known: bool, writers: int) -> list[Unit]:
     """The first of ``units``, as many as a pass should take: later ones are cut anew, by what has been measured."""
-    return units[: writers * (UNITS_PER_PASS if density_known else 1)]
+    return list(islice(units, writers * (UNITS_PER_PASS if density_known else 1)))
 
 
 def after(head: int, hash_: bytes, network: str) -> Segment:

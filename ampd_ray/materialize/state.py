@@ -97,6 +97,11 @@ class _Open:
     dirty_since: float | None = None
     flushing: bool = False
 
+    @property
+    def holds_rows(self) -> bool:
+        """True if something was extracted that is not committed."""
+        return self.dirty_since is not None or any(task.extracted for task in self.tasks.values())
+
 
 class JobState:
     """The decisions of one pass. ``now`` is the clock at its start, in the seconds that ``Tick`` carries.
@@ -125,6 +130,7 @@ class JobState:
         self._stopping = False
         self._paused = False
         self._finished = False
+        self._lost_rows = False
         if bytes_per_block is not None:
             self._task_blocks = self._wanted_blocks()
 
@@ -137,6 +143,15 @@ class JobState:
     def finished(self) -> bool:
         """True once ``Finish`` has been said."""
         return self._finished
+
+    @property
+    def cut_short(self) -> bool:
+        """At the end of a pass: true if it was to stop, and gave up a partition whose rows were not committed."""
+        return self._lost_rows or (self._stopping and any(part.holds_rows for part in self._open.values()))
+
+    def holds_rows(self, number: int) -> bool:
+        """True if something was extracted for an open partition that is not committed."""
+        return number in self._open and self._open[number].holds_rows
 
     @property
     def starved(self) -> str:
@@ -195,6 +210,7 @@ class JobState:
             case PartitionFinished(number):
                 del self._open[number]
             case WriterLost(number):
+                self._lost_rows |= self._stopping and part.holds_rows
                 del self._open[number]
                 return [Abandon(number)]
         return []

@@ -175,7 +175,7 @@ class Outcome(StrEnum):
 class JobOutcome:
     """How a run of a job ended, with the error if it failed.
 
-    ``cut_short``: asked to stop, it dropped blocks that it could not commit in time; they are extracted again.
+    ``cut_short``: asked to stop, it dropped blocks that it could not commit; they are extracted again.
     """
 
     outcome: Outcome

@@ -2,6 +2,9 @@
 
 A job does without them until somebody clears them. They belong to a *location group*: all tables of one version of a
 dataset, named ``NAMESPACE/NAME@MANIFEST_HASH``, since a block that is wrong is wrong for each of them.
+
+A run of the job may fill a few of these tables only. So rows go only where no table lacks their blocks for good: where
+none has a file yet (``forget``), or where the run that clears them fills every table that has (``require_all_tables``).
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from ampd_ray.datasets.descriptor import JobDescriptor
+from ampd_ray.errors import JobConflict
 from ampd_ray.metadb import leases
 from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.metadb.queries import load
@@ -69,11 +73,32 @@ async def put(
         await conn.execute(_SQL["put"], values)
 
 
-async def forget(db: Database, group: str, *, epochs: Mapping[int, int], incarnation: UUID) -> None:
-    """Clear all of them, as the holder of the leases; raises Fenced as ``put`` does."""
+async def forget(db: Database, group: str, *, epochs: Mapping[int, int], incarnation: UUID) -> bool:
+    """Clear all of them, as the holder of the leases, if no table of the group has a file; whether that is so.
+
+    Raises Fenced as ``put`` does.
+    """
     async with db.transaction() as conn:
         await leases.lock_for_commit(conn, epochs, incarnation)
+        if await _tables_with_files(conn, group):
+            return False
         await clear(conn, group)
+        return True
+
+
+async def require_all_tables(conn: Connection, job_id: int, descriptor: JobDescriptor) -> None:
+    """Raises JobConflict if a run by ``descriptor`` would leave out tables that lack the blocks that are set aside."""
+    group = group_of(descriptor)
+    if descriptor.tables is None or not await blocks(conn, group):
+        return
+    others = [table for table in await _tables_with_files(conn, group) if table not in descriptor.tables]
+    if others:
+        raise JobConflict(
+            f"job {job_id} fills {', '.join(descriptor.tables)} only, and {', '.join(others)} of {descriptor.dataset} "
+            "lack the blocks that are set aside as well. Have it fill all of them first (`ampd backfill` with "
+            f"`--tables {','.join([*descriptor.tables, *others])}`, or `ampd deploy`), then try again",
+            job_id=job_id,
+        )
 
 
 async def listed(conn: Connection, group: str) -> list[Quarantined]:
@@ -91,3 +116,8 @@ async def blocks(conn: Connection, group: str) -> list[int]:
 async def clear(conn: Connection, group: str) -> int:
     """Have them extracted again; how many."""
     return int((await conn.execute(_SQL["clear"], {"location_group": group})).rowcount)
+
+
+async def _tables_with_files(conn: Connection, group: str) -> list[str]:
+    rows = await (await conn.execute(_SQL["tables_with_files"], {"location_group": group})).fetchall()
+    return [row.table_name for row in rows]

@@ -15,6 +15,14 @@ from ampd_ray.quarantine where location_group = %(location_group)s order by bloc
 -- Their numbers.
 select block from ampd_ray.quarantine where location_group = %(location_group)s order by block;
 
+-- name: tables_with_files
+-- The tables of a group that have a file.
+select t.table_name
+from physical_tables t
+where concat(t.dataset_namespace, '/', t.dataset_name, '@', t.manifest_hash) = %(location_group)s
+  and exists (select from file_metadata f where f.location_id = t.active_revision_id)
+order by t.table_name;
+
 -- name: clear
 -- Forget them.
 delete from ampd_ray.quarantine where location_group = %(location_group)s;

@@ -73,7 +73,8 @@ async def retry(db: Database, job_id: int, node_id: str, *, quarantined: bool) -
     """Have ``node_id`` run a job that is at an end once more, by its newest descriptor, whatever its end was.
 
     With ``quarantined`` the blocks that were set aside are asked for again; how many. Raises NotFound, JobConflict
-    while the job is not at an end, and InvalidDescriptor or UnsupportedJobKind for what no worker of ours can run.
+    while the job is not at an end or where some tables would go on without those blocks, unlisted, and
+    InvalidDescriptor or UnsupportedJobKind for what no worker of ours can run.
     """
     async with db.transaction() as conn:
         row = await _lock(conn, job_id)
@@ -84,8 +85,10 @@ async def retry(db: Database, job_id: int, node_id: str, *, quarantined: bool) -
                 job_id=job_id,
             )
         text = await _newest_descriptor(conn, job_id) or "null"
-        group = quarantine.group_of(JobDescriptor.parse(text))
-        cleared = await quarantine.clear(conn, group) if quarantined else 0
+        descriptor, cleared = JobDescriptor.parse(text), 0
+        if quarantined:
+            await quarantine.require_all_tables(conn, job_id, descriptor)
+            cleared = await quarantine.clear(conn, quarantine.group_of(descriptor))
         await conn.execute(_SQL["delete_state"], {"job_id": job_id})
         await _start(conn, job_id, node_id, text)
         return cleared

@@ -77,15 +77,15 @@ class JobRun:
 
     async def _run(self) -> None:
         with bind(job_id=self._job_id):
-            self._on_end(await self._outcome())
+            outcome = await self._outcome()
+            self._on_end(replace(outcome, cut_short=True) if self._late else outcome)
 
     async def _outcome(self) -> JobOutcome:
         try:
             self._job = self._make()
-            outcome = await self._job.run()
-            return replace(outcome, cut_short=True) if self._late else outcome
+            return await self._job.run()
         except asyncio.CancelledError:
-            return JobOutcome(Outcome.STOPPED, cut_short=self._late)
+            return JobOutcome(Outcome.STOPPED)
         except AmpdError as error:
             fenced = error.handling is Handling.FENCED
             return JobOutcome(Outcome.FENCED if fenced else Outcome.FAILED, error)
@@ -106,6 +106,7 @@ class JobRun:
             self._late = True
         except Exception:
             _log.exception("a job could not be stopped and is cancelled", extra={"job_id": self._job_id})
+            self._late = True
         await self._drop(grace_secs)
 
     async def _drop(self, grace_secs: float = CANCEL_GRACE_SECS) -> None:

@@ -76,7 +76,7 @@ async def test_only_who_holds_the_leases_forgets_them(db: Database, conn: Connec
     with pytest.raises(Fenced):
         await quarantine.forget(db, GROUP, epochs={5: 2}, incarnation=ME)
     assert await quarantine.blocks(conn, GROUP) == [7]
-    await quarantine.forget(db, GROUP, epochs={5: 1}, incarnation=ME)
+    assert await quarantine.forget(db, GROUP, epochs={5: 1}, incarnation=ME)
     assert await quarantine.blocks(conn, GROUP) == []
 
 

@@ -20,7 +20,7 @@ from ampd_ray.errors import (
     WrongChain,
 )
 from ampd_ray.materialize import patience
-from ampd_ray.materialize.heads import MAX_REFUSALS, Head, Heads
+from ampd_ray.materialize.heads import MAX_REFUSALS, STRIDE_BLOCKS, Head, Heads
 from ampd_ray.materialize.patience import Complaints, patiently, step
 from tests.fakes.heads import ScriptedHeads, head
 
@@ -91,7 +91,7 @@ def test_complaints_come_once_a_minute_for_each_cause(caplog: pytest.LogCaptureF
 
 async def test_a_head_is_steady_when_two_polls_agree() -> None:
     one, two = head(5, b"a" * 32), head(5, b"b" * 32)
-    heads = Heads(ScriptedHeads(one, one, two, two, head(6, b"c" * 32)), "latest")
+    heads = Heads(ScriptedHeads(head(4, b"0" * 32), one, one, two, two, head(6, b"c" * 32)), "latest")
     steady = []
     for _ in range(5):
         await heads.poll()
@@ -99,15 +99,39 @@ async def test_a_head_is_steady_when_two_polls_agree() -> None:
     assert steady == [False, True, False, True, False]
 
 
+async def polled(*script: Head | Exception, polls: int) -> list[int | None]:
+    heads = Heads(ScriptedHeads(*script), "latest", clock=lambda: 0.0)
+    seen = [await heads.poll() for _ in range(polls)]
+    return [None if found is None else found.number for found in seen]
+
+
+async def test_a_head_that_one_answer_alone_names_is_no_head(caplog: pytest.LogCaptureFixture) -> None:
+    real, absurd, low = head(9_000, b"a" * 32), head(2**40, b"b" * 32), head(0, b"c" * 32)
+    away = head(9_000 + STRIDE_BLOCKS + 1, b"d" * 32)
+    assert await polled(absurd, real, real, polls=2) == [None, 9_000]
+    assert await polled(real, real, absurd, real, real, polls=3) == [9_000, None, 9_000]
+    assert await polled(real, low, low, low, polls=2) == [None, 0]  # a chain that is short, after all
+    assert [record.__dict__["cause"] for record in caplog.records] == ["DATA_FAULT"] * 3
+    assert await polled(real, real, away, away, polls=2) == [9_000, away.number]  # a long pass lay between them
+
+
+async def test_a_head_that_no_chain_can_have_is_a_refusal() -> None:
+    heads = Heads(ScriptedHeads(head(2**62 - 1, b"a" * 32)), "latest")
+    for _ in range(MAX_REFUSALS - 1):
+        assert await heads.poll() is None
+    with pytest.raises(DataFault, match="4611686018427387903"):
+        await heads.poll()
+
+
 async def test_refusals_count_only_in_a_row() -> None:
     refused, fine = ProviderRefused("401"), head(5, b"a" * 32)
-    script: list[Head | Exception] = []
+    script: list[Head | Exception] = [fine, fine]  # the first is asked for twice
     for _ in range(3):
         script += [refused] * (MAX_REFUSALS - 1)
         script.append(fine)
     script += [refused] * MAX_REFUSALS
     heads = Heads(ScriptedHeads(*script), "latest")
-    for _ in range(len(script) - 1):
+    for _ in range(len(script) - 2):
         await heads.poll()
     with pytest.raises(ProviderRefused):
         await heads.poll()

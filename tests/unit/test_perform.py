@@ -12,9 +12,10 @@ from ampd_ray.chain.ranges import Span, merge
 from ampd_ray.errors import ActorLost, DataFault, Fenced, OutOfMemory, Overlap, ProviderUnreachable, RowsLost, StoreFull
 from ampd_ray.materialize import perform, state
 from tests.fakes.bench import until
-from tests.fakes.passes import Faults, World, nothing
+from tests.fakes.passes import Faults, Hook, World, nothing
 
 WHOLE = Span(0, 999)
+YOUNG_SECS = 1e12  # no file is older, though the clock of a pass starts at 0 here
 
 
 @pytest.fixture(autouse=True)
@@ -180,19 +181,108 @@ async def test_a_stop_drops_extractions_and_flushes_each_partition() -> None:
     assert not pass_.cut_short
 
 
-async def test_a_stop_waits_no_longer_than_it_was_told() -> None:
-    async def never(_: Span) -> None:
-        await asyncio.Event().wait()
+async def never(_: Span) -> None:
+    await asyncio.Event().wait()
 
-    world = World(on_extract=never, on_flush=never)
-    pass_ = world.pass_over(WHOLE)
+
+async def after_the_first(span: Span) -> None:
+    if span.start % 100:
+        await never(span)
+
+
+@pytest.mark.parametrize(("on_extract", "cut_short"), [(after_the_first, True), (never, False)])
+async def test_a_stop_waits_no_longer_than_it_was_told(on_extract: Hook, cut_short: bool) -> None:
+    world = World(on_extract=on_extract, on_flush=never)
+    pass_ = world.pass_over(WHOLE, flush_secs=YOUNG_SECS)
     task = asyncio.create_task(pass_.run())
-    await until(lambda: world.held)
+    await until(lambda: world.held and (world.appended or not cut_short))
     pass_.stop(0.01)
     assert await asyncio.wait_for(task, 5.0) is None
     assert world.flushes == [(WHOLE, "stop")]
     assert world.discarded == [WHOLE]
+    assert pass_.cut_short is cut_short
+
+
+@pytest.mark.parametrize("error", [ActorLost("gone"), StoreFull("full")])
+@pytest.mark.parametrize(("on_extract", "cut_short"), [(after_the_first, True), (never, False)])
+async def test_a_writer_that_fails_a_stop_cuts_it_short_if_it_held_rows(
+    on_extract: Hook, cut_short: bool, error: ActorLost
+) -> None:
+    world = World(on_extract=on_extract, on_flush=Faults({0: error}))
+    pass_ = world.pass_over(WHOLE, flush_secs=YOUNG_SECS)
+    task = asyncio.create_task(pass_.run())
+    await until(lambda: world.held and (world.appended or not cut_short))
+    pass_.stop(5.0)
+    assert await task is (error if isinstance(error, StoreFull) else None)
+    assert pass_.cut_short is cut_short
+
+
+@pytest.mark.parametrize("error", [ActorLost("gone"), StoreFull("full")])
+async def test_so_does_one_whose_append_is_the_first_to_notice(error: ActorLost) -> None:
+    flushing = asyncio.Event()
+
+    async def fail_once_it_flushes(span: Span) -> None:
+        if span.start:
+            await flushing.wait()
+            raise error
+
+    async def flush(span: Span) -> None:
+        flushing.set()
+        await never(span)
+
+    world = World(tasks=1, on_append=fail_once_it_flushes, on_flush=flush)
+    pass_ = world.pass_over(WHOLE, flush_secs=YOUNG_SECS)
+    task = asyncio.create_task(pass_.run())
+    await until(lambda: len(world.extracted) > 1)
+    pass_.stop(5.0)
+    assert await task is (error if isinstance(error, StoreFull) else None)
     assert pass_.cut_short
+
+
+async def test_a_stop_that_one_partition_fails_is_cut_short_by_the_rows_of_another() -> None:
+    async def only_in_the_second(span: Span) -> None:
+        if span.start < 100:
+            await never(span)
+
+    async def full(span: Span) -> None:
+        if span.start >= 100:
+            await never(span)
+        raise StoreFull("full")
+
+    world = World(on_extract=only_in_the_second, on_flush=full, on_append=after_the_first)
+    pass_ = world.pass_over(Span(0, 99), Span(100, 199), max_partitions=2, flush_secs=YOUNG_SECS)
+    task = asyncio.create_task(pass_.run())
+    await until(lambda: world.appended)
+    pass_.stop(5.0)
+    assert isinstance(await task, StoreFull)
+    assert pass_.cut_short
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+async def test_a_stop_that_is_cancelled_is_cut_short(stopped: bool) -> None:
+    """As by the loss of the leases; without a stop nobody waits for what the pass holds."""
+    world = World(on_extract=after_the_first, on_flush=never)
+    pass_ = world.pass_over(WHOLE, flush_secs=YOUNG_SECS)
+    task = asyncio.create_task(pass_.run())
+    await until(lambda: world.appended)
+    if stopped:
+        pass_.stop(5.0)
+        await until(lambda: world.flushes)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert pass_.cut_short is stopped
+
+
+async def test_a_writer_that_was_lost_before_the_stop_does_not_cut_it_short() -> None:
+    world = World(on_extract=after_the_first, on_append=Faults({0: ActorLost("gone")}))
+    pass_ = world.pass_over(Span(0, 99), Span(100, 199), flush_secs=YOUNG_SECS)
+    task = asyncio.create_task(pass_.run())
+    await until(lambda: world.discarded)
+    await until(lambda: world.appended)
+    pass_.stop(5.0)
+    assert await task is None
+    assert (pass_.replan, pass_.cut_short) == (True, False)
 
 
 async def test_a_writer_that_a_commit_holds_does_not_hold_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,12 +33,12 @@ def lacking(span: Span, tables: tuple[str, ...] = ALL) -> dict[str, list[Span]]:
 
 
 def test_nothing_missing_is_no_unit() -> None:
-    assert plan({}, unit_blocks=10) == []
-    assert plan({table: [] for table in ALL}, unit_blocks=10) == []
+    assert list(plan({}, unit_blocks=10)) == []
+    assert list(plan({table: [] for table in ALL}, unit_blocks=10)) == []
 
 
 def test_a_span_that_all_tables_lack_is_cut_evenly_in_ascending_units() -> None:
-    units = plan(lacking(Span(10, 34)), unit_blocks=10)
+    units = list(plan(lacking(Span(10, 34)), unit_blocks=10))
     assert units == [Unit(Span(10, 18), ALL), Unit(Span(19, 27), ALL), Unit(Span(28, 34), ALL)]
 
 
@@ -48,7 +48,7 @@ def test_no_sliver_is_left_at_the_end() -> None:
 
 def test_units_end_where_the_set_of_lacking_tables_changes() -> None:
     missing = {"blocks": [Span(0, 9)], "transactions": [], "logs": [Span(5, 14), Span(20, 21)]}
-    assert plan(missing, unit_blocks=100) == [
+    assert list(plan(missing, unit_blocks=100)) == [
         Unit(Span(0, 4), ("blocks",)),
         Unit(Span(5, 9), ("blocks", "logs")),
         Unit(Span(10, 14), ("logs",)),
@@ -57,12 +57,17 @@ def test_units_end_where_the_set_of_lacking_tables_changes() -> None:
 
 
 def test_a_million_blocks_are_planned_in_few_steps() -> None:
-    assert len(plan(lacking(Span(0, 10**9 - 1)), unit_blocks=1_000_000)) == 1000
+    assert len(list(plan(lacking(Span(0, 10**9 - 1)), unit_blocks=1_000_000))) == 1000
+
+
+def test_of_more_blocks_than_could_ever_be_planned_a_pass_takes_its_few() -> None:
+    units = one_pass(plan(lacking(Span(0, 2**62 - 1)), unit_blocks=2_000), density_known=True, writers=3)
+    assert [unit.span for unit in units] == [Span(at, at + 1_999) for at in range(0, 48_000, 2_000)]
 
 
 @given(st.fixed_dictionaries({table: st.lists(spans, max_size=5) for table in ALL}), st.integers(1, 30))
 def test_units_hold_exactly_what_is_missing(missing: dict[str, list[Span]], most: int) -> None:
-    units = plan(missing, unit_blocks=most)
+    units = list(plan(missing, unit_blocks=most))
     for table in ALL:
         assert merge(unit.span for unit in units if table in unit.tables) == merge(missing[table])
     assert all(a.span.end < b.span.start for a, b in pairwise(units))
@@ -86,7 +91,7 @@ def test_each_writer_gets_a_share_unless_shares_get_too_small(blocks: int, write
 
 
 def test_a_pass_is_short_while_nothing_has_been_measured() -> None:
-    units = plan(lacking(Span(0, 999)), unit_blocks=10)
+    units = list(plan(lacking(Span(0, 999)), unit_blocks=10))
     assert one_pass(units, density_known=False, writers=3) == units[:3]
     assert one_pass(units, density_known=True, writers=3) == units[: 3 * UNITS_PER_PASS]
 

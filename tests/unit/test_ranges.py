@@ -79,7 +79,7 @@ def test_one_hole_may_reach_over_several_spans() -> None:
 
 @given(spans, st.integers(1, 20))
 def test_split_cuts_equal_pieces_and_a_rest(span: Span, size: int) -> None:
-    pieces = split(span, size)
+    pieces = list(split(span, size))
     assert merge(pieces) == [span]
     assert [len(piece) for piece in pieces[:-1]] == [size] * (len(pieces) - 1)
     assert 1 <= len(pieces[-1]) <= size

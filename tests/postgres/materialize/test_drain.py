@@ -14,6 +14,7 @@ import pytest
 
 from ampd_ray.chain.ranges import Span
 from ampd_ray.datasets.descriptor import JobDescriptor
+from ampd_ray.errors import ActorLost, AmpdError, StoreFull
 from ampd_ray.materialize.job import MaterializeJob
 from ampd_ray.materialize.setup import JobSpec
 from ampd_ray.materialize.types import Extract, JobOutcome, Outcome, Partition, WriterReport
@@ -159,6 +160,20 @@ async def test_a_drain_drops_a_commit_that_is_held_and_ends_in_time(bench: Bench
     assert await bench.query("select 1 from ampd_ray.node_lease where draining and expires_at <= now()")
     assert await bench.again(node.spec)() == JobOutcome(Outcome.COMPLETED)
     await bench.assert_exactly_once(0, 120)
+
+
+@pytest.mark.parametrize("error", [StoreFull("the disk is full"), ActorLost("the writer died")])
+async def test_a_drain_whose_commit_fails_was_cut_short(
+    bench: Bench, tmp_path: Path, pg_url: str, monkeypatch: pytest.MonkeyPatch, error: AmpdError
+) -> None:
+    async def fail(reason: str) -> WriterReport:
+        raise error
+
+    async with draining_node(bench, tmp_path, pg_url) as node:
+        monkeypatch.setattr(node.writers.opened[0], "flush", fail)
+        code, secs = await node.drain()
+    assert (code, await bench.spans()) == (1, [])
+    assert secs < DRAIN_SECS
 
 
 @pytest.mark.parametrize("how", ["silent", "away"])

@@ -183,7 +183,7 @@ async def test_one_answer_from_another_branch_is_not_believed(bench: Bench) -> N
 async def test_a_head_that_goes_back_is_waited_out(bench: Bench) -> None:
     tip = bench.devnet.chain.block(120)
     assert tip is not None
-    scripted = ScriptedHeads(head(120, tip.hash), *[head(90, b"?" * 32)] * 5, head(120, tip.hash))
+    scripted = ScriptedHeads(*[head(120, tip.hash)] * 2, *[head(90, b"?" * 32)] * 5, head(120, tip.hash))
     bench.settings["open_source"] = lambda provider, network: scripted
     run = await bench.job()
     running = asyncio.create_task(run())
@@ -206,6 +206,22 @@ async def test_a_provider_that_does_not_serve_its_own_head_is_asked_again_but_no
     assert await bench.spans() == [(0, 120)]
     assert len(await bench.objects()) == 3
     await bench.assert_exactly_once(0, 120)
+
+
+@pytest.mark.parametrize(("end_block", "last"), [("latest", 20), ("-5", 15), ("30", 30)])
+async def test_one_absurd_answer_is_nobodys_end_and_sets_nothing_aside(
+    growing: Bench, end_block: str, last: int
+) -> None:
+    scripted = ScriptedHeads(head(2**50, b"!" * 32), source=growing.source("devnet", "devnet"))
+    growing.settings["open_source"] = lambda provider, network: scripted
+    run = await growing.job(end_block=end_block)
+    running = asyncio.create_task(run())
+    await until(growing.spans)
+    growing.devnet.mine(15)
+    assert await asyncio.wait_for(running, 20) == DONE
+    await growing.assert_exactly_once(0, last)
+    assert (await growing.spans())[-1][1] == last
+    assert await growing.query("select block from ampd_ray.quarantine") == []
 
 
 # -- final blocks only, and none at all -------------------------------------------------------------------------------

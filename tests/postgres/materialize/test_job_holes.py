@@ -12,14 +12,14 @@ import pytest
 from ampd_ray.chain.ranges import Span, subtract
 from ampd_ray.chain.segments import missing
 from ampd_ray.datasets.manifest import TABLES, evm_rpc_manifest
-from ampd_ray.errors import NoGoodBlock
+from ampd_ray.errors import JobConflict, NoGoodBlock
 from ampd_ray.materialize import state
 from ampd_ray.materialize.faults import HOPELESS_BLOCKS
 from ampd_ray.materialize.types import JobOutcome, Outcome
-from ampd_ray.metadb import quarantine
+from ampd_ray.metadb import jobs, quarantine
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.statuses import JobStatus
-from tests.fakes.bench import Bench, Run, failure, until
+from tests.fakes.bench import NODE, Bench, Run, failure, until
 from tests.fakes.devnet import Devnet
 from tests.fakes.faulty_rpc import FaultyRpc
 
@@ -175,6 +175,68 @@ async def test_who_lost_the_lease_sets_nothing_aside(deceived: Bench) -> None:
     run.extractors.before_extract = fence
     assert (await run()).outcome is Outcome.FENCED
     assert await holes(deceived, run) == []
+
+
+# -- tables that are filled one after another --------------------------------------------------------------------------
+
+
+async def lacking(bench: Bench, table: str) -> list[Span]:
+    return missing(await bench.segments(table), Span(0, LAST))
+
+
+async def test_a_run_for_other_tables_leaves_the_holes_of_the_first_listed(deceived: Bench, liar: FaultyRpc) -> None:
+    run = await deceived.complete(end_block=str(LAST), verify=True, tables=("blocks", "logs"))
+    liar.heal()
+    await deceived.complete(end_block=str(LAST), verify=True, tables=("transactions",))
+    assert [each.block for each in await holes(deceived, run)] == list(BAD)
+    await assert_all_but(deceived, *BAD)
+
+
+async def test_a_run_that_finds_nothing_but_holes_of_other_tables_has_them_too(deceived: Bench) -> None:
+    deceived.manifest = evm_rpc_manifest("devnet", 40)
+    run = await deceived.complete(end_block="60", verify=True, tables=("blocks", "logs"))
+    await deceived.complete(end_block="41", verify=True, tables=("transactions",))
+    assert [each.block for each in await holes(deceived, run)] == [40, 41]
+
+
+async def test_a_run_without_a_good_block_says_that_the_holes_of_other_tables_stay(
+    deceived: Bench, liar: FaultyRpc
+) -> None:
+    run = await deceived.complete(end_block=str(LAST), verify=True, tables=("blocks", "logs"))
+    liar.heal()
+    liar.alter("eth_getBlockByNumber", wrong(lambda _: True))
+    later = await deceived.job(end_block=str(LAST), verify=True, tables=("transactions",))
+    outcome = await later()
+    assert failure(outcome)["cause"] == NoGoodBlock.code
+    assert "those that are there stay set aside" in str(outcome.error)
+    assert {each.block for each in await holes(deceived, run)} > set(BAD)
+
+
+async def test_holes_are_asked_for_again_for_all_tables_that_lack_them(deceived: Bench, liar: FaultyRpc) -> None:
+    run = await deceived.complete(end_block=str(LAST), verify=True)
+    await deceived.complete(end_block=str(LAST), verify=True, tables=("transactions",))
+    with pytest.raises(JobConflict, match=r"fills transactions only, and blocks, logs of _/devnet lack .* as well"):
+        await jobs.retry(deceived.db, run.id, NODE, quarantined=True)
+    assert [each.block for each in await holes(deceived, run)] == list(BAD)
+    assert await jobs.retry(deceived.db, run.id, NODE, quarantined=False) == 0
+    await deceived.move(run.id, JobStatus.RUNNING)
+    await deceived.move(run.id, JobStatus.COMPLETED)
+    await deceived.complete(end_block=str(LAST), verify=True, tables=("logs", "transactions", "blocks"))
+    assert await jobs.retry(deceived.db, run.id, NODE, quarantined=True) == len(BAD)
+    liar.heal()
+    await deceived.move(run.id, JobStatus.RUNNING)
+    assert await deceived.again(run.spec)() == DONE
+    assert await holes(deceived, run) == []
+    await deceived.assert_exactly_once(0, LAST)
+
+
+async def test_a_job_of_some_tables_asks_again_where_there_are_no_others(deceived: Bench, liar: FaultyRpc) -> None:
+    run = await deceived.complete(end_block=str(LAST), verify=True, tables=("blocks",))
+    liar.heal()
+    assert await jobs.retry(deceived.db, run.id, NODE, quarantined=True) == len(BAD)
+    await deceived.move(run.id, JobStatus.RUNNING)
+    assert await deceived.again(run.spec)() == DONE
+    assert await lacking(deceived, "blocks") == []
 
 
 # -- reorgs above a hole ----------------------------------------------------------------------------------------------
