@@ -113,9 +113,9 @@ async def blocks(conn: Connection, group: str) -> list[int]:
     return [row.block for row in rows]
 
 
-async def clear(conn: Connection, group: str) -> int:
-    """Have them extracted again; how many."""
-    return int((await conn.execute(_SQL["clear"], {"location_group": group})).rowcount)
+async def clear(conn: Connection, group: str, last: int | None = None) -> int:
+    """Have those up to the block ``last`` extracted again, without it all; how many."""
+    return int((await conn.execute(_SQL["clear"], {"location_group": group, "last": last})).rowcount)
 
 
 async def _tables_with_files(conn: Connection, group: str) -> list[str]:

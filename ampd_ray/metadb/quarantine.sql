@@ -24,5 +24,6 @@ where concat(t.dataset_namespace, '/', t.dataset_name, '@', t.manifest_hash) = %
 order by t.table_name;
 
 -- name: clear
--- Forget them.
-delete from ampd_ray.quarantine where location_group = %(location_group)s;
+-- Forget them, up to a block if one is given.
+delete from ampd_ray.quarantine
+where location_group = %(location_group)s and (%(last)s::bigint is null or block <= %(last)s);

@@ -88,7 +88,9 @@ async def retry(db: Database, job_id: int, node_id: str, *, quarantined: bool) -
         descriptor, cleared = JobDescriptor.parse(text), 0
         if quarantined:
             await quarantine.require_all_tables(conn, job_id, descriptor)
-            cleared = await quarantine.clear(conn, quarantine.group_of(descriptor))
+            end = descriptor.end_block or ""
+            last = int(end) if end.isdecimal() else None  # an earlier run may have gone beyond it
+            cleared = await quarantine.clear(conn, quarantine.group_of(descriptor), last)
         await conn.execute(_SQL["delete_state"], {"job_id": job_id})
         await _start(conn, job_id, node_id, text)
         return cleared

@@ -107,6 +107,15 @@ async def test_its_holes_are_asked_for_again_on_demand(db: Database, conn: Conne
     assert await quarantine.blocks(conn, GROUP) == []
 
 
+async def test_holes_beyond_what_the_job_does_now_stay_listed(db: Database, conn: Connection) -> None:
+    """An earlier run of it went farther."""
+    for block in (100, 101):
+        await put(db, block)
+    assert await jobs.transition(conn, 1, JobStatus.COMPLETED, "one")
+    assert await jobs.retry(db, 1, "one", quarantined=True) == 1
+    assert await quarantine.blocks(conn, GROUP) == [101]
+
+
 async def test_a_job_at_work_is_left_alone(db: Database, conn: Connection) -> None:
     await put(db, 7)
     with pytest.raises(JobConflict, match="job 1 is RUNNING on one"):
