@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ from typing import Any, Final
 from ampd_ray.client.solo import local
 from tests.benchmarks.load.blocks import MIXES, means, templates
 from tests.benchmarks.peers import PEERS, Peer
-from tests.benchmarks.usage import watched
+from tests.benchmarks.usage import finished, watched
 from tests.fakes.http import fetch
 from tests.fakes.places import CHAIN_DATA
 from tests.fakes.process import running
@@ -44,16 +43,14 @@ def load_server(mix: str, blocks: int, options: Sequence[str] = ()) -> Iterator[
 
 def ours(url: str, amp_dir: Path, network: str, blocks: int) -> dict[str, Any]:
     """One round of ours, into a dataset of its own."""
+    command = [sys.executable, "-m", "ampd_ray", "backfill", "--rpc", url, "--blocks", f"0:{blocks}"]
+    command += ["--network", network, "--amp-dir", str(amp_dir), "--quiet", "--json"]
     with watched(amp_dir) as usage:
         started = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "ampd_ray", "backfill", "--rpc", url, "--blocks", f"0:{blocks}",
-             "--network", network, "--amp-dir", str(amp_dir), "--quiet", "--json"],
-            check=False, capture_output=True, text=True,
-        )  # fmt: skip
+        client = finished(command, amp_dir / "client.log")
         wall = time.monotonic() - started
-    assert done.returncode == 0, done.stderr
-    summary = json.loads(done.stdout.splitlines()[-1])
+    usage.add("client", client.cpu_secs, client.peak_bytes)
+    summary = json.loads(client.output.splitlines()[-1])
     assert summary["blocks"] == blocks
     return {
         "wall_secs": wall,

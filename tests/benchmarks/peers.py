@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks.usage import sampled_tree
+from tests.benchmarks.usage import finished
 from tests.fakes.places import REPO
 
 PLACE: Final = REPO / ".cache" / "peers"
@@ -69,22 +69,9 @@ class Peer:
         cpu, peak, started = 0.0, 0, time.monotonic()
         with tempfile.TemporaryDirectory(prefix="ampd-bench-") as place:
             for command in self.commands(python, url, count, Path(place)):
-                spent, sizes = _finished(command, Path(place) / "log")
-                cpu, peak = cpu + spent, max(peak, sizes)
+                done = finished(command, Path(place) / "log")
+                cpu, peak = cpu + done.cpu_secs, max(peak, done.peak_bytes)
             return Run(count, time.monotonic() - started, cpu, peak)
-
-
-def _finished(command: Sequence[str], log: Path) -> tuple[float, int]:
-    """CPU seconds and peak bytes of a command, which must succeed."""
-    with (
-        log.open("wb") as said,
-        subprocess.Popen(command, stdout=said, stderr=said) as process,
-        sampled_tree(process.pid) as sizes,
-    ):
-        _, status, used = os.wait4(process.pid, 0)  # of it and what it has waited for; not of the sampler
-        process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, f"{command}: {process.returncode}\n{log.read_text(errors='replace')[-4000:]}"
-    return used.ru_utime + used.ru_stime, sum(sizes.values())
 
 
 def _cryo(python: Path, url: str, blocks: int, place: Path) -> list[list[str]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import select
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +31,10 @@ class Usage:
     def cpu_secs(self) -> float:
         """Of all processes."""
         return sum(self.cpu_by_process.values())
+
+    def add(self, name: str, cpu_secs: float, peak_bytes: int) -> None:
+        """Count a process that was not among them."""
+        self.cpu_by_process[name], self.by_process[name] = cpu_secs, peak_bytes
 
     @property
     def peak_bytes(self) -> int:
@@ -98,11 +104,26 @@ def watched(amp_dir: Path) -> Iterator[Usage]:
     usage.by_process = peak
 
 
-@contextmanager
-def sampled_tree(pid: int) -> Iterator[dict[str, int]]:
-    """The peak of a process and all below it, by name; it is there when the block has ended."""
-    with _sampled(["--tree", str(pid)]) as peak:
-        yield peak
+@dataclass(frozen=True)
+class Finished:
+    """What a command took, with all that it waited for, and what it wrote to standard output."""
+
+    cpu_secs: float
+    peak_bytes: int
+    output: str
+
+
+def finished(command: Sequence[str], log: Path) -> Finished:
+    """Run a command, which must succeed; ``log`` gets its standard error."""
+    with log.open("w+b") as errors, tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdout=said, stderr=errors)
+        with _sampled(["--tree", str(process.pid)]) as sizes:
+            _, status, used = os.wait4(process.pid, 0)  # not of the sampler
+            process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        output = said.read().decode(errors="replace")
+    assert process.returncode == 0, f"{command}: {process.returncode}\n{(output + log.read_text())[-4000:]}"
+    return Finished(used.ru_utime + used.ru_stime, sum(sizes.values()), output)
 
 
 @contextmanager
