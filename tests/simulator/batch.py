@@ -72,6 +72,11 @@ class Totals:
         if result.trace:
             self.traced.append(result)
 
+    def shown(self, kinds: Collection[str] | None) -> int:
+        """How many violations there are of these kinds; None: of any."""
+        found = (result.violation[0] for result in self.violations if result.violation is not None)
+        return sum(kinds is None or kind in kinds for kind in found)
+
     @property
     def digest(self) -> str:
         return hashlib.sha256(repr(sorted(self.digests.items())).encode()).hexdigest()[:16]
@@ -101,8 +106,11 @@ class Batch:
         keep_trace: bool = False,
         on_progress: Callable[[Totals], None] = lambda _: None,
     ) -> Totals:
-        """Run ``seeds``, in order but for the last few, until ``violations_max`` of them violate something."""
-        totals = Totals()
+        """Run ``seeds``, in order but for the last few, until ``violations_max`` of them violate something.
+
+        Of a mutant only what its missing guard shows counts: that jobs do not come to their end may come first.
+        """
+        totals, shows = Totals(), MUTANTS[mutant].shows if mutant else None
         wanted = list(seeds)
         chunks = [wanted[at : at + CHUNK] for at in range(0, len(wanted), CHUNK)]
         running: list[Future[list[Result]]] = []
@@ -112,7 +120,7 @@ class Batch:
             for result in running.pop(0).result():
                 totals.add(result)
             on_progress(totals)
-            if len(totals.violations) >= violations_max:
+            if totals.shown(shows) >= violations_max:
                 break
         for future in running:
             future.cancel()
