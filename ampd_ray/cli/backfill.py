@@ -69,18 +69,23 @@ def backfill(
     which = "" if relative else f", {_blocks(span)}"  # an unfinished backfill may have settled what is relative
     display.say(f"{request.network_of(found)} (chain {found.chain_id}), head {found.head.number:,}{which}")
     started = time.monotonic()
+    where = f" --amp-dir {amp_dir}" if amp_dir else f" --config {config}" if config else ""
     with _open(ctx, config, amp_dir, display) as client:
         prepared = prepare(client, request, found)
         if relative:
             earlier = "" if prepared.span == span else f", which is what {blocks} meant when this was started"
             display.say(f"{_blocks(prepared.span)}{earlier}")
+        if prepared.covered and (verify or verify_full):
+            display.say(
+                f"what is there already is not verified again; for that: ampd verify {prepared.dataset.dataset}{where}"
+            )
         run, failure = _run(prepared, display)
         if run is not None:
             summary = replace(run.summary(), seconds=time.monotonic() - started)
             # Before a solo environment takes its time to end.
             _print(summary, as_json, client.settings.data_dir, failure)
             if summary.quarantined and not as_json:
-                _print_quarantined(run, summary.quarantined)
+                _print_quarantined(run, summary.quarantined, where)
     if run is None:
         typer.echo(f"error: {failure}", err=True)
         raise typer.Exit(1)
@@ -148,12 +153,13 @@ def _blocks(span: Span) -> str:
     return f"blocks {span.start:,} to {span.end:,}"
 
 
-def _print_quarantined(run: Backfill, count: int) -> None:
+def _print_quarantined(run: Backfill, count: int, where: str) -> None:
     """What is wrong with the first of the holes, and what can be done about all of them."""
     first = next(hole for hole in run.job.holes() if run.span.start <= hole.block <= run.span.end)
     typer.echo(f"\n{count:,} of the blocks that are missing {'is' if count == 1 else 'are'} right at no provider:")
     typer.echo(f"  {first.reason}")
-    typer.echo(f"all of them: ampd jobs holes {run.job.id}; to ask again: ampd jobs retry {run.job.id} --quarantined")
+    typer.echo(f"all of them:  ampd jobs holes {run.job.id}{where}")
+    typer.echo(f"to ask again: ampd jobs retry {run.job.id} --quarantined{where}")
 
 
 def _print(summary: Summary, as_json: bool, data_dir: str, failure: str | None) -> None:

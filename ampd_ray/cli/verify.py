@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -94,7 +95,10 @@ def _carry_out(processes: int | None, address: str | None) -> CarryOut:
     if processes is not None:
         raise UsageError("give either --processes or --address: the one is on this machine, the other on a cluster")
     from ampd_ray.actors.spread import spread
+    from ampd_ray.node.preflight import reach_ray
 
+    if address != "auto":
+        asyncio.run(reach_ray(address))
     return lambda tasks: spread(verify_span, tasks, address)
 
 

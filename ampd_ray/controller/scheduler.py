@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ampd_ray.datasets.names import node_id as valid_node_id
 from ampd_ray.errors import InvalidName, SchedulerError, WorkerNotAvailable
 
-START_HINT = "Start one with: ampd worker --config <file> --node-id <id>"
+START_HINT = "Start one with: ampd worker --config <file> --node-id <id> (in a solo environment: ampd solo)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from ampd_ray.materialize.inspect import ObjectFacts
 from ampd_ray.metadb.audit import FileRow, IntentRow
 
 _AGAIN = "restore it, or delete its row in file_metadata to have its blocks extracted again"
-_EXTRACT = "deploy the dataset again to have them extracted (if they are set aside: ampd jobs retry)"
+_EXTRACT = "deploy the dataset again to have them extracted (if they are set aside: ampd jobs retry JOB --quarantined)"
 
 
 class Kind(StrEnum):

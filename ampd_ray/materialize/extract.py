@@ -82,8 +82,8 @@ def _verified(verdicts: Sequence[Verdict], task: RangeTask) -> Verified:
         if verdict.failed:
             raise DataFault(
                 f"{task.network} block {verdict.block}: {verdict.check} of provider {task.provider} does not match "
-                f"its rows (computed {verdict.computed}, expected {verdict.expected}). Nothing was written; "
-                "check the provider, or deploy without --verify.",
+                f"its rows (computed {verdict.computed}, expected {verdict.expected}). Nothing of the block "
+                "was written; check the provider.",
                 provider=task.provider,
                 block=verdict.block,
                 check=verdict.check,

@@ -34,7 +34,7 @@ async def preflight(settings: Settings, node_id: str, ray_address: str | None = 
     names.node_id(node_id)
     check_directories(settings)
     if ray_address not in (None, "auto"):
-        await _reach_ray(ray_address)
+        await reach_ray(ray_address)
     await asyncio.to_thread(open_store(settings.data_dir).probe)
     for warning in (await reach_database(settings)).warnings:
         _log.warning(warning)
@@ -49,8 +49,8 @@ async def reach_database(settings: Settings) -> schema.MigrateReport:
     return await schema.ensure(database.dsn(), database.auto_migrate, within=within)
 
 
-async def _reach_ray(address: str) -> None:
-    """Knock at a cluster's door; Ray itself would knock for minutes."""
+async def reach_ray(address: str) -> None:
+    """Knock at a cluster's door; Ray itself would knock for minutes. Raises RayUnavailable."""
     found = re.fullmatch(r"\[?([^/\[\]]+)\]?:(\d{1,5})", address)
     if not found or "://" in address:
         raise RayUnavailable(
@@ -63,7 +63,7 @@ async def _reach_ray(address: str) -> None:
     except (OSError, OverflowError, TimeoutError) as error:
         raise RayUnavailable(
             f"no Ray cluster answers at {address} ({type(error).__name__}). Start one with `ray start --head`, or "
-            "leave out --address (and RAY_ADDRESS) to let the worker start a Ray of its own."
+            "leave out --address (and RAY_ADDRESS) to do without."
         ) from error
     writer.close()
 

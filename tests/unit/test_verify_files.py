@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
@@ -332,3 +333,13 @@ def test_the_bar() -> None:
         "[#######.......................]  50 of 200 blocks  5/s  3 failed  ETA 30.0 s"
     )
     assert command.progress_text(Progress(0, 0, 0), 0.0).startswith("[....")
+
+
+def test_the_command_says_at_once_that_nobody_is_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray by itself would go on trying for many minutes."""
+    monkeypatch.setattr(command, "open_client", lambda *args: nullcontext())
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        shown = CliRunner().invoke(app, ["verify", "_/test", "--address", address])
+    assert (shown.exit_code, f"error: no Ray cluster answers at {address}" in shown.output) == (1, True), shown.output
