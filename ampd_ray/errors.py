@@ -290,7 +290,7 @@ class WrongChain(AmpdError):
     code = "WRONG_CHAIN"
 
 
-def wrong_chain(provider: str, network: str, found: int, expected: int, host: str | None = None) -> WrongChain:
+def wrong_chain(provider: str, network: str, found: int | None, expected: int, host: str | None = None) -> WrongChain:
     """A provider of another chain than the network is."""
     return WrongChain(
         f"provider {provider}{f' at {host}' if host else ''} serves chain {found}, but {network} is chain {expected}. "

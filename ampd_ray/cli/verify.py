@@ -97,8 +97,7 @@ def _carry_out(processes: int | None, address: str | None) -> CarryOut:
     from ampd_ray.actors.spread import spread
     from ampd_ray.node.preflight import reach_ray
 
-    if address != "auto":
-        asyncio.run(reach_ray(address))
+    asyncio.run(reach_ray(address))
     return lambda tasks: spread(verify_span, tasks, address)
 
 

@@ -29,14 +29,13 @@ class Extractor:
     async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Extract]:
         """Fetch, check and decode ``task.span``. Raises ``ProviderError``, ``ValueOverflow`` or ``WrongChain``."""
         async with self._sources.use(task.provider, task.network) as source:
-            if task.chain_id not in (None, source.chain):
-                raise wrong_chain(task.provider, task.network, source.chain or 0, task.chain_id or 0)
+            if task.chain_id is not None and task.chain_id != source.chain:
+                raise wrong_chain(task.provider, task.network, source.chain, task.chain_id)
             started = time.monotonic()
             blocks = await source.fetch(task.span)
             fetched = time.monotonic()
             requests, retries, nbytes = self._count(source)
-            chain_id = source.chain
-        extract = await asyncio.to_thread(_decode, blocks, task, chain_id)
+        extract = await asyncio.to_thread(_decode, blocks, task, source.chain)
         decoded = time.monotonic()
         summary = ExtractSummary(
             span=task.span,

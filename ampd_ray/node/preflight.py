@@ -33,7 +33,7 @@ async def preflight(settings: Settings, node_id: str, ray_address: str | None = 
     """
     names.node_id(node_id)
     check_directories(settings)
-    if ray_address not in (None, "auto"):
+    if ray_address is not None:
         await reach_ray(ray_address)
     await asyncio.to_thread(open_store(settings.data_dir).probe)
     for warning in (await reach_database(settings)).warnings:
@@ -50,7 +50,9 @@ async def reach_database(settings: Settings) -> schema.MigrateReport:
 
 
 async def reach_ray(address: str) -> None:
-    """Knock at a cluster's door; Ray itself would knock for minutes. Raises RayUnavailable."""
+    """Knock at a cluster's door; Ray itself would for minutes, and finds ``auto`` alone. Raises RayUnavailable."""
+    if address == "auto":
+        return
     found = re.fullmatch(r"\[?([^/\[\]]+)\]?:(\d{1,5})", address)
     if not found or "://" in address:
         raise RayUnavailable(

@@ -28,15 +28,12 @@ from tests.fakes.process import running
 
 FIGURES: Final = ("cpu_s_per_1k", "blocks_per_s", "peak_rss_mb")
 WARM_BLOCKS: Final = 64  # so that actors are there and code is loaded
-KEPT_BYTES: Final = 6e9  # of blocks that the load server keeps serialised
 
 
 @contextmanager
 def load_server(mix: str, blocks: int, options: Sequence[str] = ()) -> Iterator[str]:
     """The address of a node that serves ``blocks`` blocks of a mix."""
-    kept = min(blocks, int(KEPT_BYTES / 1500 / means(templates(CHAIN_DATA, mix))["json_kb"]))
-    command = [sys.executable, "-m", "tests.benchmarks.load.server", "--mix", mix]
-    command += ["--blocks", str(blocks), "--kept", str(kept), *options]
+    command = [sys.executable, "-m", "tests.benchmarks.load.server", "--mix", mix, "--blocks", str(blocks), *options]
     with running(command, r"LISTENING (\S+)", ready_secs=300) as ready:
         yield ready[1]
 

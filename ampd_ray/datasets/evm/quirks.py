@@ -41,6 +41,7 @@ class Chain(NamedTuple):
     hashes: Mapping[Check, str] = MappingProxyType({})
 
 
+_ORDINARY = Chain("any other", {})
 _TENDERMINT: Mapping[Check, str] = {
     Check.BLOCK_HASH: "the header of Tendermint, whose hash it is",
     Check.TRANSACTIONS_ROOT: "the transactions of Tendermint, whose root it is",
@@ -98,14 +99,16 @@ def demanded(level: Level, chain_id: int | None = None) -> frozenset[Rule]:
     """The rules that a block of this chain must keep at this level; None is a chain that is not known."""
     if level == "basic":
         return frozenset()
-    chain = CHAINS.get(chain_id) if chain_id is not None else None
-    return frozenset(Rule) - (chain.breaks.keys() if chain else set())
+    return frozenset(Rule) - _known_of(chain_id).breaks.keys()
 
 
 def hashes_otherwise(chain_id: int | None) -> Mapping[Check, str]:
     """The checks of a verification that cannot be made on this chain, and what is missing for each."""
-    chain = CHAINS.get(chain_id) if chain_id is not None else None
-    return chain.hashes if chain else {}
+    return _known_of(chain_id).hashes
+
+
+def _known_of(chain_id: int | None) -> Chain:
+    return _ORDINARY if chain_id is None else CHAINS.get(chain_id, _ORDINARY)
 
 
 def state_sync_hash(number: int, block_hash: bytes) -> bytes:

@@ -21,6 +21,7 @@ MIXES: Final[Mapping[str, Sequence[int]]] = {
 }
 """The blocks of the set ``rpc-mainnet`` that make a cycle."""
 
+KEPT_BYTES: Final = 6e9  # of blocks that stay serialised
 FIRST_SECONDS: Final = 1_600_000_000
 _SECS_A_BLOCK: Final = 12
 
@@ -42,6 +43,11 @@ class Served:
     thin: bytes
     receipts: bytes
     logs: bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Of all of it."""
+        return len(self.block) + len(self.thin) + len(self.receipts) + len(self.logs)
 
 
 class Template:
@@ -95,12 +101,16 @@ def _written(text: bytes, number: int) -> bytes:
 
 
 class Chain:
-    """``length`` blocks of a mix; the first ``kept`` of them stay serialised, so that serving them is one copy."""
+    """``length`` blocks of a mix; the first ones stay serialised, so that serving them is one copy."""
 
-    def __init__(self, templates: Sequence[Template], length: int, kept: int) -> None:
+    def __init__(self, templates: Sequence[Template], length: int) -> None:
         self.length = length
         self._templates = templates
-        self._kept = [self._made(number) for number in range(min(kept, length))]
+        self._kept: list[Served] = []
+        nbytes = 0
+        while len(self._kept) < length and nbytes < KEPT_BYTES:
+            self._kept.append(self._made(len(self._kept)))
+            nbytes += self._kept[-1].nbytes
         self._numbers = {block_hash(number): number for number in range(length)}
 
     def at(self, number: int) -> Served | None:

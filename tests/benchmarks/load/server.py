@@ -191,13 +191,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mix", choices=sorted(MIXES), default="mainnet")
     parser.add_argument("--blocks", type=int, required=True, help="length of the chain")
-    parser.add_argument("--kept", type=int, default=0, help="how many of them are kept serialised in memory")
     parser.add_argument("--latency-ms", type=float, default=0.0)
     parser.add_argument("--rate", type=float, default=float("inf"), help="requests a second")
     parser.add_argument("--error-rate", type=float, default=0.0)
     parser.add_argument("--chain-data", type=Path, default=CHAIN_DATA)
     given = parser.parse_args()
-    chain = Chain(templates(given.chain_data, given.mix), given.blocks, given.kept)
+    chain = Chain(templates(given.chain_data, given.mix), given.blocks)
     asyncio.run(serve(Node(chain, Manners(given.latency_ms / 1000, given.rate, given.error_rate))))
 
 
