@@ -12,6 +12,7 @@ from binascii import unhexlify
 from collections.abc import Callable, Hashable, Sequence
 from enum import StrEnum
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -26,10 +27,13 @@ Build: TypeAlias = Callable[[Sequence[Any]], pa.Array]
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
+_WORD_CHARS = 66  # of 32 bytes, with the 0x
+MAX_U256 = (1 << 256) - 1
 DECIMAL_LIMIT = 10**38  # pyarrow's decimal128(38, 0) ends below it; the column's type cannot hold more
 _LIMIT_HIGH, _LIMIT_LOW = (np.uint64(half) for half in divmod(DECIMAL_LIMIT, 1 << 64))
 _SPACE, _ZERO, _X, _NEWLINE = b" 0x\n"
 _DIGITS = bytes.maketrans(b" x", b"00")
+_mark, _after_mark = itemgetter(slice(2)), itemgetter(slice(2, None))
 _is_hex = re.compile("0[xX][0-9a-fA-F]*").fullmatch  # no groups: the engine would remember each of megabytes of them
 
 
@@ -117,9 +121,9 @@ def binary(values: Sequence[str | None]) -> pa.Array:
 
 def _split(values: Sequence[Any]) -> tuple[npt.NDArray[np.int64], bytes]:
     """Lengths and joined bytes of values that all are 0x and pairs of digits. Raises TypeError and ValueError."""
-    digits = [value[2:] for value in values]
-    lengths = np.fromiter(map(len, digits), np.int64, len(digits))
-    if not {value[:2] for value in values} <= {"0x"} or (lengths & 1).any():
+    lengths = np.fromiter(map(len, values), np.int64, len(values)) - 2
+    digits = list(map(_after_mark, values))
+    if (lengths & 1).any() or not set(map(_mark, values)) <= {"0x"}:
         raise ValueError("not 0x and pairs of digits")
     return lengths >> 1, unhexlify("".join(digits))
 
@@ -163,18 +167,35 @@ def u32(values: Sequence[Quantity]) -> npt.NDArray[np.uint32]:
     return numbers.astype(np.uint32)
 
 
-def word(values: Sequence[Quantity]) -> pa.Array:
+def word(values: Sequence[Any]) -> pa.Array:
     """FixedSizeBinary(32): 256-bit numbers as big-endian words (r and s, often sent without leading zeros)."""
     try:
-        return fixed_array(_padded(values, 32))
+        full = [value if len(value) == _WORD_CHARS else _lengthened(value) for value in values]
+        return pa.Array.from_buffers(pa.binary(32), len(full), [None, pa.py_buffer(_joined(full, 32))])
     except (TypeError, ValueError):
-        numbers = _numbers(values, (1 << 256) - 1, "FixedSizeBinary(32)")
+        numbers = _numbers(values, MAX_U256, "FixedSizeBinary(32)")
         words = b"".join(number.to_bytes(32, "big") for number in numbers)
         return fixed_array(np.frombuffer(words, np.uint8).reshape(-1, 32))
 
 
+def _lengthened(value: str) -> str:
+    if not _is_hex(value) or len(value) < 3:
+        raise ValueError("not a quantity")
+    return "0x" + value[2:].rjust(_WORD_CHARS - 2, "0")
+
+
 def decimal(values: Sequence[Quantity]) -> pa.Array:
     """Decimal128(38, 0). Raises ColumnError, also for 10^38 and more."""
+    try:
+        small = np.ascontiguousarray(_padded(values, 8)).view(">u8")
+    except (TypeError, ValueError):
+        return _large_decimal(values)
+    cells = np.zeros((len(values), 2), np.uint64)
+    cells[:, :1] = small
+    return pa.Array.from_buffers(pa.decimal128(38, 0), len(values), [None, pa.py_buffer(cells)])
+
+
+def _large_decimal(values: Sequence[Quantity]) -> pa.Array:
     try:
         cells = np.ascontiguousarray(_padded(values, 16))
     except (TypeError, ValueError):
@@ -190,10 +211,7 @@ def decimal(values: Sequence[Quantity]) -> pa.Array:
 
 def text(values: Sequence[Quantity]) -> pa.Array:
     """256-bit numbers as decimal text. Raises ColumnError."""
-    try:
-        return decimal(values).cast(pa.string())
-    except ColumnError:
-        return pa.array([str(n) for n in _numbers(values, (1 << 256) - 1, "256 bits")], pa.string())
+    return pa.array(distinct(values, lambda value, at: str(one_number(value, at, MAX_U256, "256 bits"))), pa.string())
 
 
 def _padded(values: Sequence[Any], width: int) -> Bytes:
@@ -241,6 +259,12 @@ def one_number(value: Quantity, index: int = 0, highest: int = (1 << 64) - 1, ki
 # -- any column -------------------------------------------------------------------------------------------------
 
 
+def where(applies: npt.NDArray[np.bool_], dense: pa.Array) -> pa.Array:
+    """``dense`` with null where it does not apply; for types of fixed width."""
+    bitmap = pa.py_buffer(np.packbits(applies, bitorder="little"))
+    return pa.Array.from_buffers(dense.type, len(dense), [bitmap, dense.buffers()[1]])
+
+
 def spread(rows: Sequence[int], size: int, build: Build, values: Sequence[Any]) -> pa.Array:
     """A column of ``size`` values, null but at the ascending ``rows``, where ``build(values)`` stands."""
     try:
@@ -260,16 +284,27 @@ def spread(rows: Sequence[int], size: int, build: Build, values: Sequence[Any]) 
 
 def present(size: int, build: Build, values: Sequence[Any]) -> pa.Array:
     """A nullable column: ``None`` is null, the others are built. Raises ColumnError."""
+    if None not in values:
+        return build(values)
     rows = [index for index, value in enumerate(values) if value is not None]
     return spread(rows, size, build, [values[index] for index in rows])
 
 
+class _Converted(dict[K, V]):
+    """The values of a column that have been seen, each converted once."""
+
+    def __init__(self, convert: Callable[[K, int], V]) -> None:
+        self._convert = convert
+
+    def __missing__(self, value: K) -> V:
+        self[value] = converted = self._convert(value, 0)
+        return converted
+
+
 def distinct(values: Sequence[K], convert: Callable[[K, int], V]) -> list[V]:
-    """Convert a column of few distinct values, each of them once; ``convert`` gets a value and its first index."""
-    known: dict[K, V] = {}
-    for value in set(values):
-        try:
-            known[value] = convert(value, 0)
-        except ColumnError:
-            known[value] = convert(value, values.index(value))
-    return [known[value] for value in values]
+    """Convert a column of few distinct values, each of them once; ``convert`` gets a value and an index of it."""
+    known = _Converted(convert)
+    try:
+        return [known[value] for value in values]
+    except ColumnError:
+        return [convert(value, index) for index, value in enumerate(values)]  # the first bad one, and where it is

@@ -6,13 +6,20 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from ampd_ray.datasets.evm.columns import ColumnError, Problem, distinct, malformed, missing, one_binary, one_number
+from ampd_ray.datasets.evm.columns import (
+    MAX_U256,
+    ColumnError,
+    Problem,
+    distinct,
+    malformed,
+    missing,
+    one_binary,
+    one_number,
+)
 from ampd_ray.datasets.evm.rpc import KNOWN_TYPES, Quantity, RpcTransaction
 
 LEGACY, ACCESS_LIST, DYNAMIC_FEE, BLOB, SET_CODE = KNOWN_TYPES
 """The types that the tables know in full; all others are read leniently."""
-
-MAX_U256 = (1 << 256) - 1
 
 _MAX_I32 = (1 << 31) - 1
 _MAX_V = 2 * ((1 << 64) - 1) + 36  # the largest chain id that fits, protected (EIP-155)
@@ -23,10 +30,12 @@ def types_of(rows: Sequence[RpcTransaction]) -> list[int]:
 
     Without a type, a field that only typed transactions have is a contradiction: guessing could make a wrong row.
     """
-    types = distinct([row.type for row in rows], lambda value, at: 0 if value is None else _type(value, at))
-    for index, row in enumerate(rows):
-        if row.type is None and _looks_typed(row):
-            raise missing(index)
+    spelled = [row.type for row in rows]
+    types = distinct(spelled, lambda value, at: 0 if value is None else _type(value, at))
+    if None in spelled:
+        for index, row in enumerate(rows):
+            if row.type is None and _looks_typed(row):
+                raise missing(index)
     return types
 
 
@@ -78,7 +87,7 @@ def _is_binary(value: str | None, width: int | None = None) -> bool:
 
 def parities(rows: Sequence[RpcTransaction]) -> list[bool]:
     """The parity of each signature, from ``yParity`` or ``v``. Raises ColumnError where they disagree."""
-    return distinct([(row.y_parity, row.v) for row in rows], _parity)
+    return distinct(list(zip([row.y_parity for row in rows], [row.v for row in rows], strict=True)), _parity)
 
 
 def _parity(spelled: tuple[Quantity, Quantity], index: int) -> bool:
@@ -113,8 +122,8 @@ def _parity_of(v: Quantity, index: int) -> bool:
 
 def chain_ids(rows: Sequence[RpcTransaction], types: Sequence[int]) -> list[int | None]:
     """The chain id of each transaction, None where it is unprotected. Raises ColumnError."""
-    spelled = zip(types, rows, strict=True)
-    return distinct([(kind, row.v if kind == LEGACY else None, row.chain_id) for kind, row in spelled], _chain_id)
+    vs = [row.v if kind == LEGACY else None for kind, row in zip(types, rows, strict=True)]
+    return distinct(list(zip(types, vs, [row.chain_id for row in rows], strict=True)), _chain_id)
 
 
 def _chain_id(spelled: tuple[int, Quantity, Quantity], index: int) -> int | None:

@@ -6,14 +6,13 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
 from msgspec import UnsetType
 
 from ampd_ray.datasets.evm import columns
-from ampd_ray.datasets.evm.kinds import MAX_U256
 from ampd_ray.datasets.evm.rpc import Quantity, RpcAccess, RpcAuthorization
 from ampd_ray.datasets.evm.schemas import ACCESS, AUTHORIZATION, B32, BOOL, U64, list_of
 
@@ -46,12 +45,11 @@ def _lists(
     rows: Sequence[list[T] | UnsetType | None], kind: pa.DataType, build: Callable[[list[T]], pa.Array]
 ) -> pa.Array:
     """List of each row, all items built together; a bad item counts as a bad row. Raises ColumnError."""
-    lists: list[list[T]] = []
-    for index, row in enumerate(rows):
-        if not isinstance(row, list):
-            raise columns.missing(index)
-        lists.append(row)
-    lengths = [len(row) for row in lists]
+    absent = next((index for index, row in enumerate(rows) if not isinstance(row, list)), None)
+    if absent is not None:
+        raise columns.missing(absent)
+    lists = cast(Sequence[list[T]], rows)
+    lengths = list(map(len, lists))
     try:
         items = build(list(chain.from_iterable(lists)))
     except columns.ColumnError as bad:
@@ -91,7 +89,7 @@ def _authorizations(entries: list[RpcAuthorization]) -> pa.Array:
 
 def _chain_ids(values: list[Quantity]) -> pa.Array:
     """Chain ids; one above 64 bits becomes 0, as in Amp: the one substitution that loses data."""
-    chain_ids = [columns.one_number(value, index, MAX_U256, "256 bits") for index, value in enumerate(values)]
+    chain_ids = [columns.one_number(value, index, columns.MAX_U256, "256 bits") for index, value in enumerate(values)]
     huge = [chain_id for chain_id in chain_ids if chain_id > _MAX_U64]
     if huge:
         first = f"the first is {huge[0]}; stored rows of their blocks cannot verify"
@@ -109,12 +107,12 @@ def _parity(entry: RpcAuthorization, index: int) -> bool:
     Unlike a transaction's, ``v`` is only another name here: 27 is a parity of 27, which recovers no signer.
     """
     value = entry.v if entry.y_parity is None else entry.y_parity
-    parity = columns.one_number(value, index, MAX_U256, "256 bits")
+    parity = columns.one_number(value, index, columns.MAX_U256, "256 bits")
     if parity > _MAX_U8:
         raise columns.malformed(index, value, "a parity of 8 bits")
     if parity > 1:
         raise columns.overflow(index, value, "Boolean")
-    if None not in (entry.v, entry.y_parity) and columns.one_number(entry.v, index, MAX_U256) != parity:
+    if None not in (entry.v, entry.y_parity) and columns.one_number(entry.v, index, columns.MAX_U256) != parity:
         raise columns.malformed(index, f"yParity {entry.y_parity} with v {entry.v}", "one parity")
     return bool(parity)
 

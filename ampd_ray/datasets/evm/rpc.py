@@ -8,14 +8,17 @@ tracked by the garbage collector: they form trees, and a block has thousands of 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
-from itertools import pairwise
-from typing import Annotated
+from itertools import chain, pairwise, repeat
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from ampd_ray.errors import DataFault
+
+T = TypeVar("T")
 
 # No number of a chain is that long, and Python refuses to print what is much longer.
 Quantity = Annotated[str, msgspec.Meta(max_length=1024)] | int | None
@@ -255,6 +258,11 @@ def counting(count: int) -> list[Quantity]:
 @cache
 def _hexes(bits: int) -> list[Quantity]:
     return [hex(number) for number in range(1 << bits)]
+
+
+def repeated(values: Iterable[T], times: Iterable[int]) -> list[T]:
+    """Each of ``values`` so many times, as a list: what the rows below a header or a receipt should say of it."""
+    return list(chain.from_iterable(map(repeat, values, times)))
 
 
 def in_order(receipts: list[RpcReceipt]) -> list[RpcReceipt]:

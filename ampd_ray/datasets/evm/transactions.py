@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import chain
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -36,10 +37,11 @@ def decode_transactions(headers: Headers) -> pa.Table:
     per_block = [_paired(block, headers.network) for block in headers.blocks]
     times = [len(transactions) for transactions in per_block]
     rows = _Rows(headers, list(chain.from_iterable(per_block)), times)
+    numbers = headers.numbered(times)
     arrays = {
-        "_block_num": headers.numbered(times),
+        "_block_num": numbers,
         "block_hash": headers.hashed(times),
-        "block_num": headers.numbered(times),
+        "block_num": numbers,
         "timestamp": headers.timed(times),
         "tx_index": pa.array(rows.indexes),
         "type": pa.array(rows.types, I32),
@@ -85,21 +87,35 @@ class _Rows:
         """A column that is null where its value is None."""
         return self._columns.column(field, columns.present, len(values), build, values)
 
-    def of(self, applies: npt.NDArray[np.bool_], field: str, build: columns.Build, values: Sequence[Any]) -> pa.Array:
+    def of(self, applies: npt.NDArray[np.bool_], column: str, field: str, build: columns.Build) -> pa.Array:
         """A column that only some types have, and those must have; null for the others."""
         chosen = np.flatnonzero(applies).tolist()
-        return self._columns.column(
-            field, columns.spread, chosen, len(values), build, [values[index] for index in chosen]
+        if not chosen:
+            return pa.nulls(len(self.rows), TRANSACTIONS.field(column).type)
+        values = list(
+            map(attrgetter(column), self.rows if len(chosen) == len(self.rows) else [self.rows[i] for i in chosen])
         )
+        return self._columns.column(field, columns.spread, chosen, len(self.rows), build, values)
+
+    def highest_fees(self) -> pa.Array:
+        """What each pays at most for its gas (data.md 1.4.1): that of types 0 and 1 is their gas price."""
+        values = [
+            tx.gas_price if kind < DYNAMIC_FEE else tx.max_fee_per_gas
+            for kind, tx in zip(self.types, self.rows, strict=True)
+        ]
+        try:
+            return columns.decimal(values)
+        except columns.ColumnError as bad:
+            field = "gasPrice" if self.types[bad.index] < DYNAMIC_FEE else "maxFeePerGas"
+            raise self._place(bad.index).error(field, bad) from None
 
 
 def _common(rows: _Rows) -> dict[str, pa.Array]:
     transactions = rows.rows
-    recipients = [tx.to for tx in transactions]
-    rows.of((rows.kinds == BLOB) | (rows.kinds == SET_CODE), "to", addresses, recipients)  # these cannot create
+    rows.of((rows.kinds == BLOB) | (rows.kinds == SET_CODE), "to", "to", addresses)  # these cannot create
     return {
         "tx_hash": rows.every("hash", hashes, [tx.hash for tx in transactions]),
-        "to": rows.some("to", addresses, recipients),
+        "to": rows.some("to", addresses, [tx.to for tx in transactions]),
         "nonce": rows.every("nonce", u64, [tx.nonce for tx in transactions]),
         "gas_limit": rows.every("gas", u64, [tx.gas for tx in transactions]),
         "value": rows.every("value", columns.text, [tx.value for tx in transactions]),
@@ -119,39 +135,29 @@ def _signed(rows: _Rows) -> dict[str, pa.Array]:
 
 
 def _fees(rows: _Rows) -> dict[str, pa.Array]:
-    """Fees by type (data.md 1.4.1). ``max_fee_per_gas`` is never null: that of types 0 and 1 is their gas price."""
-    transactions, kinds = rows.rows, rows.kinds
-    highest: list[Quantity] = [
-        tx.gas_price if kind < DYNAMIC_FEE else tx.max_fee_per_gas
-        for kind, tx in zip(rows.types, transactions, strict=True)
-    ]
-    tips = [tx.max_priority_fee_per_gas for tx in transactions]
+    """Fees by type (data.md 1.4.1); ``max_fee_per_gas`` is never null."""
+    kinds, highest = rows.kinds, rows.highest_fees()
     tipped = (kinds >= DYNAMIC_FEE) & (kinds <= SET_CODE)
-    tipped |= (kinds > SET_CODE) & np.array([tip is not None for tip in tips], np.bool_)
+    for index in np.flatnonzero(kinds > SET_CODE).tolist():
+        tipped[index] = rows.rows[index].max_priority_fee_per_gas is not None
     return {
-        "gas_price": rows.of(kinds < DYNAMIC_FEE, "gasPrice", columns.decimal, highest),
-        "max_fee_per_gas": rows.every("maxFeePerGas", columns.decimal, highest),
-        "max_priority_fee_per_gas": rows.of(tipped, "maxPriorityFeePerGas", columns.decimal, tips),
-        "max_fee_per_blob_gas": rows.of(
-            kinds == BLOB, "maxFeePerBlobGas", columns.decimal, [tx.max_fee_per_blob_gas for tx in transactions]
+        "gas_price": columns.where(kinds < DYNAMIC_FEE, highest),
+        "max_fee_per_gas": highest,
+        "max_priority_fee_per_gas": rows.of(
+            tipped, "max_priority_fee_per_gas", "maxPriorityFeePerGas", columns.decimal
         ),
+        "max_fee_per_blob_gas": rows.of(kinds == BLOB, "max_fee_per_blob_gas", "maxFeePerBlobGas", columns.decimal),
     }
 
 
 def _lists(rows: _Rows) -> dict[str, pa.Array]:
-    transactions, kinds = rows.rows, rows.kinds
+    kinds = rows.kinds
+    listing = (kinds >= ACCESS_LIST) & (kinds <= SET_CODE)
     return {
-        "access_list": rows.of(
-            (kinds >= ACCESS_LIST) & (kinds <= SET_CODE),
-            "accessList",
-            access_lists,
-            [tx.access_list for tx in transactions],
-        ),
-        "blob_versioned_hashes": rows.of(
-            kinds == BLOB, "blobVersionedHashes", hash_lists, [tx.blob_versioned_hashes for tx in transactions]
-        ),
+        "access_list": rows.of(listing, "access_list", "accessList", access_lists),
+        "blob_versioned_hashes": rows.of(kinds == BLOB, "blob_versioned_hashes", "blobVersionedHashes", hash_lists),
         "authorization_list": rows.of(
-            kinds == SET_CODE, "authorizationList", authorization_lists, [tx.authorization_list for tx in transactions]
+            kinds == SET_CODE, "authorization_list", "authorizationList", authorization_lists
         ),
     }
 
@@ -168,7 +174,8 @@ def _outcome(rows: _Rows, receipts: list[RpcReceipt]) -> dict[str, pa.Array]:
 
 def _statuses(receipts: Sequence[RpcReceipt]) -> list[bool]:
     """True where the receipt says 1, or only has the state root of a receipt before Byzantium. Raises ColumnError."""
-    return columns.distinct([(receipt.status, receipt.root is not None) for receipt in receipts], _status)
+    said, rooted = [receipt.status for receipt in receipts], [receipt.root is not None for receipt in receipts]
+    return columns.distinct(list(zip(said, rooted, strict=True)), _status)
 
 
 def _status(spelled: tuple[Quantity, bool], index: int) -> bool:
