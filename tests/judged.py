@@ -14,10 +14,10 @@ from typing import Any
 from ampd_ray.chain.ranges import Span
 from ampd_ray.datasets.evm.decode import decode, links
 from ampd_ray.errors import MAX_TEXT_CHARS, AmpdError
-from ampd_ray.providers.envelope import Answer, Request, decode_or_fail
+from ampd_ray.providers.envelope import Answer, Request, skim_or_fail
 from ampd_ray.providers.evm_rpc import EvmRpcSource
 from ampd_ray.providers.limits import Timing
-from tests.fakes.providers import provider
+from tests.fakes.providers import all_of, provider
 from tests.mutants import BLOCK_ID, RECEIPTS_ID, Seed
 from tests.reference import comparable, reference_rows
 
@@ -41,7 +41,7 @@ class Wire:
 
     async def exchange(self, request: Request) -> Answer:
         self.asked = request.ids[0]
-        return decode_or_fail(self.bodies[0 if self.asked == BLOCK_ID else 1])
+        return skim_or_fail(self.bodies[0 if self.asked == BLOCK_ID else 1])
 
     async def close(self) -> None:
         """Nothing to close."""
@@ -71,7 +71,7 @@ async def _verdict(seed: Seed, bodies: tuple[bytes, bytes]) -> Verdict:
     source._requester._transport = wire
     source._requester._ids = itertools.count(BLOCK_ID)
     try:
-        fetched = await source.fetch(Span(seed.number, seed.number))
+        fetched = await all_of(source, Span(seed.number, seed.number))
         tables = decode(fetched, "test")
         linked = links(fetched, "test")
     except AmpdError as error:

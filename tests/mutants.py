@@ -8,6 +8,7 @@ import gzip
 import json
 import random
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,7 +154,7 @@ def _change(tree: Any, step: Step) -> None:
 
 
 def _set(container: Any, key: Any, what: int, _: Any) -> None:
-    container[key] = ODD[what % len(ODD)]
+    container[key] = deepcopy(ODD[what % len(ODD)])
 
 
 def _delete(container: Any, key: Any, _what: int, _: Any) -> None:
@@ -229,7 +230,7 @@ def _near(container: Any, key: Any, what: int, _: Any) -> None:
 def _extra(container: Any, _key: Any, what: int, _: Any) -> None:
     if isinstance(container, dict):
         names = ("extra", "status", "root", "yParity", "v", "chainId", "type", "removed", "accessList", "logs", "mint")
-        container[names[what % len(names)]] = ODD[(what >> 8) % len(ODD)]
+        container[names[what % len(names)]] = deepcopy(ODD[(what >> 8) % len(ODD)])
 
 
 JSON_STEPS = [_set, _set, _set, _delete, _copy, _of_sibling, _repeat, _swap, _digit, _respell, _respell, _near, _extra]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -42,8 +42,8 @@ class BlockSource(Protocol):
     async def start(self) -> None:
         """Open it and compare its chain id; raises ``WrongChain`` or a ``ProviderError``."""
 
-    async def fetch(self, span: Span) -> Sequence[BlockAndReceipts]:
-        """All blocks of ``span`` in order, each with its receipts, checked (``spec/data.md`` 2.3)."""
+    def fetch(self, span: Span) -> AsyncGenerator[BlockAndReceipts]:
+        """The blocks of ``span`` in order as they come, each with its receipts, checked (``spec/data.md`` 2.3)."""
 
     def stats(self) -> SourceStats:
         """Counters since it was opened."""

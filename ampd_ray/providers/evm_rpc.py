@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from functools import partial
 from typing import Literal
 
 from ampd_ray.chain.ranges import Span
@@ -19,11 +20,14 @@ from ampd_ray.providers.receipts import ReceiptFetcher, Receipts
 from ampd_ray.providers.registry import ProviderConfig
 from ampd_ray.providers.requests import Requester, Transport
 from ampd_ray.providers.stats import SourceStats
+from ampd_ray.providers.window import Window
 from ampd_ray.providers.ws import ws_transport
 
 __all__ = ["EvmRpcSource", "Head", "SourceStats", "Timing"]
 
 Integrity = Literal["strict", "basic"]
+
+AHEAD_BYTES = 64 * 1024 * 1024  # of JSON that a source asks for ahead of what is needed next
 
 
 class EvmRpcSource:
@@ -53,6 +57,8 @@ class EvmRpcSource:
             self._endpoint, self._transport, limiter, batch_size=config.rpc_batch_size, timing=self._timing
         )
         self._receipts = ReceiptFetcher(self._requester, per_transaction=config.fetch_receipts_per_tx)
+        self._limiter = limiter
+        self._window: Window = Window(self._parts_ahead)
 
     @property
     def chain(self) -> int | None:
@@ -75,17 +81,17 @@ class EvmRpcSource:
         """The block that the provider serves under ``tag``. Raises ``ProviderError``."""
         return await self._requester.one(head_call(tag))
 
-    async def fetch(self, span: Span) -> list[BlockAndReceipts]:
-        """All blocks of ``span`` in order, checked. Raises the ``ProviderError`` of the lowest block that has one."""
+    async def fetch(self, span: Span) -> AsyncGenerator[BlockAndReceipts]:
+        """The blocks of ``span`` in order, checked, as they come. Raises the ``ProviderError`` of the first in trouble.
+
+        Close the iterator (``contextlib.aclosing``) to end what is under way.
+        """
         step = self._requester.batch_size
         parts = [Span(first, min(first + step - 1, span.end)) for first in range(span.start, span.end + 1, step)]
-        tasks = [asyncio.create_task(self._fetch_part(part)) for part in parts]
-        try:
-            return [block for task in tasks for block in await task]
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        async with aclosing(self._window.in_order([partial(self._fetch_part, part) for part in parts])) as fetched:
+            async for blocks in fetched:
+                for block in blocks:
+                    yield block
 
     def stats(self) -> SourceStats:
         """Counters since the source was made."""
@@ -94,6 +100,11 @@ class EvmRpcSource:
     async def close(self) -> None:
         """Close all connections."""
         await self._transport.close()
+
+    def _parts_ahead(self) -> int:
+        """Each part has one request in flight, and may wait for an earlier one; those that wait take memory."""
+        part_bytes = 2 * self._requester.counters.typical_bytes
+        return min(2 * self._limiter.allowed, int(AHEAD_BYTES / max(part_bytes, 1.0)))
 
     async def _fetch_part(self, span: Span) -> list[BlockAndReceipts]:
         """Blocks, then receipts; a block that fails its checks is fetched again alone."""

@@ -10,7 +10,7 @@ from ampd_ray.errors import MalformedResponse, ProviderError, ProviderUnreachabl
 from ampd_ray.providers import failures
 from ampd_ray.providers.bodies import Bodies, check_size
 from ampd_ray.providers.endpoint import Endpoint
-from ampd_ray.providers.envelope import Answer, Request, decode_or_fail
+from ampd_ray.providers.envelope import Answer, Request, skim_or_fail
 from ampd_ray.providers.failures import Failed, Failure
 
 ERROR_BODY_BYTES = 64 * 1024
@@ -46,7 +46,7 @@ class HttpTransport:
                     raise Failed(failures.of_status(response.status, retry_after, body))
                 check_size(response.content_length or 0)
                 async with self._bodies.gathered(response.content.iter_any()) as body:
-                    return decode_or_fail(body, retry_after)
+                    return skim_or_fail(body, retry_after)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             # The cause is left out on purpose: its text may hold the URL.
             raise Failed(of_exception(error)) from None

@@ -2,7 +2,8 @@
 
 Three bounds hold at once: the token bucket of ``rate_limit_per_minute``, the requests in flight, and the pause that
 a provider asked for. The requests in flight adapt below ``concurrent_request_limit``: they grow while answers come and
-halve when the provider complains; at one in flight, complaints space the requests out instead.
+are needed (:mod:`~ampd_ray.providers.needed`), and halve when the provider complains; at one in flight, complaints
+space the requests out instead.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from ampd_ray.providers.needed import Needed
+
 START_IN_FLIGHT = 8
-MAX_IN_FLIGHT = 32  # enough for 300 requests/s at 100 ms; more only queues inside the provider
+MAX_IN_FLIGHT = 256  # enough for 1,000 requests/s at 250 ms
 MAX_PACE = 1.0  # seconds between two requests
 MAX_PAUSE = 60.0  # seconds; who asks for more is asked once a minute, so that the reason for waiting stays visible
 
@@ -41,6 +44,7 @@ class Limiter:
         self._timing = timing
         self._cap = max(1, min(in_flight, MAX_IN_FLIGHT))
         self._allowed = float(min(START_IN_FLIGHT, self._cap))
+        self._needed = Needed(START_IN_FLIGHT, timing.clock)
         self._in_flight = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._rate = per_minute / 60 if per_minute else None  # tokens per second
@@ -54,7 +58,7 @@ class Limiter:
     @property
     def allowed(self) -> int:
         """Requests that may be in flight now."""
-        return int(self._allowed)
+        return min(int(self._allowed), self._needed.count)
 
     async def acquire(self) -> float:
         """Wait for a slot; returns the moment of admission. To be followed by :meth:`release`."""
@@ -84,8 +88,9 @@ class Limiter:
         self._in_flight -= 1
         self._admit()
 
-    def succeeded(self) -> None:
-        """An answer came without complaint."""
+    def succeeded(self, admitted_at: float) -> None:
+        """The answer to a request admitted then came without complaint."""
+        self._needed.answered(self._timing.clock() - admitted_at)
         if self._pace:
             self._pace = self._pace * 0.85 if self._pace > 0.002 else 0.0
         else:
@@ -102,7 +107,7 @@ class Limiter:
         self._slowed_at = now
         self._growing = False
         if self.allowed > 1:
-            self._allowed = max(1.0, self._allowed / 2)
+            self._allowed = max(1.0, self.allowed / 2)
         else:
             self._pace = min(MAX_PACE, max(0.02, self._pace * 2))
 

@@ -18,6 +18,13 @@ def pair(calls: Sequence[Call[T]], request: Request, answer: Answer) -> list[T |
 
     Paired by id, never by position: a missing or a second reply is a fault of that entry alone.
     """
+    results = _paired(calls, request, answer)
+    if answer.unread is not None and any(isinstance(result, Failure) for result in results):
+        return _paired(calls, request, envelope.decode_or_fail(answer.unread, answer.retry_after))
+    return results
+
+
+def _paired(calls: Sequence[Call[T]], request: Request, answer: Answer) -> list[T | Failure]:
     if request.batch and not answer.batch:
         raise Failed(_of_whole_batch(answer))
     replies: dict[int | str | None, Reply | None] = {}

@@ -137,7 +137,7 @@ class Requester:
             self.counters.requests += 1
             self.counters.calls += len(calls)
             answer = await self._transport.exchange(request)
-            self.counters.bytes_received += answer.size
+            self.counters.received(answer.size)
             results = pair(calls, request, answer)
         except Failed as error:
             failure = replace(error.failure, took=self._timing.clock() - admitted_at)
@@ -158,7 +158,7 @@ class Requester:
         if len(slow) * 2 > of:
             self._limiter.slow_down(admitted_at, max((f.retry_after or 0.0) for f in slow))
         elif not failures:
-            self._limiter.succeeded()
+            self._limiter.succeeded(admitted_at)
 
     def _shrink(self, size: int) -> None:
         self._batch = max(1, min(self._batch, size))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+_WEIGHT = 0.1  # of the last answer in what is typical
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +21,18 @@ class SourceStats:
 
 
 class Counters:
-    """The same, while counting."""
+    """The same, while counting. ``typical_bytes`` is what an answer had of late."""
 
     def __init__(self) -> None:
         self.requests = self.calls = self.retries = self.throttled = 0
         self.splits = self.data_faults = self.bytes_received = 0
+        self.typical_bytes = 0.0
+
+    def received(self, nbytes: int) -> None:
+        """An answer came."""
+        self.bytes_received += nbytes
+        self.typical_bytes += (nbytes - self.typical_bytes) * _WEIGHT
 
     def snapshot(self) -> SourceStats:
         """The counts now."""
-        return SourceStats(**vars(self))
+        return SourceStats(**{field.name: getattr(self, field.name) for field in fields(SourceStats)})

@@ -1,7 +1,7 @@
 """``make bench-stages``: what each stage of a block's way costs alone, so that a regression names its stage.
 
 One process, blocks of the load server. CPU milliseconds a block, the least of all rounds, so that a busy machine spoils
-little; the fetch waits for a server of its own, whose CPU is not counted. A commit is that of a segment, not of a block.
+little; the fetch waits for a server of its own, whose CPU is not counted.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
-
 from ampd_ray.chain.ranges import Span
 from ampd_ray.datasets.evm.blocks import Headers, decode_blocks
 from ampd_ray.datasets.evm.checks import check
@@ -33,7 +31,7 @@ from ampd_ray.providers.evm_rpc import EvmRpcSource
 from tests.benchmarks.backfill import load_server
 from tests.benchmarks.load.blocks import MIXES, Chain, templates
 from tests.fakes.places import CHAIN_DATA
-from tests.fakes.providers import provider
+from tests.fakes.providers import all_of, provider
 
 NETWORK: Final = "mainnet"
 Step = Callable[[], object]
@@ -69,7 +67,9 @@ class Stages:
 
     def _parse(self) -> list[BlockAndReceipts]:
         parsed = [(BLOCK.decode(block), RECEIPTS.decode(receipts)) for block, receipts in self._texts]
-        return [BlockAndReceipts(block, [each for each in receipts or () if each]) for block, receipts in parsed if block]
+        return [
+            BlockAndReceipts(block, [each for each in receipts or () if each]) for block, receipts in parsed if block
+        ]
 
     def _encode(self) -> None:
         for name, table in self._tables.items():
@@ -106,7 +106,7 @@ def fetching(url: str, blocks: int, rounds: int) -> dict[str, float]:
             taken = []
             for _ in range(rounds):
                 started = time.process_time()
-                await source.fetch(Span(0, blocks - 1))
+                await all_of(source, Span(0, blocks - 1))
                 taken.append(time.process_time() - started)
             return 1000 * min(taken)
         finally:

@@ -13,7 +13,7 @@ from ampd_ray.providers.evm_rpc import EvmRpcSource
 from tests.benchmarks.backfill import load_server
 from tests.benchmarks.load.blocks import MIXES, block_hash, means, templates
 from tests.fakes.http import fetch, rpc_call
-from tests.fakes.providers import provider
+from tests.fakes.providers import all_of, provider
 
 pytestmark = pytest.mark.usefixtures("chain_data")
 BLOCKS = 20
@@ -27,7 +27,7 @@ async def test_a_client_that_checks_strictly_takes_its_blocks(mix: str) -> None:
         try:
             await source.start()
             assert (await source.head("latest")).number == BLOCKS - 1
-            blocks = await source.fetch(Span(0, BLOCKS - 1))
+            blocks = await all_of(source, Span(0, BLOCKS - 1))
         finally:
             await source.close()
         after = fetch(url)

@@ -30,7 +30,7 @@ from ampd_ray.providers import bodies
 from ampd_ray.providers.evm_rpc import EvmRpcSource
 from ampd_ray.providers.repeats import QUIET_SECS
 from tests.fakes.faulty_rpc import FOREVER, Fault, FaultyRpc
-from tests.fakes.providers import provider
+from tests.fakes.providers import all_of, provider
 from tests.fakes.rpc_time import FakeTime
 
 SPAN = Span(1, 24)
@@ -54,7 +54,7 @@ async def node(chain: DevChain) -> AsyncIterator[FaultyRpc]:
 async def fetch(url: str, span: Span = SPAN, time: FakeTime | None = None, **settings: Any) -> list[BlockAndReceipts]:
     source = EvmRpcSource(provider(url, **settings), timing=(time or FakeTime()).timing)
     try:
-        return await source.fetch(span)
+        return await all_of(source, span)
     finally:
         await source.close()
 
@@ -236,9 +236,9 @@ async def test_receipts_are_asked_by_number_where_hashes_are_refused_and_that_is
     expected = await fetch(node.url)
     node.rpc = NoHashRpc(chain)
     source = EvmRpcSource(provider(node.url, concurrent_request_limit=1), timing=FakeTime().timing)
-    await source.fetch(Span(1, 1))
+    await all_of(source, Span(1, 1))
     asked = node.rpc.calls[RECEIPTS]
-    assert await source.fetch(SPAN) == expected
+    assert await all_of(source, SPAN) == expected
     assert asked == 2
     assert node.rpc.calls[RECEIPTS] - asked == sum(bool(fetched.block.transactions) for fetched in expected)
     await source.close()
@@ -249,7 +249,7 @@ async def test_a_node_that_finds_nothing_by_hash_is_asked_by_number(node: Faulty
     node.alter(RECEIPTS, lambda _: None, times=1)
     time = FakeTime()
     source = EvmRpcSource(provider(node.url, concurrent_request_limit=1), timing=time.timing)
-    assert await source.fetch(SPAN) == expected
+    assert await all_of(source, SPAN) == expected
     assert source.stats().retries == 0
     assert time.slept == []
     await source.close()

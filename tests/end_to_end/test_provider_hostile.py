@@ -27,7 +27,7 @@ from ampd_ray.providers.evm_rpc import EvmRpcSource
 from ampd_ray.providers.limits import Timing
 from tests.fakes.hostile_rpc import MIB, Answer, Chunks, Hostile, hostile, http_body
 from tests.fakes.memory import peak
-from tests.fakes.providers import provider
+from tests.fakes.providers import all_of, provider
 from tests.fakes.rpc_time import FakeTime
 
 SCHEMES = ["http", "ws", "ipc"]
@@ -40,7 +40,7 @@ async def failure(server: Hostile, span: Span = ONE, **settings: Any) -> Provide
     source = EvmRpcSource(provider(server.url, **settings), timing=ONCE)
     try:
         with pytest.raises(AmpdError) as raised:
-            await source.fetch(span)
+            await all_of(source, span)
     finally:
         await source.close()
     assert isinstance(raised.value, ProviderError)
@@ -142,7 +142,7 @@ async def test_a_batch_without_some_of_its_entries(scheme: str, rpc: DevRpc, tmp
     async with hostile(scheme, without_block_3, tmp_path) as server:
         source = EvmRpcSource(provider(server.url, rpc_batch_size=4), timing=ONCE)
         with pytest.raises(MalformedResponse, match=r"block 3: .* left out a reply"):
-            await source.fetch(Span(1, 4))
+            await all_of(source, Span(1, 4))
         await source.close()
 
 
@@ -156,7 +156,7 @@ async def test_of_two_keys_the_last_counts_as_for_everybody(scheme: str, rpc: De
         hostile("http", lambda r: [rpc.answer(r)], tmp_path) as honest,
     ):
         sources = [EvmRpcSource(provider(one.url), timing=ONCE) for one in (server, honest)]
-        first, second = [await source.fetch(Span(1, 8)) for source in sources]
+        first, second = [await all_of(source, Span(1, 8)) for source in sources]
         for source in sources:
             await source.close()
     assert first == second
@@ -199,7 +199,7 @@ async def test_of_blocks_asked_at_once_the_one_that_is_too_large_is_named(
     async with hostile(scheme, answer, tmp_path) as server:
         source = EvmRpcSource(provider(server.url), timing=FakeTime().timing)
         with pytest.raises(ResponseTooLarge, match="block 3: ") as raised:
-            await source.fetch(Span(1, 8))
+            await all_of(source, Span(1, 8))
         await source.close()
     assert raised.value.details["block"] == 3
 

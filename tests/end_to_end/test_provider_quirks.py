@@ -11,7 +11,7 @@ from ampd_ray.chain.ranges import Span
 from ampd_ray.errors import DataFault
 from ampd_ray.providers.evm_rpc import EvmRpcSource
 from ampd_ray.providers.limits import Timing
-from tests.fakes.providers import provider
+from tests.fakes.providers import all_of, provider
 from tests.fakes.replay import Replay, replay
 
 SKIPPED_LOGS = Span(11_446_765, 11_446_765)
@@ -27,7 +27,7 @@ async def test_cronos_is_known_by_its_chain_id_and_needs_no_setting(cronos: Repl
     source = EvmRpcSource(provider(cronos.url), expected_chain_id=25)
     try:
         await source.start()
-        (fetched,) = await source.fetch(SKIPPED_LOGS)
+        (fetched,) = await all_of(source, SKIPPED_LOGS)
         assert len(fetched.receipts) == 6
         assert source.stats().data_faults == 0
     finally:
@@ -38,7 +38,7 @@ async def test_a_chain_that_was_not_asked_for_its_id_is_held_to_everything(crono
     source = EvmRpcSource(provider(cronos.url), timing=Timing(fault_delays=(0.01,)))
     try:
         with pytest.raises(DataFault, match="logIndex does not count") as caught:
-            await source.fetch(SKIPPED_LOGS)
+            await all_of(source, SKIPPED_LOGS)
         assert (caught.value.details["check"], caught.value.details["rule"]) == (6, "LOG_NUMBERS")
     finally:
         await source.close()

@@ -15,7 +15,7 @@ from ampd_ray.chain.ranges import Span
 from ampd_ray.datasets.evm.rpc import BlockAndReceipts, RpcBlock, RpcReceipt, quantity
 from ampd_ray.errors import BlockUnavailable, WrongChain
 from ampd_ray.providers.evm_rpc import EvmRpcSource
-from tests.fakes.providers import provider
+from tests.fakes.providers import all_of, provider
 from tests.fakes.replay import Replay, replay
 
 TESTCHAIN = Span(0, 54)
@@ -51,7 +51,7 @@ async def source(url: str, **settings: Any) -> AsyncIterator[EvmRpcSource]:
 
 async def fetch(node: Replay, span: Span = TESTCHAIN, **settings: Any) -> list[BlockAndReceipts]:
     async with source(node.url, **settings) as opened:
-        return await opened.fetch(span)
+        return await all_of(opened, span)
 
 
 @pytest.mark.parametrize("batch", [0, 1, 7, 100])
@@ -84,9 +84,9 @@ async def test_a_node_without_block_receipts_is_asked_for_them_once(
 ) -> None:
     node.control(no_block_receipts=True)
     async with source(node.url, concurrent_request_limit=1) as opened:
-        assert await opened.fetch(Span(0, 20)) == testchain[:21]
+        assert await all_of(opened, Span(0, 20)) == testchain[:21]
         asked = node.stats()["calls"]["eth_getBlockReceipts"]
-        assert await opened.fetch(Span(21, 54)) == testchain[21:]
+        assert await all_of(opened, Span(21, 54)) == testchain[21:]
         assert node.stats()["calls"]["eth_getBlockReceipts"] == asked
 
 
@@ -99,7 +99,7 @@ async def test_null_receipts_are_a_fault_that_names_the_block_and_never_empty(no
 async def test_errors_of_single_calls_cost_only_a_second_call(node: Replay, testchain: list[BlockAndReceipts]) -> None:
     node.control(error_rate=0.1)
     async with source(node.url, rpc_batch_size=5) as opened:
-        assert await opened.fetch(TESTCHAIN) == testchain
+        assert await all_of(opened, TESTCHAIN) == testchain
         stats = opened.stats()
     assert stats.retries > 0
     assert stats.throttled > 0
@@ -109,7 +109,7 @@ async def test_errors_of_single_calls_cost_only_a_second_call(node: Replay, test
 async def test_429_with_retry_after_slows_down_and_finishes(node: Replay, testchain: list[BlockAndReceipts]) -> None:
     node.control(rate=30)
     async with source(node.url) as opened:
-        assert await opened.fetch(TESTCHAIN) == testchain
+        assert await all_of(opened, TESTCHAIN) == testchain
         stats = opened.stats()
     assert stats.throttled == node.stats()["calls"]["429"] > 0
 
@@ -117,7 +117,7 @@ async def test_429_with_retry_after_slows_down_and_finishes(node: Replay, testch
 async def test_413_makes_batches_smaller(node: Replay, testchain: list[BlockAndReceipts]) -> None:
     node.control(max_batch=6)
     async with source(node.url, rpc_batch_size=50) as opened:
-        assert await opened.fetch(TESTCHAIN) == testchain
+        assert await all_of(opened, TESTCHAIN) == testchain
         assert opened.stats().splits >= 1
         assert opened.stats().retries == 0
 
@@ -126,7 +126,7 @@ async def test_requests_overlap(node: Replay, testchain: list[BlockAndReceipts])
     node.control(latency_ms=100)
     async with source(node.url) as opened:
         async with asyncio.timeout(5):  # 100 requests one by one would take ten seconds
-            assert await opened.fetch(TESTCHAIN) == testchain
+            assert await all_of(opened, TESTCHAIN) == testchain
 
 
 async def test_a_block_that_is_not_there_yet_is_waited_for_then_named(node: Replay) -> None:
@@ -175,4 +175,4 @@ async def test_blocks_of_other_chains_and_dialects_pass_the_checks(chain_data: P
         async with source(node.url) as opened:
             for line in recorded:
                 number = quantity(line.block.number)
-                assert await opened.fetch(Span(number, number)) == [BlockAndReceipts(line.block, line.receipts)]
+                assert await all_of(opened, Span(number, number)) == [BlockAndReceipts(line.block, line.receipts)]

@@ -17,7 +17,7 @@ from ampd_ray.providers.endpoint import Endpoint
 from ampd_ray.providers.envelope import Call, encode
 from ampd_ray.providers.evm_rpc import EvmRpcSource
 from ampd_ray.providers.http import HttpTransport
-from tests.fakes.providers import provider
+from tests.fakes.providers import all_of, provider
 from tests.fakes.rpc_time import FakeTime
 
 SPAN = Span(0, 40)
@@ -106,7 +106,7 @@ async def fetch(url: str, **settings: Any) -> list[BlockAndReceipts]:
     source = EvmRpcSource(provider(url, **settings), timing=FakeTime().timing)
     try:
         await source.start()
-        return await source.fetch(SPAN)
+        return await all_of(source, SPAN)
     finally:
         await source.close()
 

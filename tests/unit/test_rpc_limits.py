@@ -3,7 +3,10 @@
 import asyncio
 from contextlib import suppress
 
+import pytest
+
 from ampd_ray.providers.limits import MAX_IN_FLIGHT, START_IN_FLIGHT, Limiter
+from ampd_ray.providers.needed import FORGET_SECS
 from tests.fakes.rpc_time import FakeTime
 
 
@@ -53,12 +56,28 @@ async def test_zero_concurrent_requests_means_one() -> None:
     assert Limiter(None, 0, FakeTime().timing).allowed == 1
 
 
-async def test_answers_let_it_grow_up_to_the_cap() -> None:
-    limiter = Limiter(None, 1024, FakeTime().timing)
-    assert limiter.allowed == START_IN_FLIGHT
-    for _ in range(100):
-        limiter.succeeded()
-    assert limiter.allowed == MAX_IN_FLIGHT
+async def answers(limiter: Limiter, time: FakeTime, times: int, latency: float, per_second: float) -> None:
+    """So many answers, each so long after its request, and no more of them than a provider or a process can do."""
+    for _ in range(times):
+        admitted_at = time.now
+        limiter.succeeded(admitted_at - max(0.0, latency - 1 / per_second))
+        time.now += max(1 / per_second, latency / limiter.allowed)
+
+
+@pytest.mark.parametrize(
+    ("latency", "fewest", "most"),
+    [(0.001, 4, 6), (0.05, 30, 110), (0.2, 120, MAX_IN_FLIGHT), (3.0, 200, MAX_IN_FLIGHT)],
+)
+async def test_as_many_are_in_flight_as_the_latency_needs(latency: float, fewest: int, most: int) -> None:
+    """Twice what 600 answers a second need, whatever it was before."""
+    for before in (0.001, 1.0):
+        time = FakeTime()
+        limiter = Limiter(None, 1024, time.timing)
+        assert limiter.allowed == START_IN_FLIGHT
+        await answers(limiter, time, 3000, before, per_second=600)
+        time.now += 2 * FORGET_SECS
+        await answers(limiter, time, 30_000, latency, per_second=600)
+        assert fewest <= limiter.allowed <= most
 
 
 async def test_one_wave_of_complaints_halves_once_and_growth_is_slow_afterwards() -> None:
@@ -71,9 +90,9 @@ async def test_one_wave_of_complaints_halves_once_and_growth_is_slow_afterwards(
         limiter.slow_down(at)
     assert limiter.allowed == 4
     for _ in range(4):
-        limiter.succeeded()
+        limiter.succeeded(time.now - 1)
     assert limiter.allowed == 4
-    limiter.succeeded()
+    limiter.succeeded(time.now - 1)
     assert limiter.allowed == 5
 
 
@@ -103,7 +122,7 @@ async def test_at_one_in_flight_complaints_space_requests_out_and_answers_close_
         limiter.slow_down(at)
     assert max(time.slept) <= 1.0
     for _ in range(50):
-        limiter.succeeded()
+        limiter.succeeded(time.now - 1)
     await admitted(limiter, 1)
     time.slept.clear()
     await admitted(limiter, 20)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from ampd_ray.chain.links import BlockLinks
 from ampd_ray.datasets.evm.blocks import Headers, decode_blocks
@@ -21,35 +23,81 @@ _DECODERS: dict[str, Callable[[Headers], pa.Table]] = {
 }
 _GROUP_ROWS = 2048  # transactions and logs decoded together: enough to amortise calls, few enough to stay in cache
 
+Look = Callable[[dict[str, pa.Table], Sequence[BlockAndReceipts]], None]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One table per name, exactly the schemas of data.md 1, every column one chunk; and the links of the blocks."""
+
+    tables: Mapping[str, pa.Table]
+    links: BlockLinks
+
+
+class Decoding:
+    """The rows of ascending blocks, decoded some at a time as the blocks come: of those only their headers are kept.
+
+    ``look`` sees all three tables of the blocks that were decoded together, and the blocks.
+
+    All methods raise DataFault (malformed or missing field) and ValueOverflow (a value that does not fit its column),
+    each naming network, block, transaction, log and field.
+    """
+
+    def __init__(self, network: str, tables: Sequence[str] = TABLES, look: Look | None = None) -> None:
+        self._network = network
+        self._tables = tables
+        self._look = look
+        self._rows: dict[str, list[pa.Table]] = {name: [] for name in tables if name != "blocks"}
+        self._headers: list[BlockAndReceipts] = []
+        self._group: list[BlockAndReceipts] = []
+        self._group_rows = 0
+
+    def add(self, block: BlockAndReceipts) -> None:
+        """Take the next block."""
+        self._group.append(block)
+        self._group_rows += 1 + len(block.receipts) + sum([len(receipt.logs or ()) for receipt in block.receipts])
+        if self._group_rows >= _GROUP_ROWS:
+            self._decode()
+
+    def finish(self) -> Decoded:
+        """All rows."""
+        self._decode()
+        headers = Headers(self._headers, self._network)
+        found = {name: _joined(parts, SCHEMAS[name]) for name, parts in self._rows.items()}
+        if "blocks" in self._tables:
+            found["blocks"] = decode_blocks(headers)
+        return Decoded({name: found[name] for name in self._tables}, _links(headers))
+
+    def _decode(self) -> None:
+        """The rows of the blocks at hand; the few columns of their headers are decoded in the end, all at once."""
+        if not self._group:
+            return
+        headers = Headers(self._group, self._network)
+        tables = {name: _DECODERS[name](headers) for name in (TABLES if self._look is not None else self._rows)}
+        for name, parts in self._rows.items():
+            parts.append(tables[name])
+        if self._look is not None:
+            self._look(tables, self._group)
+        self._headers += [BlockAndReceipts(replace(each.block, transactions=None), []) for each in self._group]
+        self._group, self._group_rows = [], 0
+
 
 def decode(blocks: Sequence[BlockAndReceipts], network: str, tables: Sequence[str] = TABLES) -> dict[str, pa.Table]:
-    """The rows of ``blocks`` (ascending), one table per name in ``tables``, exactly the schemas of data.md 1.
-
-    Every column is one chunk. Raises DataFault (malformed or missing field) and ValueOverflow (a value that does
-    not fit its column), each naming network, block, transaction, log and field.
-    """
-    parts = [Headers(group, network) for group in _groups(blocks)]
-    return {name: _joined([_DECODERS[name](part) for part in parts], SCHEMAS[name]) for name in tables}
+    """The rows of ``blocks``, as :class:`Decoding` has them."""
+    decoding = Decoding(network, tables)
+    for block in blocks:
+        decoding.add(block)
+    return dict(decoding.finish().tables)
 
 
 def links(blocks: Sequence[BlockAndReceipts], network: str) -> BlockLinks:
     """Number, hash, parent hash and timestamp of each block. Raises DataFault and ValueOverflow."""
-    headers = Headers(blocks, network)
-    parents = headers.columns.column("parentHash", raw, [block.block.parent_hash for block in blocks], 32)
+    return _links(Headers(blocks, network))
+
+
+def _links(headers: Headers) -> BlockLinks:
+    parents = headers.columns.column("parentHash", raw, [block.block.parent_hash for block in headers.blocks], 32)
     return BlockLinks(headers.numbers, headers.hashes.tobytes(), parents.tobytes(), headers.seconds)
-
-
-def _groups(blocks: Sequence[BlockAndReceipts]) -> list[Sequence[BlockAndReceipts]]:
-    groups: list[Sequence[BlockAndReceipts]] = []
-    start = rows = 0
-    for index, block in enumerate(blocks):
-        rows += 1 + len(block.receipts) + sum(len(receipt.logs or ()) for receipt in block.receipts)
-        if rows >= _GROUP_ROWS:
-            groups.append(blocks[start : index + 1])
-            start, rows = index + 1, 0
-    if start < len(blocks):
-        groups.append(blocks[start:])
-    return groups
 
 
 def _joined(parts: list[pa.Table], schema: pa.Schema) -> pa.Table:
