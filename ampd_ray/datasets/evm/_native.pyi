@@ -1,6 +1,8 @@
 from typing import Final, Literal
 
-from typing_extensions import Buffer as Readable
+import msgspec
+
+_Json = bytes | bytearray | memoryview | msgspec.Raw
 
 KEYS: Final[dict[str, dict[str, Literal["text", "number", "flag", "list"]]]]
 
@@ -10,5 +12,5 @@ class Buffer:
 class Columns:
     @property
     def declined(self) -> str | None: ...
-    def add(self, number: int, block: Readable, receipts: Readable | None, /) -> bool: ...
+    def add(self, number: int, block: _Json, receipts: _Json | None, /) -> bool: ...
     def take(self) -> list[tuple[int, Buffer]]: ...

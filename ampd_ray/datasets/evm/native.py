@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -19,11 +20,11 @@ from ampd_ray.datasets.evm.blocks import NANOSECONDS
 from ampd_ray.datasets.evm.schemas import SCHEMAS, TABLES
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
     from ampd_ray.datasets.evm import _native
 
     Parts = Iterator[tuple[int, _native.Buffer]]
+
+Json: TypeAlias = "bytes | bytearray | memoryview | msgspec.Raw"
 
 OFF: Final = "AMPD_RAY_PURE"
 """Set to 1, it turns the fast path off for processes that start then."""
@@ -47,7 +48,7 @@ class Rows:
         self._tables = tables
         self._columns = _native.Columns()
 
-    def add(self, number: int, block: Buffer, receipts: Buffer | None) -> bool:
+    def add(self, number: int, block: Json, receipts: Json | None) -> bool:
         """Append block ``number``, given as the JSON text of a block object and of its list of receipts.
 
         ``receipts`` are None where none were asked for. False if the block is not plain or fails a check: nothing is
