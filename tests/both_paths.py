@@ -59,7 +59,7 @@ def added(rows: native.Rows, given: Texts) -> bool:
 
 
 def _alone(text: bytes) -> memoryview:
-    return memoryview(np.frombuffer(text, np.uint8).copy())
+    return np.frombuffer(text, np.uint8).copy().data
 
 
 def assert_rows(rows: native.Rows, taken: Sequence[Texts]) -> None:
