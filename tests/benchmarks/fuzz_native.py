@@ -29,6 +29,21 @@ BUILT = "--built"
 
 MADE = (6, 7)  # made-up blocks of each type, and where their numbers start
 BLANKS = ("", "", " ", "\n", "\t ", "\r\n")
+VALUES: tuple[Any, ...] = (
+    None,
+    None,
+    "0x0",
+    "0x1",
+    "0x2",
+    "0x1b",
+    "0x25",
+    "0xffffffffffffffff",
+    hex(10**38),
+    [],
+    False,
+    True,
+    1,
+)
 FRAGMENTS = (  # of JSON, or nearly, for fields that nobody reads
     *("0", "-0", "01", "-", "1.", ".5", "1.50", "1e", "1e5", "1E+05", "1e-400", "1e999", "+1", "NaN", "Infinity"),
     *("9" * 400, "null", "nul", "true", "truefalse", "false", "[]", "[,]", "[1,]", "[1 2]", "{}", '{"a"}', '{"a":}'),
@@ -121,9 +136,29 @@ class Bases:
             steps = random_steps(chance)[: chance.randrange(4)]
             layout = chance.random() < 0.5
             tree = changed(base, [step for step in steps if not layout or chance.random() < 0.5])
+            if chance.random() < 0.3:
+                spoil_a_field(tree, chance)
             block, receipts = (laid_out(part, chance) if layout else json.dumps(part) for part in tree)
             whole = (block.encode(), receipts.encode())
             yield Texts(number, *(whole if layout and chance.random() < 0.8 else respelled(whole, steps)))
+
+
+def spoil_a_field(tree: Any, chance: random.Random) -> None:
+    """Leave out or change one field of an object, each kind of object as often as the others."""
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    waiting: list[tuple[str, Any]] = [("", tree)]
+    for name, value in waiting:
+        if isinstance(value, dict):
+            by_kind.setdefault(name, []).append(value)
+        waiting += value.items() if isinstance(value, dict) else ()
+        waiting += [(f"{name}[]", item) for item in value] if isinstance(value, list) else ()
+    if by_kind:
+        chosen = chance.choice(by_kind[chance.choice(sorted(by_kind))])
+        if chosen:
+            field = chance.choice(sorted(chosen))
+            chosen[field] = chance.choice(VALUES)
+            if chance.random() < 0.3:
+                del chosen[field]
 
 
 def laid_out(value: Any, chance: random.Random) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,12 +17,14 @@ import psutil
 import pytest
 
 from ampd_ray.datasets.evm import rpc
+from ampd_ray.datasets.evm.decode import decode
 from ampd_ray.datasets.evm.hashing import EMPTY_ROOT, bloom_of
 from ampd_ray.datasets.evm.native import Rows
 from ampd_ray.errors import DataFault, ReorgDuringFetch, ValueOverflow
 from tests.benchmarks.fuzz_native import FRAGMENTS, Bases, fuzz
 from tests.both_paths import Texts, added, assert_rows, needs_native, plainer, pure, texts
 from tests.fakes.evm_blocks import BlockMaker
+from tests.fakes.places import REPO
 from tests.reference import read_set
 
 Json = dict[str, Any]
@@ -260,6 +264,38 @@ def test_a_block_that_is_not_plain_is_declined(name: str) -> None:
     assert not added(Rows(), Texts(7, whole["block"], whole["receipts"]))
 
 
+OF_A_TYPE: dict[str, tuple[int, Spoil]] = {  # what another type may do
+    "no price": (0, _set("block.transactions.1.gasPrice", None)),
+    "no v": (0, lambda answer: answer["block"]["transactions"][1].update(v=None, yParity=None)),
+    "no chain": (1, _set("block.transactions.1.chainId", None)),
+    "no access list": (1, lambda answer: answer["block"]["transactions"][1].pop("accessList")),
+    "no key of an access": (3, _set("block.transactions.1.accessList", [{"address": NOBODY}])),
+    "blobs to nobody": (3, _set("block.transactions.1.to", None)),
+    "no fee for blobs": (3, _set("block.transactions.1.maxFeePerBlobGas", None)),
+    "no blobs": (3, _set("block.transactions.1.blobVersionedHashes", None)),
+    "authorizations to nobody": (4, _set("block.transactions.1.to", None)),
+    "no authorizations": (4, _set("block.transactions.1.authorizationList", None)),
+    "a parity of 2": (4, lambda answer: _authorization(answer).update(yParity="0x2", v=None)),
+    "a parity of two names": (4, lambda answer: _authorization(answer).update(yParity="0x1", v="0x0")),
+    "a parity of no name": (4, lambda answer: _authorization(answer).update(yParity=None, v=None)),
+}
+
+
+def _authorization(answer: Json) -> Json:
+    entry: Json = answer["block"]["transactions"][1]["authorizationList"][0]
+    return entry
+
+
+@pytest.mark.parametrize("name", OF_A_TYPE)
+def test_what_a_type_must_have_and_has_not_is_declined(name: str) -> None:
+    kind, spoil = OF_A_TYPE[name]
+    answer = plain(kind)
+    spoil(answer)
+    with pytest.raises((DataFault, ValueOverflow)):
+        decode([pure(texts(answer))], "test")
+    assert not added(Rows(), texts(answer))
+
+
 TEXTS: dict[str, Callable[[bytes], bytes]] = {
     "an escape": lambda text: text.replace(b'"blockHash"', b'"block\\u0048ash"', 1),
     "a key twice": lambda text: text.replace(b'"blockHash"', b'"blockHash":null,"blockHash"', 1),
@@ -390,6 +426,36 @@ def test_memory_stays_flat_over_ten_thousand_blocks() -> None:
 
     before = spend(20)
     assert spend(100) - before < 2 << 20
+
+
+def test_where_memory_ends_the_rows_so_far_remain() -> None:
+    """In a process of its own, whose memory is bounded for a while."""
+    subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY], check=True, cwd=REPO, timeout=60)
+
+
+SHORT_OF_MEMORY = """
+import resource
+from pathlib import Path
+from ampd_ray.datasets.evm.native import Rows
+from tests.both_paths import added, assert_rows, plainer, texts
+from tests.fakes.evm_blocks import BlockMaker
+
+blocks = [texts(plainer(BlockMaker(number, number % 5).block(number))) for number in range(2000)]
+taken = [blocks[0]]
+rows, failed = Rows(), 0
+assert added(rows, blocks[0])
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 20), resource.RLIM_INFINITY))
+for block in blocks[1:]:
+    try:
+        assert added(rows, block)
+        taken.append(block)
+    except MemoryError:
+        failed += 1
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert failed
+assert_rows(rows, taken)
+"""
 
 
 def test_a_value_that_overflows_is_the_pure_paths_to_tell() -> None:

@@ -452,7 +452,7 @@ static uint64_t keccak_start(const unsigned char entry[HASH_BYTES], size_t lengt
 }
 
 /* What addresses and topics hash to: they repeat in almost every block. One reader at a time has it. */
-enum { KNOWN_BITS = 13, KNOWN = 1 << KNOWN_BITS };
+enum { KNOWN_BITS = 15, KNOWN = 1 << KNOWN_BITS };
 
 typedef struct Hashes {
     struct Hashes *next;
