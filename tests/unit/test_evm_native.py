@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -73,6 +74,17 @@ def rebloomed(answer: Json) -> Json:
     return answer
 
 
+def _set(path: str, value: Any) -> Spoil:
+    *way, last = [int(step) if step.isdigit() else step for step in path.split(".")]
+
+    def spoil(answer: Any) -> None:
+        for step in way:
+            answer = answer[step]
+        answer[last] = answer[last] | value if isinstance(value, dict) and value else value
+
+    return spoil
+
+
 # -- what it takes ----------------------------------------------------------------------------------------------------
 
 
@@ -98,6 +110,58 @@ def test_made_up_blocks_decode_as_on_the_pure_path(kind: int) -> None:
     for given in blocks:
         assert added(rows, given), rows.declined
     assert_rows(rows, blocks)
+
+
+VARIANTS: dict[str, tuple[int, Spoil]] = {
+    "unprotected, with a chain id": (0, _set("block.transactions.1", {"v": "0x1c", "chainId": "0x1"})),
+    "protected, with another": (0, _set("block.transactions.1", {"v": "0x26", "chainId": "0x5"})),
+    "a parity as v, with a chain id": (0, _set("block.transactions.1", {"v": "0x1", "chainId": "0x5"})),
+    "a parity as v, without": (0, _set("block.transactions.1", {"v": "0x0", "chainId": None})),
+    "yParity alone": (0, _set("block.transactions.1", {"v": None, "yParity": "0x1", "chainId": None})),
+    "lists of other types": (
+        0,
+        _set(
+            "block.transactions.1",
+            {
+                "accessList": [{"address": NOBODY, "storageKeys": [OTHER, OTHER]}],
+                "blobVersionedHashes": [OTHER],
+                "authorizationList": [],
+            },
+        ),
+    ),
+    "an access list that is null": (1, _set("block.transactions.1", {"accessList": None})),
+    "a contract made": (2, _set("block.transactions.1", {"to": None})),
+    "an effective price": (2, _set("block.transactions.1", {"gasPrice": "0x1"})),
+    "padded": (2, _set("block.transactions.1", {"r": "0x" + 63 * "0" + "5", "nonce": "0x00", "type": "0x02"})),
+    "short words": (2, _set("block.transactions.1", {"r": "0x5", "s": "0x0"})),
+    "the largest": (
+        2,
+        _set(
+            "block.transactions.1",
+            {"value": hex((1 << 128) - 1), "nonce": "0x" + 16 * "f", "maxFeePerGas": hex(10**38 - 1)},
+        ),
+    ),
+    "just above 64 bits": (2, _set("block.transactions.1", {"value": hex(1 << 64), "maxFeePerGas": hex(1 << 64)})),
+    "digits of either case": (
+        2,
+        _set("block.transactions.1", {"input": "0x" + 9 * "aAfF09", "from": "0x" + 10 * "FAde"}),
+    ),
+    "a parity of both names": (4, _set("block.transactions.1.authorizationList.0", {"yParity": "0x1", "v": "0x1"})),
+    "a root beside the status": (2, _set("receipts.1", {"status": "0x0", "root": "0x"})),
+    "a root in its place": (0, _set("receipts.1", {"status": None, "root": OTHER})),
+    "the last second": (2, _set("block", {"timestamp": hex(((1 << 63) - 1) // 10**9)})),
+    "no mix hash, no nonce": (2, _set("block", {"mixHash": None, "nonce": None, "extraData": "0x"})),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_other_plain_forms_decode_as_on_the_pure_path(name: str) -> None:
+    kind, spoil = VARIANTS[name]
+    answer = plain(kind)
+    spoil(answer)
+    rows = Rows()
+    assert added(rows, texts(answer)), rows.declined
+    assert_rows(rows, [texts(answer)])
 
 
 def test_blocks_without_transactions() -> None:
@@ -154,17 +218,6 @@ def test_texts_of_any_type(wrap: Callable[[bytes], Any]) -> None:
 
 
 # -- what it declines -------------------------------------------------------------------------------------------------
-
-
-def _set(path: str, value: Any) -> Spoil:
-    *way, last = [int(step) if step.isdigit() else step for step in path.split(".")]
-
-    def spoil(answer: Any) -> None:
-        for step in way:
-            answer = answer[step]
-        answer[last] = value
-
-    return spoil
 
 
 def _logging(answer: Json, nth: int = 0) -> Json:
@@ -286,6 +339,28 @@ def _authorization(answer: Json) -> Json:
     return entry
 
 
+def test_an_address_is_no_topic_that_begins_like_it() -> None:
+    answer = plain()
+    for entry in (log for receipt in answer["receipts"] for log in receipt["logs"]):
+        entry["topics"] = [entry["address"] + 24 * "0"]
+    rows = Rows()
+    assert not added(rows, texts(answer))
+    rebloomed(answer)
+    assert added(rows, texts(answer))
+    assert_rows(rows, [texts(answer)])
+
+
+@pytest.mark.parametrize("digit", "/:@Gg` x")
+def test_only_hex_digits_are_hex_digits(digit: str) -> None:
+    rows, given = Rows(), texts(plain())
+    for width in (32, 20, 64 + 16 + 8 + 2):
+        for place in range(2 * width):
+            spelled = "0x" + place * "0" + digit + (2 * width - place - 1) * "0"
+            field = {32: b"parentHash", 20: b"miner"}.get(width, b"extraData")
+            block = re.sub(rb'"%s":"0x\w*"' % field, b'"%s":"%s"' % (field, spelled.encode()), given.block)
+            assert not added(rows, given._replace(block=block))
+
+
 @pytest.mark.parametrize("name", OF_A_TYPE)
 def test_what_a_type_must_have_and_has_not_is_declined(name: str) -> None:
     kind, spoil = OF_A_TYPE[name]
@@ -325,7 +400,7 @@ def test_no_text_is_read_beyond_its_end() -> None:
         assert not added(rows, given._replace(receipts=given.receipts[:cut]))
 
 
-@pytest.mark.parametrize("fragment", FRAGMENTS)
+@pytest.mark.parametrize("fragment", FRAGMENTS, ids=lambda fragment: repr(fragment[:20]))
 def test_a_field_that_nobody_reads_is_json_all_the_same(fragment: str) -> None:
     given = texts(plain())
     given = given._replace(block=given.block.replace(b"{", b'{"extra": %s ,' % fragment.encode(), 1))
