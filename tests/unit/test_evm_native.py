@@ -350,6 +350,13 @@ def test_an_address_is_no_topic_that_begins_like_it() -> None:
     assert_rows(rows, [texts(answer)])
 
 
+def test_a_fifth_topic_is_not_even_read() -> None:
+    answer, rows = plain(), Rows()
+    UNUSUAL["five topics"](answer)
+    assert not added(rows, texts(answer))
+    assert rows.declined == "Log: topics"
+
+
 @pytest.mark.parametrize("digit", "/:@Gg` x")
 def test_only_hex_digits_are_hex_digits(digit: str) -> None:
     rows, given = Rows(), texts(plain())
