@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 help:  ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml ampd_ray/datasets/evm/_native.c
 	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] < (3, 14)))' \
 		|| { echo "Python 3.11 to 3.13 is needed; name one: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -89,6 +89,11 @@ idle: $(STAMP)  ## Long: all cores busy with something else, nobody may be taken
 .PHONY: fuzz
 fuzz: $(STAMP)  ## Long: spoil recorded answers of nodes, and look what becomes of them (COUNT=100000)
 	@$(BIN)/python -m tests.benchmarks.fuzz --count $${COUNT:-100000}
+
+.PHONY: fuzz-native
+fuzz-native: $(STAMP)  ## Long: spoil blocks for the compiled path, with and without sanitizers (COUNT=1000000)
+	@$(BIN)/python -m tests.benchmarks.fuzz_native --count $${COUNT:-1000000}
+	@$(BIN)/python -m tests.benchmarks.fuzz_native --count $${COUNT:-1000000} --seed 2 --sanitize
 
 .PHONY: bench
 bench: $(STAMP)  ## Long: blocks/s, CPU and memory on a mainnet-like load, beside cryo and ethereum-etl (ROUNDS=3)

@@ -109,11 +109,22 @@ def _of_set(folder: Path, count: int) -> Iterator[Seed]:
 
 def mutant(seed: Seed, steps: Sequence[Step]) -> tuple[bytes, bytes]:
     """The answers to ``eth_getBlockByNumber`` and ``eth_getBlockReceipts`` after all steps."""
+    tree = changed(seed, steps)
+    return respelled((_answer(BLOCK_ID, tree[0]), _answer(RECEIPTS_ID, tree[1])), steps)
+
+
+def changed(seed: Seed, steps: Sequence[Step]) -> Any:
+    """``[block, receipts]`` after those of ``steps`` that change values."""
     tree = json.loads(seed.text)
     for step in steps:
         if step.kind < len(JSON_STEPS):
             _change(tree, step)
-    bodies = [_answer(BLOCK_ID, tree[0]), _answer(RECEIPTS_ID, tree[1])]
+    return tree
+
+
+def respelled(texts: tuple[bytes, bytes], steps: Sequence[Step]) -> tuple[bytes, bytes]:
+    """``texts`` after those of ``steps`` that change text."""
+    bodies = list(texts)
     for step in steps:
         if step.kind >= len(JSON_STEPS):
             which = step.what & 1
