@@ -317,6 +317,23 @@ async def test_a_file_that_fills_a_gap_decides_between_the_branches_above(job: J
     assert await job.canonical() == {Span(0, 2): True, Span(6, 8): True, Span(6, 9): False, Span(3, 5): True}
 
 
+async def test_a_commit_looks_at_few_segments_however_many_there_are(job: Job) -> None:
+    """Also while Postgres has no statistics of them: what is lost by a restore, and not there yet after an adoption."""
+    location = job.locations["blocks"]
+    await execute(
+        job.db,
+        """insert into ampd_ray.segment (file_id, location_id, network, blocks, start_parent, end_hash, canonical)
+        select 1000 + n, %s, 'anvil', int8range(n, n + 1), '', '', true from generate_series(0, 4999) n""",
+        location,
+    )
+    read = "select idx_tup_fetch + seq_tup_read as rows from pg_stat_xact_user_tables where relname = 'segment'"
+    async with job.db.transaction() as conn:
+        assert await segment_index.overlapping(conn, location, blocks(5_000, 5_009)) == {}
+        assert not await segment_index.decides_between_branches(conn, location, blocks(5_000, 5_009))
+        (row,) = await (await conn.execute(read.encode())).fetchall()
+    assert row.rows < 10
+
+
 async def test_files_of_amp_are_adopted_and_deleted_ones_forgotten(job: Job) -> None:
     location = job.locations["blocks"]
     ours = await job.commit(blocks(20, 29), 9)
