@@ -16,7 +16,7 @@ from ampd_ray.chain.ranges import BlockRange, Span
 from ampd_ray.chain.segments import missing
 from ampd_ray.errors import CommitUnknown, DatabaseUnavailable, Fenced, InvalidFileRow, ObjectExists, Overlap
 from ampd_ray.metadb import files, leases, segment_index
-from ampd_ray.metadb.connection import Database
+from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.metadb.files import CommitRequest, Intent, NewFile, announce, commit
 from ampd_ray.metadb.revisions import open_revision
 from ampd_ray.metadb.schema import migrate
@@ -192,6 +192,21 @@ async def test_all_tables_become_visible_together(job: Job, pg_url: str) -> None
         assert row.footer == file.footer
         async with job.db.connection() as conn:
             assert await files.segments(conn, file.location_id) == [committed.segment]
+
+
+async def test_a_commit_asks_the_database_few_times(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each statement is a round trip between a new block and its readers; four are for each table."""
+    statements = 0
+    execute_one = Connection.execute
+
+    async def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal statements
+        statements += 1
+        return await execute_one(self, *args, **kwargs)
+
+    monkeypatch.setattr(Connection, "execute", counted)
+    await job.commit(blocks(0, 9))
+    assert statements <= 7 + 4 * len(TABLES)
 
 
 async def test_the_same_request_again_changes_nothing(job: Job) -> None:
