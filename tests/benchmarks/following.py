@@ -65,7 +65,7 @@ def measure(client: Client, amp_dir: Path, growing: Growing, files: int) -> dict
         "cpu_ms_per_block": round(1000 * (sum(cpu.values()) - idle_share * secs) / growing.blocks, 1),
         "idle_cpu_ms_per_s": round(1000 * idle_share, 1),
         "all_cpu_ms_per_block_by_process": {
-            name: round(1000 * secs / growing.blocks, 1) for name, secs in sorted(cpu.items()) if secs
+            name: round(1000 * used / growing.blocks, 1) for name, used in sorted(cpu.items()) if used
         },
     }
 
