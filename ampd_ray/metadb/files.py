@@ -7,7 +7,7 @@ under the leases of its revisions; committing the same request again finds what 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -242,14 +242,15 @@ async def _commit(db: Database, request: CommitRequest) -> list[CommittedFile]:
         await leases.lock_for_commit(conn, epochs, request.incarnation)
         await _check_job(conn, request)
         ids = await _present(conn, request.files)
-        for location_id in sorted(epochs):
-            files = [file for file in request.files if file.location_id == location_id]
-            fresh = [file for file in files if (location_id, file.file_name) not in ids]
-            if fresh:
-                added, moved = await _register(conn, location_id, fresh, own=frozenset(ids.values()))
-                ids |= added
-                await _collect_later(conn, moved, request.collect_after)
-                await conn.execute(_SQL["notify_change"], {"location_id": location_id})
+        fresh = [file for file in request.files if (file.location_id, file.file_name) not in ids]
+        for location_id in sorted({file.location_id for file in fresh}):
+            files = [file for file in fresh if file.location_id == location_id]
+            added, moved = await _register(conn, location_id, files, own=frozenset(ids.values()))
+            ids |= added
+            await _collect_later(conn, moved, request.collect_after)
+        if fresh:
+            await conn.execute(_SQL["fulfil_intents"], _names(fresh))
+            await conn.execute(_SQL["notify_changes"], _names(fresh))
         await failpoints.reach("in-commit")
     return [_committed(file, ids) for file in request.files]
 
@@ -261,12 +262,13 @@ async def _check_job(conn: Connection, request: CommitRequest) -> None:
         raise Fenced(f"job {request.job_id} is {found}: node {request.node_id} may not commit for it")
 
 
-async def _present(conn: Connection, files: Iterable[NewFile]) -> Ids:
+async def _present(conn: Connection, files: Sequence[NewFile]) -> Ids:
     """The ids of those files that are registered already."""
+    rows = await (await conn.execute(_SQL["registered"], _names(files))).fetchall()
+    found = {(row.location_id, row.file_name): row for row in rows}
     ids: Ids = {}
     for file in files:
-        values = {"location_id": file.location_id, "file_name": file.file_name}
-        row = await (await conn.execute(_SQL["registered"], values)).fetchone()
+        row = found.get((file.location_id, file.file_name))
         if row is None:
             continue
         ranges = json.loads(file.metadata_json)["ranges"]
@@ -329,12 +331,18 @@ async def _insert(conn: Connection, file: NewFile) -> int:
         "e_tag": file.e_tag,
         "version": file.version,
         "url": file.directory_url,
+        "footer": file.footer,
     }
     row = await (await conn.execute(_SQL["register"], values)).fetchone()
     assert row is not None
-    await conn.execute(_SQL["store_footer"], {"file_id": row.id, "footer": file.footer})
-    await conn.execute(_SQL["fulfil_intent"], {"location_id": file.location_id, "file_name": file.file_name})
     return int(row.id)
+
+
+def _names(files: Sequence[NewFile]) -> dict[str, list[int] | list[str]]:
+    return {
+        "location_ids": [file.location_id for file in files],
+        "file_names": [file.file_name for file in files],
+    }
 
 
 def _segment(file: NewFile, ids: Ids) -> Segment:

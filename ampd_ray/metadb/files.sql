@@ -31,28 +31,33 @@ where job_id = %(job_id)s
 for share
 
 -- name: registered
--- The row of one file of a revision, if it is registered.
-select id, object_size, object_e_tag, metadata
-from file_metadata
-where location_id = %(location_id)s and file_name = %(file_name)s
+-- The rows of those files that are registered.
+select f.id, f.location_id, f.file_name, f.object_size, f.object_e_tag, f.metadata
+from unnest(%(location_ids)s::bigint[], %(file_names)s::text[]) as wanted (location_id, file_name)
+join file_metadata f using (location_id, file_name)
 
 -- name: register
--- Register a file: from here on it exists for every reader.
-insert into file_metadata (location_id, file_name, metadata, object_size, object_e_tag, object_version, url)
-values (%(location_id)s, %(file_name)s, %(metadata)s::jsonb, %(size)s, %(e_tag)s, %(version)s, %(url)s)
-returning id
+-- Register a file: from here on it exists for every reader. Without its footer Amp's server could not read the table.
+with registered as (
+    insert into file_metadata (location_id, file_name, metadata, object_size, object_e_tag, object_version, url)
+    values (%(location_id)s, %(file_name)s, %(metadata)s::jsonb, %(size)s, %(e_tag)s, %(version)s, %(url)s)
+    returning id
+),
+kept as (
+    insert into footer_cache (file_id, footer) select id, %(footer)s from registered
+)
+select id from registered
 
--- name: store_footer
--- Keep a file's footer, without which Amp's server cannot read the table.
-insert into footer_cache (file_id, footer) values (%(file_id)s, %(footer)s)
+-- name: fulfil_intents
+-- Announced files are registered: nothing is left to sweep.
+delete from ampd_ray.file_intent i
+using unnest(%(location_ids)s::bigint[], %(file_names)s::text[]) as done (location_id, file_name)
+where i.location_id = done.location_id and i.file_name = done.file_name
 
--- name: fulfil_intent
--- An announced file is registered: nothing is left to sweep.
-delete from ampd_ray.file_intent where location_id = %(location_id)s and file_name = %(file_name)s
-
--- name: notify_change
+-- name: notify_changes
 -- Tell those who read a revision that it has changed.
-select pg_notify('change-tracking', %(location_id)s::bigint::text)
+select pg_notify('change-tracking', location_id::text)
+from unnest(%(location_ids)s::bigint[]) as changed (location_id)
 
 -- name: summarise
 -- Rows, files, bytes and blocks of the canonical segments that share a block with start..end, per table.

@@ -44,7 +44,12 @@ returning file_id
 
 -- name: overlapping
 -- The segments of a revision that share a block with start..end. Canonical ones are disjoint, so that at most one of
--- them reaches in from below; each part is an index scan.
+-- them reaches in from below; each part is an index scan. Those aside, which are few, come first and by themselves:
+-- without statistics, as after a restore or an adoption, they would be looked for among all.
+with aside as materialized (
+    select file_id, network, blocks from ampd_ray.segment
+    where location_id = %(location_id)s and not canonical
+)
 select file_id, blocks from ampd_ray.segment
 where location_id = %(location_id)s and network = %(network)s
   and lower(blocks) between %(start)s and %(end)s
@@ -57,9 +62,8 @@ select file_id, blocks from (
 ) as below
 where upper(blocks) > %(start)s
 union
-select file_id, blocks from ampd_ray.segment
-where location_id = %(location_id)s and network = %(network)s and not canonical
-  and blocks && int8range(%(start)s, %(end)s, '[]')
+select file_id, blocks from aside
+where network = %(network)s and blocks && int8range(%(start)s, %(end)s, '[]')
 
 -- name: branches_above
 -- True if a revision has segments off the canonical chain while some segment ends at or above a block: then a new

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import signal
@@ -16,6 +15,7 @@ import psutil
 import psycopg
 
 from ampd_ray.metadb.embedded import EmbeddedPostgres
+from tests.benchmarks.figures import quantiles
 from tests.fakes.site import Site, add_provider, empty_database, make_site, register
 from tests.fakes.slow_node import SlowNode, slow_node
 from tests.fakes.worker import END_SECS, UP, Worker
@@ -129,7 +129,5 @@ def processes_of(worker: Worker) -> list[psutil.Process]:
 
 
 def seconds(values: Sequence[float]) -> dict[str, float]:
-    """The figures of a sample, by nearest rank."""
-    ordered = sorted(values)
-    at = {name: ordered[max(0, math.ceil(share * len(ordered)) - 1)] for name, share in (("p50", 0.5), ("p99", 0.99))}
-    return {name: round(value, 2) for name, value in (at | {"max": ordered[-1]}).items()}
+    """The figures of a sample."""
+    return {name: round(value, 2) for name, value in quantiles(values, 50, 99).items()}

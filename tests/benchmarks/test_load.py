@@ -14,6 +14,7 @@ from tests.benchmarks.backfill import load_server
 from tests.benchmarks.load.blocks import MIXES, block_hash, means, templates
 from tests.fakes.http import fetch, rpc_call
 from tests.fakes.providers import all_of, provider
+from tests.fakes.site import wait_until
 
 pytestmark = pytest.mark.usefixtures("chain_data")
 BLOCKS = 20
@@ -68,6 +69,34 @@ def test_a_node_that_takes_so_many_requests_a_second() -> None:
         assert rpc_call(url, "eth_chainId") == "0x1"
         with pytest.raises(HTTPError, match="429"):
             rpc_call(url, "eth_chainId")
+
+
+def test_a_chain_that_grows() -> None:
+    with load_server("light", BLOCKS, ("--start-head", "16", "--grow-every-ms", "1")) as url:
+        assert rpc_call(url, "eth_blockNumber") == "0x10"
+        assert rpc_call(url, "eth_getBlockByNumber", "0x11", True) is None
+        assert rpc_call(url, "eth_getBlockByNumber", block_hash(17), True) is None
+        assert fetch(f"{url}/timeline") | {"asked": []} == {"first": 17, "appeared": [], "told": [], "asked": []}
+        assert fetch(f"{url}/grow/2") == 18
+        wait_until(lambda: rpc_call(url, "eth_blockNumber") == "0x12")
+        grown = rpc_call(url, "eth_getBlockByNumber", "latest", True)
+        assert (grown["number"], grown["hash"], grown["parentHash"]) == ("0x12", block_hash(18), block_hash(17))
+        assert rpc_call(url, "eth_getBlockByNumber", "0x10", True)["hash"] == block_hash(16)
+        assert fetch(f"{url}/grow/1") == 19
+
+
+def test_when_blocks_appear_and_clients_hear_of_them() -> None:
+    began = time.monotonic()
+    with load_server("light", BLOCKS, ("--start-head", "16", "--grow-every-ms", "1")) as url:
+        fetch(f"{url}/grow/3")
+        wait_until(lambda: len(fetch(f"{url}/timeline")["appeared"]) == 3)
+        assert fetch(f"{url}/timeline")["told"] == []
+        head = rpc_call(url, "eth_getBlockByNumber", "latest", False)
+        rpc_call(url, "eth_getBlockByNumber", head["number"], True)
+        timeline = fetch(f"{url}/timeline")
+    assert began < timeline["appeared"][0] < timeline["appeared"][1] < timeline["appeared"][2]
+    assert timeline["told"] == timeline["told"][:1] * 3, "of the last one, and so of those before it"
+    assert timeline["appeared"][2] < timeline["told"][0] < timeline["asked"][0] < time.monotonic()
 
 
 def test_the_usual_mix_is_as_large_as_todays_blocks(chain_data: Path) -> None:

@@ -94,14 +94,19 @@ def _name(process: psutil.Process) -> str:
 def watched(amp_dir: Path) -> Iterator[Usage]:
     """What a solo environment uses while the block runs."""
     usage = Usage()
-    before = of_environment(amp_dir)
-    cpu_before = cpu_secs(before)
-    usage.idle_bytes = sum(memory(before).values())
-    with _sampled(["--environment", str(amp_dir)]) as peak:
+    usage.idle_bytes = sum(memory(of_environment(amp_dir)).values())
+    with _sampled(["--environment", str(amp_dir)]) as peak, spent(amp_dir) as usage.cpu_by_process:
         yield usage
-        after = cpu_secs(of_environment(amp_dir))
-        usage.cpu_by_process = {name: secs - cpu_before.get(name, 0.0) for name, secs in after.items()}
     usage.by_process = peak
+
+
+@contextmanager
+def spent(amp_dir: Path) -> Iterator[dict[str, float]]:
+    """CPU seconds of a solo environment by process name while the block runs; sampling does not disturb it."""
+    before = cpu_secs(of_environment(amp_dir))
+    cpu: dict[str, float] = {}
+    yield cpu
+    cpu |= {name: secs - before.get(name, 0.0) for name, secs in cpu_secs(of_environment(amp_dir)).items()}
 
 
 @dataclass(frozen=True)

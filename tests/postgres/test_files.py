@@ -16,7 +16,7 @@ from ampd_ray.chain.ranges import BlockRange, Span
 from ampd_ray.chain.segments import missing
 from ampd_ray.errors import CommitUnknown, DatabaseUnavailable, Fenced, InvalidFileRow, ObjectExists, Overlap
 from ampd_ray.metadb import files, leases, segment_index
-from ampd_ray.metadb.connection import Database
+from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.metadb.files import CommitRequest, Intent, NewFile, announce, commit
 from ampd_ray.metadb.revisions import open_revision
 from ampd_ray.metadb.schema import migrate
@@ -194,6 +194,21 @@ async def test_all_tables_become_visible_together(job: Job, pg_url: str) -> None
             assert await files.segments(conn, file.location_id) == [committed.segment]
 
 
+async def test_a_commit_asks_the_database_few_times(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each statement is a round trip between a new block and its readers; four are for each table."""
+    statements = 0
+    execute_one = Connection.execute
+
+    async def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal statements
+        statements += 1
+        return await execute_one(self, *args, **kwargs)
+
+    monkeypatch.setattr(Connection, "execute", counted)
+    await job.commit(blocks(0, 9))
+    assert statements <= 7 + 4 * len(TABLES)
+
+
 async def test_the_same_request_again_changes_nothing(job: Job) -> None:
     request = job.request(blocks(0, 9))
     first = await commit(job.db, request)
@@ -315,6 +330,23 @@ async def test_a_file_that_fills_a_gap_decides_between_the_branches_above(job: J
     assert await job.canonical() == {Span(0, 2): True, Span(6, 8): False, Span(6, 9): True}
     await job.commit(blocks(3, 5), 4, known=[*old.values(), *new.values()])
     assert await job.canonical() == {Span(0, 2): True, Span(6, 8): True, Span(6, 9): False, Span(3, 5): True}
+
+
+async def test_a_commit_looks_at_few_segments_however_many_there_are(job: Job) -> None:
+    """Also while Postgres has no statistics of them: what is lost by a restore, and not there yet after an adoption."""
+    location = job.locations["blocks"]
+    await execute(
+        job.db,
+        """insert into ampd_ray.segment (file_id, location_id, network, blocks, start_parent, end_hash, canonical)
+        select 1000 + n, %s, 'anvil', int8range(n, n + 1), '', '', true from generate_series(0, 4999) n""",
+        location,
+    )
+    read = "select idx_tup_fetch + seq_tup_read as rows from pg_stat_xact_user_tables where relname = 'segment'"
+    async with job.db.transaction() as conn:
+        assert await segment_index.overlapping(conn, location, blocks(5_000, 5_009)) == {}
+        assert not await segment_index.decides_between_branches(conn, location, blocks(5_000, 5_009))
+        (row,) = await (await conn.execute(read.encode())).fetchall()
+    assert row.rows < 10
 
 
 async def test_files_of_amp_are_adopted_and_deleted_ones_forgotten(job: Job) -> None:

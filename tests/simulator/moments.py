@@ -10,7 +10,7 @@ _WRITES: Final = (
     "mark_swept",
 )  # fmt: skip
 # A sweep goes on when a writer announces, writes or commits just what it found.
-_SWEEPS: Final = ("announce", "@intent-written", "@before-commit", "lock_for_commit", "@in-commit", "fulfil_intent")
+_SWEEPS: Final = ("announce", "@intent-written", "@before-commit", "lock_for_commit", "@in-commit", "fulfil_intents")
 # A job's end is written when another node has the job.
 _SETTLES: Final = ("@takeover-claimed", "@takeover-claimed", "drop_orphans")
 ANY: Final = (*_WRITES, *_SWEEPS, *_SETTLES, "transition")

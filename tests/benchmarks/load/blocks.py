@@ -23,7 +23,7 @@ MIXES: Final[Mapping[str, Sequence[int]]] = {
 
 KEPT_BYTES: Final = 6e9  # of blocks that stay serialised
 FIRST_SECONDS: Final = 1_600_000_000
-_SECS_A_BLOCK: Final = 12
+SECS_A_BLOCK: Final = 12
 
 
 _HASH, _PARENT, _NUMBER, _TIME, _OF_TX = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05"  # what JSON text never has
@@ -97,30 +97,37 @@ def _marked(value: Any, marks: Sequence[tuple[str, bytes]]) -> bytes:
 def _written(text: bytes, number: int) -> bytes:
     text = text.replace(_OF_TX, b"%0*x" % (_OF_TX_DIGITS, number)).replace(_NUMBER, b"0x%x" % number)
     text = text.replace(_HASH, block_hash(number).encode()).replace(_PARENT, block_hash(number - 1).encode())
-    return text.replace(_TIME, b"0x%x" % (FIRST_SECONDS + _SECS_A_BLOCK * number))
+    return text.replace(_TIME, b"0x%x" % (FIRST_SECONDS + SECS_A_BLOCK * number))
 
 
 class Chain:
-    """``length`` blocks of a mix; the first ones stay serialised, so that serving them is one copy."""
+    """``total`` blocks of a mix, of which the first ``length`` are there so far: all, if nothing else is said.
 
-    def __init__(self, templates: Sequence[Template], length: int) -> None:
-        self.length = length
+    Those that are asked for first, because they have yet to appear or are the lowest, stay serialised, so that serving
+    them is one copy.
+    """
+
+    def __init__(self, templates: Sequence[Template], total: int, length: int | None = None) -> None:
+        self.total = total
+        self.length = total if length is None else length
         self._templates = templates
+        self._first_kept = length or 0
         self._kept: list[Served] = []
         nbytes = 0
-        while len(self._kept) < length and nbytes < KEPT_BYTES:
-            self._kept.append(self._made(len(self._kept)))
+        while self._first_kept + len(self._kept) < total and nbytes < KEPT_BYTES:
+            self._kept.append(self._made(self._first_kept + len(self._kept)))
             nbytes += self._kept[-1].nbytes
-        self._numbers = {block_hash(number): number for number in range(length)}
+        self._numbers = {block_hash(number): number for number in range(total)}
 
     def at(self, number: int) -> Served | None:
         """Block ``number``, if the chain has it."""
         if not 0 <= number < self.length:
             return None
-        return self._kept[number] if number < len(self._kept) else self._made(number)
+        at = number - self._first_kept
+        return self._kept[at] if 0 <= at < len(self._kept) else self._made(number)
 
     def number_of(self, hash_: str) -> int:
-        """The number of a block hash; -1 if the chain has none of that."""
+        """The number of a block hash, be it of a block to come; -1 if the chain has none of that."""
         return self._numbers.get(hash_, -1)
 
     def receipt(self, tx_hash: str) -> bytes | None:

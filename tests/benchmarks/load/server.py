@@ -1,7 +1,12 @@
 """``python -m tests.benchmarks.load.server``: serve a mix over HTTP, with latency, a rate limit or errors if asked for.
 
-A bare asyncio protocol: what it serves is serialised beforehand, so that a request costs it two copies. ``GET /``
-answers its counters as JSON, among them the bytes of all answers: proof that a client has read them all.
+A bare asyncio protocol: what it serves is serialised beforehand, so that a request costs it two copies.
+
+==================  =================================================================================================
+GET /               its counters as JSON, among them the bytes of all answers: proof that a client has read them all
+GET /timeline       when each block appeared, was told and was asked for, see :mod:`tests.benchmarks.load.growth`
+GET /grow/BLOCKS    let so many more blocks appear, one each ``--grow-every-ms``
+==================  =================================================================================================
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.benchmarks.load.blocks import MIXES, Chain, templates
+from tests.benchmarks.load.growth import Growth
 from tests.fakes.places import CHAIN_DATA
 
 CHAIN_ID: Final = 1
@@ -47,10 +53,11 @@ class Manners:
 
 
 class Node:
-    """Answers calls out of a chain."""
+    """Answers calls out of a chain, which ``growth`` may make longer."""
 
-    def __init__(self, chain: Chain, manners: Manners) -> None:
-        self.chain = chain
+    def __init__(self, growth: Growth, manners: Manners) -> None:
+        self.growth = growth
+        self.chain = growth.chain
         self.counters = Counters()
         self.manners = manners
         self._chance = random.Random(1)
@@ -65,6 +72,15 @@ class Node:
             return 429
         self._tokens -= 1
         return 500 if self._chance.random() < manners.error_rate else None
+
+    def look(self, path: str) -> Any:
+        """What a GET of ``path`` answers."""
+        match path.strip("/").split("/"):
+            case ["timeline"]:
+                return asdict(self.growth.timeline)
+            case ["grow", blocks]:
+                return self.growth.grow(int(blocks))
+        return asdict(self.counters)
 
     def answer(self, body: bytes) -> list[bytes]:
         """The pieces of the answer to one call or a batch of them."""
@@ -98,10 +114,12 @@ class Node:
         return [b'"load/1"']
 
     def eth_blockNumber(self) -> list[bytes]:  # noqa: N802
-        return [b'"0x%x"' % (self.chain.length - 1)]
+        return [b'"0x%x"' % self.growth.tell_head()]
 
     def eth_getBlockByNumber(self, tag: str, full: bool = False) -> list[bytes]:  # noqa: N802
-        found = self.chain.at(self._number(tag))
+        found = self.chain.at(self.growth.tell_head() if tag == "latest" else self._number(tag))
+        if full:
+            self.growth.timeline.note_asked()
         if found is None:
             return [b"null"]
         self.counters.blocks += full
@@ -152,16 +170,17 @@ class Connection(asyncio.Protocol):
             if len(self._read) < ends + 4 + size:
                 return
             body, self._read = self._read[ends + 4 : ends + 4 + size], self._read[ends + 4 + size :]
-            later = partial(self._serve, head.startswith(b"GET"), body)
+            method, path, _ = head.decode("latin-1").split(" ", 2)
+            later = partial(self._serve, path if method == "GET" else None, body)
             if self._node.manners.latency_secs:
                 asyncio.get_running_loop().call_later(self._node.manners.latency_secs, later)
             else:
                 later()
 
-    def _serve(self, asks_for_counters: bool, body: bytes) -> None:
+    def _serve(self, looks_at: str | None, body: bytes) -> None:
         counters = self._node.counters
-        if asks_for_counters:
-            self._send(200, [json.dumps(asdict(counters)).encode()])
+        if looks_at is not None:
+            self._send(200, [json.dumps(self._node.look(looks_at)).encode()])
             return
         counters.requests += 1
         status = self._node.refusal()
@@ -190,14 +209,18 @@ def main() -> None:
     """Parse the arguments and serve."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mix", choices=sorted(MIXES), default="mainnet")
-    parser.add_argument("--blocks", type=int, required=True, help="length of the chain")
+    parser.add_argument("--blocks", type=int, required=True, help="length of the chain in the end")
+    parser.add_argument("--start-head", type=int, help="the newest block at first (default: the last one)")
+    parser.add_argument("--grow-every-ms", type=float, default=500.0, help="between blocks that are let appear")
     parser.add_argument("--latency-ms", type=float, default=0.0)
     parser.add_argument("--rate", type=float, default=float("inf"), help="requests a second")
     parser.add_argument("--error-rate", type=float, default=0.0)
     parser.add_argument("--chain-data", type=Path, default=CHAIN_DATA)
     given = parser.parse_args()
-    chain = Chain(templates(given.chain_data, given.mix), given.blocks)
-    asyncio.run(serve(Node(chain, Manners(given.latency_ms / 1000, given.rate, given.error_rate))))
+    length = None if given.start_head is None else given.start_head + 1
+    chain = Chain(templates(given.chain_data, given.mix), given.blocks, length)
+    manners = Manners(given.latency_ms / 1000, given.rate, given.error_rate)
+    asyncio.run(serve(Node(Growth(chain, given.grow_every_ms / 1000), manners)))
 
 
 if __name__ == "__main__":
