@@ -94,6 +94,10 @@ fuzz: $(STAMP)  ## Long: spoil recorded answers of nodes, and look what becomes 
 bench: $(STAMP)  ## Long: blocks/s, CPU and memory on a mainnet-like load, beside cryo and ethereum-etl (ROUNDS=3)
 	@$(BIN)/python -m tests.benchmarks.backfill --rounds $${ROUNDS:-3}
 
+.PHONY: bench-scale
+bench-scale: $(STAMP)  ## Long: cost at scale: blocks, extractors, jobs at once, statements a segment (BLOCKS="1000 20000 200000")
+	@$(BIN)/python -m tests.benchmarks.scale --blocks $${BLOCKS:-1000 20000 200000}
+
 .PHONY: clean
 clean:  ## Remove what these targets made
 	rm -rf $(VENV) .amp .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
