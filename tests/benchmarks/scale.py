@@ -77,9 +77,10 @@ def _round(url: str, amp_dir: Path, name: str, blocks: int) -> dict[str, Any]:
 
 def sizes_of(mix: str, blocks: Sequence[int]) -> dict[str, list[int]]:
     """Which sizes are measured of which mix; large ones have a small one of the same mix beside them."""
-    few, many = [n for n in blocks if n <= MANY_BLOCKS], [n for n in blocks if n > MANY_BLOCKS]
-    beside = {"tiny": [*few[:1], *many]} if many else {}
-    return {mix: few} | beside if few else beside
+    found = {mix: [number for number in blocks if number <= MANY_BLOCKS]}
+    if many := [number for number in blocks if number > MANY_BLOCKS]:
+        found["tiny"] = [*found.get("tiny", found[mix][:1]), *many]
+    return {name: sizes for name, sizes in found.items() if sizes}
 
 
 def main() -> None:

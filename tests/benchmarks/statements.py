@@ -1,27 +1,35 @@
 """What a committed segment costs Postgres: statements, counted at the server by ``pg_stat_statements``.
 
 Of two backfills only the difference counts, so that what each does once falls away. What the clock makes, as
-heartbeats, is a fraction of a statement for each segment, and goes when the statements of a segment are rounded.
+heartbeats and progress, is counted on a node that waits, and taken off by the seconds that the second one took longer.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import psycopg
 
 from ampd_ray.client import Client
 from ampd_ray.metadb.embedded import EmbeddedPostgres
 from tests.benchmarks.backfill import load_server, place, warm
 from tests.benchmarks.many_jobs import ended
+from tests.benchmarks.usage import Usage, watched
 from tests.fakes.site import register, wait_until
 
 MIX: Final = "mainnet"  # of few blocks to a task
-EACH_TASK: Final = "[writer]\nbytes = 1\n"  # is a segment
+CONFIG: Final = """
+[writer]
+bytes = 1  # so that each task makes a segment
+[ampd_ray]
+takeover = true  # as on a cluster
+"""
 WAITING: Final = 5  # jobs that follow a head that stands still
 WAITING_BLOCKS: Final = 20
 TOP: Final = 10
@@ -34,40 +42,42 @@ SEGMENTS: Final = "select count(*) / 3 from ampd_ray.segment"
 CAUGHT_UP: Final = "select count(*) from ampd_ray.job_progress where limiting_factor = 'head' and blocks_done >= %s"
 LAST_BEAT: Final = "select max(heartbeat_at) from workers"
 
-Counts = dict[str, tuple[float, ...]]  # of each statement without its constants: calls, milliseconds, bytes of WAL
+Counts = dict[str, Any]  # of each statement without its constants an array: calls, milliseconds, bytes of WAL
 Database = psycopg.Connection[Any]
 
 
 def measure(committed: Sequence[int], idle_secs: float = 10.0) -> dict[str, Any]:
     """Compare backfills of two numbers of blocks, and a node without jobs to one with jobs that wait."""
-    segments: list[int] = []
-    seen: list[Counts] = []
-    with place(EACH_TASK) as amp_dir, load_server(MIX, max(committed)) as url:
+    segments, secs, seen = [], [], []
+    with place(CONFIG) as amp_dir, load_server(MIX, max(committed)) as url:
         counting(amp_dir)
         with warm(amp_dir, url) as client, uncounted(client) as database:
             client.add_provider("counted", kind="evm-rpc", network="counted", url=url)
             for blocks in committed:
-                before = int(_value(database, SEGMENTS))
+                before, began = _value(database, SEGMENTS), time.monotonic()
                 seen.append(_during(database, partial(_extract, client, database, blocks)))
-                segments.append(int(_value(database, SEGMENTS)) - before)
-            idle = _per_second(database, idle_secs)
+                secs.append(time.monotonic() - began)
+                segments.append(_value(database, SEGMENTS) - before)
+            idle, idle_usage = _second(database, amp_dir, idle_secs)
             _follow(client, database, max(committed) - 1)
-            waiting = _per_second(database, idle_secs)
-    of_segment = {
-        text: tuple(each / (segments[1] - segments[0]) for each in counts)
-        for text, counts in _less(seen[1], seen[0]).items()
-    }
-    record: dict[str, Any] = {
+            waiting, waiting_usage = _second(database, amp_dir, idle_secs)
+    clock = _sum(idle, _sum(waiting, idle, -1.0), 1 / WAITING)  # of a node with one job
+    more = _sum(_sum(seen[1], seen[0], -1.0), clock, secs[0] - secs[1])
+    each = {text: counts / (segments[1] - segments[0]) for text, counts in more.items()}
+    of_segment = {text: counts for text, counts in each.items() if round(counts[0]) > 0}
+    calls, milliseconds, wal_bytes = sum(of_segment.values())
+    record = {
         "segments": segments,
-        "statements_a_segment": sum(round(calls) for calls, _, _ in of_segment.values()),
-        "unrounded": round(sum(calls for calls, _, _ in of_segment.values()), 1),
-        "server_ms_a_segment": round(sum(ms for calls, ms, _ in of_segment.values() if round(calls)), 2),
-        "wal_kb_a_segment": round(sum(wal for calls, _, wal in of_segment.values() if round(calls)) / 1000, 1),
-        "idle_statements_per_s": round(idle, 2),
-        "waiting_job_statements_per_s": round((waiting - idle) / WAITING, 2),
-        "top": _top({text: calls for text, (calls, _, _) in of_segment.items()}),
+        "statements_a_segment": sum(round(counts[0]) for counts in of_segment.values()),
+        "unrounded": round(float(calls), 1),
+        "server_ms_a_segment": round(float(milliseconds), 2),
+        "wal_kb_a_segment": round(float(wal_bytes) / 1000, 1),
+        "idle_second": _figures(idle, idle_usage),
+        "waiting_jobs": WAITING,
+        "waiting_second": _figures(waiting, waiting_usage),
+        "top": _top(of_segment),
     }
-    print("\n".join(f"{calls:6.2f} a segment  {text}" for text, calls in record["top"].items()), flush=True)
+    print("\n".join(f"{times:6.2f} a segment  {text}" for text, times in record["top"].items()), flush=True)
     return record
 
 
@@ -89,20 +99,6 @@ def uncounted(client: Client) -> Database:
     return psycopg.connect(dsn, autocommit=True, options="-c pg_stat_statements.track=none")
 
 
-def _during(database: Database, work: Callable[[], object]) -> Counts:
-    before = _counts(database)
-    work()
-    return _less(_counts(database), before)
-
-
-def _per_second(database: Database, secs: float) -> float:
-    """All statements from one heartbeat to another; beats say by the database's clock how much time has passed."""
-    first = _beat(database, _value(database, LAST_BEAT))
-    counts = _during(database, partial(_beat, database, first + timedelta(seconds=secs)))
-    lasted: timedelta = _value(database, LAST_BEAT) - first
-    return sum(calls for calls, _, _ in counts.values()) / lasted.total_seconds()
-
-
 def _extract(client: Client, database: Database, blocks: int) -> None:
     """A job of so many blocks; our own waiting does not count."""
     asked = register(client, f"counted_{blocks}", "counted").model_copy(update={"end_block": str(blocks - 1)})
@@ -117,6 +113,15 @@ def _follow(client: Client, database: Database, head: int) -> None:
     wait_until(lambda: _value(database, CAUGHT_UP, WAITING_BLOCKS) == WAITING, what="the head")
 
 
+def _second(database: Database, amp_dir: Path, secs: float) -> tuple[Counts, dict[str, float]]:
+    """What a second costs, from one heartbeat to another: by the database's clock, as they are."""
+    first = _beat(database, _value(database, LAST_BEAT))
+    with watched(amp_dir) as usage:
+        counts = _during(database, partial(_beat, database, first + timedelta(seconds=secs)))
+    lasted = (_value(database, LAST_BEAT) - first).total_seconds()
+    return {text: each / lasted for text, each in counts.items()}, _cpu(usage, lasted)
+
+
 def _beat(database: Database, after: datetime) -> datetime:
     """Wait for a heartbeat; when it was."""
     wait_until(lambda: _value(database, LAST_BEAT) > after, what="a heartbeat")
@@ -124,21 +129,32 @@ def _beat(database: Database, after: datetime) -> datetime:
     return beat
 
 
+def _cpu(usage: Usage, secs: float) -> dict[str, float]:
+    parts = {part: usage.of(part) for part in ("Coordinator", "postgres", "")}
+    return {f"cpu_s_{part or 'all'}".lower(): round(spent / secs, 4) for part, spent in parts.items()}
+
+
+def _figures(counts: Counts, cpu: dict[str, float]) -> dict[str, float]:
+    return {"statements": round(float(sum(each[0] for each in counts.values())), 2), **cpu}
+
+
+def _during(database: Database, work: Callable[[], object]) -> Counts:
+    before = _counts(database)
+    work()
+    return _sum(_counts(database), before, -1.0)
+
+
 def _counts(database: Database) -> Counts:
-    return {text: tuple(counts) for text, *counts in database.execute(COUNTED)}
+    return {text: np.array(counts) for text, *counts in database.execute(COUNTED)}
 
 
-def _less(after: Counts, before: Counts) -> Counts:
-    nothing = (0.0, 0.0, 0.0)
-    return {
-        text: tuple(a - b for a, b in zip(counts, before.get(text, nothing), strict=True))
-        for text, counts in after.items()
-    }
+def _sum(counts: Counts, others: Counts, times: float) -> Counts:
+    return {text: each + times * others.get(text, 0.0) for text, each in counts.items()}
 
 
-def _top(calls: dict[str, float]) -> dict[str, float]:
-    most = sorted(calls, key=lambda text: -calls[text])[:TOP]
-    return {" ".join(text.split())[:100]: round(calls[text], 2) for text in most}
+def _top(counts: Counts) -> dict[str, float]:
+    most = sorted(counts, key=lambda text: -counts[text][0])[:TOP]
+    return {" ".join(text.split())[:100]: round(float(counts[text][0]), 2) for text in most}
 
 
 def _value(database: Database, query: str, *values: object) -> Any:

@@ -37,8 +37,14 @@ def test_a_segment_costs_no_more_statements_than_it_did() -> None:
     assert more >= few + 10
     assert 0 < record["statements_a_segment"] <= 1.5 * STATEMENTS_A_SEGMENT
     assert len(record["top"]) == statements.TOP
-    assert 0 < record["idle_statements_per_s"] < 15
-    assert record["waiting_job_statements_per_s"] < 6
+    assert 0 < record["idle_second"]["statements"] < 15
+    assert record["waiting_second"]["statements"] < 15 + 6 * statements.WAITING
+
+
+def test_large_numbers_of_blocks_are_small_ones_beside_a_small_number() -> None:
+    assert scale.sizes_of("light", [1_000, 20_000, 200_000]) == {"light": [1_000, 20_000], "tiny": [1_000, 200_000]}
+    assert scale.sizes_of("tiny", [1_000, 200_000]) == {"tiny": [1_000, 200_000]}
+    assert scale.sizes_of("light", [200_000]) == {"tiny": [200_000]}
 
 
 def test_postgres_takes_segments() -> None:
