@@ -32,9 +32,9 @@ def test_many_jobs_complete_on_a_node_that_goes_on_beating() -> None:
 
 
 def test_a_segment_costs_no_more_statements_than_it_did() -> None:
-    record = statements.measure((80, 800), idle_secs=2.0)
+    record = statements.measure((80, 400), idle_secs=2.0)
     few, more = record["segments"]
-    assert more >= few + 10
+    assert more >= few + 3
     assert 0 < record["statements_a_segment"] <= 1.5 * STATEMENTS_A_SEGMENT
     assert len(record["top"]) == statements.TOP
     assert 0 < record["idle_second"]["statements"] < 15
