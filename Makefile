@@ -103,6 +103,10 @@ bench: $(STAMP)  ## Long: blocks/s, CPU and memory on a mainnet-like load, besid
 bench-head: $(STAMP)  ## Long: how soon a new block is committed, also above 100,000 files, and a job runs (BLOCKS=120)
 	@$(BIN)/python -m tests.benchmarks.head --blocks $${BLOCKS:-120}
 
+.PHONY: bench-scale
+bench-scale: $(STAMP)  ## Long: cost at scale: blocks, extractors, jobs at once, statements a segment (BLOCKS="1000 20000 200000")
+	@$(BIN)/python -m tests.benchmarks.scale --blocks $${BLOCKS:-1000 20000 200000}
+
 .PHONY: clean
 clean:  ## Remove what these targets made
 	rm -rf $(VENV) .amp .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

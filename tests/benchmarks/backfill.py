@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from ampd_ray.client import Client
 from ampd_ray.client.solo import local
 from tests.benchmarks.load.blocks import MIXES, means, templates
 from tests.benchmarks.peers import PEERS, Peer
@@ -49,10 +50,12 @@ def ours(url: str, amp_dir: Path, network: str, blocks: int) -> dict[str, Any]:
     usage.add("client", client.cpu_secs, client.peak_bytes)
     summary = json.loads(client.output.splitlines()[-1])
     assert summary["blocks"] == blocks
+    own_secs = usage.cpu_by_process["client"]
     return {
         "wall_secs": wall,
         "blocks_per_s": blocks / wall,
         "cpu_s_per_1k": 1000 * usage.cpu_secs / blocks,
+        "worker_cpu_s_per_1k": 1000 * (usage.cpu_secs - own_secs) / blocks,
         "idle_rss_mb": usage.idle_bytes / 1e6,
         "peak_rss_mb": usage.peak_bytes / 1e6,
         "by_process_mb": {name: round(size / 1e6, 1) for name, size in sorted(usage.by_process.items())},
@@ -61,6 +64,24 @@ def ours(url: str, amp_dir: Path, network: str, blocks: int) -> dict[str, Any]:
         "bytes": summary["bytes"],
         "retries": summary["retries"],
     }
+
+
+@contextmanager
+def place(config: str = "") -> Iterator[Path]:
+    """A directory for a solo environment, with its ``config.toml``."""
+    with tempfile.TemporaryDirectory(prefix="ampd-bench-") as root:
+        amp_dir = Path(root) / "amp"
+        amp_dir.mkdir()
+        (amp_dir / "config.toml").write_text(config)
+        yield amp_dir
+
+
+@contextmanager
+def warm(amp_dir: Path, url: str) -> Iterator[Client]:
+    """A solo environment whose actors are there and have loaded their code."""
+    with local(amp_dir) as client:
+        ours(url, amp_dir, "warm", WARM_BLOCKS)
+        yield client
 
 
 def theirs(peer: Peer, url: str, blocks: int) -> dict[str, Any]:
@@ -84,16 +105,13 @@ def measure(
     for peer in peers:
         peer.install()
     results: dict[str, list[dict[str, Any]]] = {"ours": [], **{peer.name: [] for peer in peers}}
-    with tempfile.TemporaryDirectory(prefix="ampd-bench-") as place, load_server(mix, blocks, options) as url:
-        amp_dir = Path(place) / "amp"
-        with local(amp_dir):
-            ours(url, amp_dir, "warm", min(blocks, WARM_BLOCKS))
-            for number in range(1, rounds + 1):
-                before = fetch(url)["bytes"]
-                _note(results, "ours", number, ours(url, amp_dir, f"round_{number}", blocks))
-                results["ours"][-1]["json_bytes"] = fetch(url)["bytes"] - before
-                for peer in peers:
-                    _note(results, peer.name, number, theirs(peer, url, blocks))
+    with place() as amp_dir, load_server(mix, max(blocks, WARM_BLOCKS), options) as url, warm(amp_dir, url):
+        for number in range(1, rounds + 1):
+            before = fetch(url)["bytes"]
+            _note(results, "ours", number, ours(url, amp_dir, f"round_{number}", blocks))
+            results["ours"][-1]["json_bytes"] = fetch(url)["bytes"] - before
+            for peer in peers:
+                _note(results, peer.name, number, theirs(peer, url, blocks))
     return record(blocks, of_mix, results)
 
 

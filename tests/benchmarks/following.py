@@ -13,8 +13,8 @@ from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.manifest import TABLES
 from ampd_ray.datasets.names import DatasetRef
 from tests.benchmarks.backfill import load_server
-from tests.benchmarks.listening import Commit, listening
 from tests.benchmarks.figures import milliseconds
+from tests.benchmarks.listening import Commit, listening
 from tests.benchmarks.registered import register_files
 from tests.benchmarks.usage import spent
 from tests.fakes.http import fetch

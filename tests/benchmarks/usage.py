@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,10 @@ class Usage:
     def cpu_secs(self) -> float:
         """Of all processes."""
         return sum(self.cpu_by_process.values())
+
+    def of(self, part: str) -> float:
+        """CPU seconds of the processes that have ``part`` in their name."""
+        return sum(secs for name, secs in self.cpu_by_process.items() if part in name)
 
     def add(self, name: str, cpu_secs: float, peak_bytes: int) -> None:
         """Count a process that was not among them."""
@@ -59,6 +63,15 @@ def below(pid: int) -> list[psutil.Process]:
         return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+def named(of: list[psutil.Process], name: str) -> int:
+    """How many have this name: a Ray actor between two calls has that of its class."""
+    found = 0
+    for process in of:
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            found += _name(process) == name
+    return found
 
 
 def cpu_secs(of: list[psutil.Process]) -> dict[str, float]:

@@ -18,6 +18,7 @@ MIXES: Final[Mapping[str, Sequence[int]]] = {
     "mainnet": (18500000, 19433902, 19433903, 18500000, 19433902, 15573637, 18500000, 19433902, 19433903),
     "heavy": (15573637,),
     "light": (483920, 1000000, 1755635, 46147),
+    "tiny": (46147, 200000, 1755634, 2463000),
 }
 """The blocks of the set ``rpc-mainnet`` that make a cycle."""
 
