@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 
-from ampd_ray.datasets.evm.decode import Decoding
-from ampd_ray.datasets.evm.rpc import BlockAndReceipts
+from ampd_ray.datasets.evm.intake import Intake
+from ampd_ray.datasets.evm.rpc import BlockAndReceipts, BlockText
 from ampd_ray.datasets.evm.verify import Level, Result, Verdict, verify_blocks
 from ampd_ray.errors import DataFault, Unverifiable, ValueOverflow, wrong_chain
 from ampd_ray.materialize.sources import BlockSource, OpenSource, Sources, same_for_ever
@@ -34,7 +34,7 @@ class Extractor:
                 raise wrong_chain(task.provider, task.network, source.chain, task.chain_id)
             started, worked = time.monotonic(), time.thread_time()
             work = _Work(task, source.chain)
-            async with aclosing(source.fetch(task.span)) as blocks:
+            async with aclosing(source.fetch(task.span, work.take)) as blocks:
                 async for block in blocks:
                     work.add(block)
             extract = work.finish()
@@ -76,23 +76,33 @@ class _Work:
         self._chain_id = chain_id
         self._verified: set[Verified] = set()
         look = None if task.verify is Level.OFF else self._verify
-        self._decoding = Decoding(task.network, task.tables, look)
+        self._intake = Intake(task.network, task.tables, look)
+
+    def take(self, text: BlockText) -> bool:
+        """Take the next block as text, if that can be."""
+        with self._named():
+            return self._intake.take(text)
 
     def add(self, block: BlockAndReceipts) -> None:
         """Take the next block."""
         with self._named():
-            self._decoding.add(block)
+            self._intake.add(block)
 
     def finish(self) -> Extract:
         """All of the task."""
         with self._named():
-            decoded = self._decoding.finish()
+            decoded = self._intake.finish()
         return Extract(
             self._task.span, decoded.links, decoded.tables, Verified.least(self._verified or {Verified.NONE})
         )
 
-    def _verify(self, tables: dict[str, pa.Table], blocks: Sequence[BlockAndReceipts]) -> None:
-        self._verified.add(_verified(verify_blocks(tables, blocks, self._task.verify, self._chain_id), self._task))
+    def _verify(self, tables: dict[str, pa.Table], blocks: Sequence[BlockAndReceipts] | None) -> bool:
+        """Without the blocks only rows that pass will do: what fails or lacks something is seen anew, with them."""
+        verdicts = verify_blocks(tables, blocks, self._task.verify, self._chain_id)
+        if blocks is None and any(verdict.result is not Result.PASS for verdict in verdicts):
+            return False
+        self._verified.add(_verified(verdicts, self._task))
+        return True
 
     @contextmanager
     def _named(self) -> Iterator[None]:

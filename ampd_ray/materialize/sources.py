@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ampd_ray.chain.ranges import Span
-from ampd_ray.datasets.evm.rpc import BlockAndReceipts
+from ampd_ray.datasets.evm.rpc import BlockAndReceipts, Take
 from ampd_ray.errors import AmpdError
 
 logger = logging.getLogger(__name__)
@@ -42,8 +42,11 @@ class BlockSource(Protocol):
     async def start(self) -> None:
         """Open it and compare its chain id; raises ``WrongChain`` or a ``ProviderError``."""
 
-    def fetch(self, span: Span) -> AsyncGenerator[BlockAndReceipts]:
-        """The blocks of ``span`` in order as they come, each with its receipts, checked (``spec/data.md`` 2.3)."""
+    def fetch(self, span: Span, take: Take | None = None) -> AsyncGenerator[BlockAndReceipts]:
+        """The blocks of ``span`` in order as they come, each with its receipts, checked (``spec/data.md`` 2.3).
+
+        But for those that ``take`` takes, as they were answered.
+        """
 
     def stats(self) -> SourceStats:
         """Counters since it was opened."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ampd_ray.datasets.evm.rpc import BLOCK, HEAD, Quantity, RpcBlock, quantity
+from ampd_ray.datasets.evm.rpc import BLOCK, GLANCE, HEAD, Quantity, RpcBlock, RpcGlance, quantity
 from ampd_ray.providers.envelope import Call
 
 _HASH = re.compile(r"0[xX][0-9a-fA-F]{64}")
@@ -28,9 +28,29 @@ def block_call(number: int) -> Call[RpcBlock]:
     return Call("eth_getBlockByNumber", [hex(number), True], _decode_block, number)
 
 
+@dataclass(frozen=True, slots=True)
+class Glanced:
+    """A block as text, and what had to be known of it."""
+
+    text: msgspec.Raw
+    glance: RpcGlance
+
+
+def text_call(number: int) -> Call[Glanced]:
+    """The same block as text."""
+    return Call("eth_getBlockByNumber", [hex(number), True], _decode_glance, number)
+
+
 def head_call(tag: str) -> Call[Head]:
     """The header of the block that the provider serves under ``tag``."""
     return Call("eth_getBlockByNumber", [tag, False], _decode_head)
+
+
+def _decode_glance(raw: msgspec.Raw) -> Glanced:
+    glance = GLANCE.decode(raw)
+    if glance is None:
+        raise ValueError("null")
+    return Glanced(raw, glance)
 
 
 def _decode_block(raw: msgspec.Raw) -> RpcBlock:

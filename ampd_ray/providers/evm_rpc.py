@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 from typing import Literal
 
 from ampd_ray.chain.ranges import Span
-from ampd_ray.datasets.evm.checks import check, needs_receipts
-from ampd_ray.datasets.evm.rpc import BlockAndReceipts, RpcBlock, quantity
+from ampd_ray.datasets.evm.rpc import BlockAndReceipts, BlockText, Take
 from ampd_ray.errors import DataFault, ProviderError, ReorgDuringFetch, wrong_chain
-from ampd_ray.providers.calls import CHAIN_ID, Head, block_call, head_call, is_hash
+from ampd_ray.providers.blocks import BlockFetcher, Integrity
+from ampd_ray.providers.calls import CHAIN_ID, Head, head_call
 from ampd_ray.providers.endpoint import Endpoint
 from ampd_ray.providers.http import HttpTransport
 from ampd_ray.providers.ipc import ipc_transport
 from ampd_ray.providers.limits import Limiter, Timing
-from ampd_ray.providers.receipts import ReceiptFetcher, Receipts
+from ampd_ray.providers.receipts import ReceiptFetcher
 from ampd_ray.providers.registry import ProviderConfig
 from ampd_ray.providers.requests import Requester, Transport
 from ampd_ray.providers.stats import SourceStats
@@ -24,8 +24,6 @@ from ampd_ray.providers.window import Window
 from ampd_ray.providers.ws import ws_transport
 
 __all__ = ["EvmRpcSource", "Head", "SourceStats", "Timing"]
-
-Integrity = Literal["strict", "basic"]
 
 AHEAD_BYTES = 64 * 1024 * 1024  # of JSON that a source asks for ahead of what is needed next
 
@@ -47,23 +45,23 @@ class EvmRpcSource:
     ) -> None:
         self._timing = timing or Timing()
         self._network = config.network
-        self._level: Integrity = integrity or config.ampd_ray.integrity
         self._expected_chain_id = expected_chain_id
-        self._chain_id: int | None = None
         self._endpoint = Endpoint.of(config)
         self._transport = open_transport(self._endpoint, config.timeout_secs)
         limiter = Limiter(config.rate_limit_per_minute, config.concurrent_request_limit, self._timing)
         self._requester = Requester(
             self._endpoint, self._transport, limiter, batch_size=config.rpc_batch_size, timing=self._timing
         )
-        self._receipts = ReceiptFetcher(self._requester, per_transaction=config.fetch_receipts_per_tx)
+        receipts = ReceiptFetcher(self._requester, per_transaction=config.fetch_receipts_per_tx)
+        level: Integrity = integrity or config.ampd_ray.integrity
+        self._blocks = BlockFetcher(self._requester, receipts, config.network, level)
         self._limiter = limiter
         self._window: Window = Window(self._parts_ahead)
 
     @property
     def chain(self) -> int | None:
         """The id of the chain, as the provider said when it was started; None before."""
-        return self._chain_id
+        return self._blocks.chain_id
 
     async def start(self) -> None:
         """Make the first call. Raises ``WrongChain``, or a ``ProviderError`` if the provider cannot be used."""
@@ -71,7 +69,7 @@ class EvmRpcSource:
         if self._expected_chain_id is not None and self._expected_chain_id != found:
             expected = self._expected_chain_id
             raise wrong_chain(self._endpoint.provider, self._network, found, expected, self._endpoint.host)
-        self._chain_id = found
+        self._blocks.chain_id = found
 
     async def chain_id(self) -> int:
         """What the provider says now. Raises ``ProviderError``."""
@@ -81,17 +79,21 @@ class EvmRpcSource:
         """The block that the provider serves under ``tag``. Raises ``ProviderError``."""
         return await self._requester.one(head_call(tag))
 
-    async def fetch(self, span: Span) -> AsyncGenerator[BlockAndReceipts]:
-        """The blocks of ``span`` in order, checked, as they come. Raises the ``ProviderError`` of the first in trouble.
+    async def fetch(self, span: Span, take: Take | None = None) -> AsyncGenerator[BlockAndReceipts]:
+        """The blocks of ``span`` in order as they come, checked, but for those that ``take`` takes as text.
 
-        Close the iterator (``contextlib.aclosing``) to end what is under way.
+        Raises the ``ProviderError`` of the first in trouble. Close the iterator (``contextlib.aclosing``) to end what
+        is under way.
         """
         step = self._requester.batch_size
-        parts = [Span(first, min(first + step - 1, span.end)) for first in range(span.start, span.end + 1, step)]
-        async with aclosing(self._window.in_order([partial(self._fetch_part, part) for part in parts])) as fetched:
-            async for blocks in fetched:
-                for block in blocks:
-                    yield block
+        parts = [range(first, min(first + step, span.end + 1)) for first in range(span.start, span.end + 1, step)]
+        async with aclosing(self._window.in_order([partial(self._blocks.texts, part) for part in parts])) as answers:
+            async for found in answers:
+                for number, answer in zip(parts.pop(0), found, strict=True):
+                    if isinstance(answer, BlockText) and take is not None and take(answer):
+                        continue
+                    block = self._blocks.read(answer) if isinstance(answer, BlockText) else answer
+                    yield block if isinstance(block, BlockAndReceipts) else await self._fetch_again(number, block)
 
     def stats(self) -> SourceStats:
         """Counters since the source was made."""
@@ -105,14 +107,6 @@ class EvmRpcSource:
         """Each part has one request in flight, and may wait for an earlier one; those that wait take memory."""
         part_bytes = 2 * self._requester.counters.typical_bytes
         return min(2 * self._limiter.allowed, int(AHEAD_BYTES / max(part_bytes, 1.0)))
-
-    async def _fetch_part(self, span: Span) -> list[BlockAndReceipts]:
-        """Blocks, then receipts; a block that fails its checks is fetched again alone."""
-        numbers = range(span.start, span.end + 1)
-        return [
-            fetched if isinstance(fetched, BlockAndReceipts) else await self._fetch_again(number, fetched)
-            for number, fetched in zip(numbers, await self._fetch_once(numbers), strict=True)
-        ]
 
     async def _fetch_again(self, number: int, error: ProviderError) -> BlockAndReceipts:
         """Spaced tries after a fault of the data; any other error has had its tries."""
@@ -131,7 +125,7 @@ class EvmRpcSource:
             )
             await self._timing.sleep(delays[faults])
             faults += 1
-            (fetched,) = await self._fetch_once([number])
+            (fetched,) = await self._blocks.checked([number])
             if isinstance(fetched, BlockAndReceipts):
                 return fetched
             error = fetched
@@ -140,33 +134,6 @@ class EvmRpcSource:
         if isinstance(error, DataFault):
             return self._timing.fault_delays
         return self._timing.reorg_delays if isinstance(error, ReorgDuringFetch) else ()
-
-    async def _fetch_once(self, numbers: Sequence[int]) -> list[BlockAndReceipts | ProviderError]:
-        """The checked block or the error of each number."""
-        fetched: dict[int, BlockAndReceipts | ProviderError] = {}
-        with_receipts: dict[int, RpcBlock] = {}
-        blocks = await self._requester.many([block_call(number) for number in numbers])
-        for number, block in zip(numbers, blocks, strict=True):
-            if isinstance(block, ProviderError):
-                fetched[number] = block
-            elif _unusable(block, number) or not needs_receipts(block, self._level, self._chain_id):
-                fetched[number] = self._checked(number, block, None)
-            else:
-                with_receipts[number] = block
-        receipts = await self._receipts.fetch(list(with_receipts.values()))
-        for (number, block), outcome in zip(with_receipts.items(), receipts, strict=True):
-            fetched[number] = outcome if isinstance(outcome, ProviderError) else self._checked(number, block, outcome)
-        return [fetched[number] for number in numbers]
-
-    def _checked(self, number: int, block: RpcBlock, receipts: Receipts | None) -> BlockAndReceipts | ProviderError:
-        try:
-            return check(block, receipts, number, self._network, self._level, self._chain_id)
-        except ProviderError as error:
-            return error
-        except ValueError as error:
-            return DataFault(
-                f"{self._network} block {number}: a value is unreadable: {error}", block=number, check="values"
-            )
 
     def _named(self, error: ProviderError, tries: int) -> ProviderError:
         """A check knows the block; here come the provider and what to do."""
@@ -187,12 +154,3 @@ def open_transport(endpoint: Endpoint, timeout_secs: float) -> Transport:
     if endpoint.scheme in ("ws", "wss"):
         return ws_transport(endpoint, timeout_secs)
     return HttpTransport(endpoint, timeout_secs)
-
-
-def _unusable(block: RpcBlock, number: int) -> bool:
-    """True for a block whose receipts cannot be asked for; the check then says why."""
-    try:
-        is_it = quantity(block.number) == number
-    except ValueError:
-        is_it = False
-    return not is_it or not is_hash(block.hash) or any(isinstance(tx, str) for tx in block.transactions or ())

@@ -527,14 +527,15 @@ taken = [blocks[0]]
 rows, failed = Rows(), 0
 assert added(rows, blocks[0])
 pages = int(Path("/proc/self/statm").read_text().split()[0])
-resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 20), resource.RLIM_INFINITY))
+soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 20), hard))
 for block in blocks[1:]:
     try:
         assert added(rows, block)
         taken.append(block)
     except MemoryError:
         failed += 1
-resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 assert failed
 assert_rows(rows, taken)
 """

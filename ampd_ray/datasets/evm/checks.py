@@ -17,6 +17,7 @@ from ampd_ray.datasets.evm.quirks import STATE_SYNCED, Level, Rule, demanded
 from ampd_ray.datasets.evm.rpc import (
     BlockAndReceipts,
     RpcBlock,
+    RpcGlance,
     RpcLog,
     RpcReceipt,
     RpcTransaction,
@@ -28,7 +29,7 @@ from ampd_ray.datasets.evm.rpc import (
 _owner = attrgetter("block_hash", "block_number", "transaction_hash", "transaction_index")
 
 
-def needs_receipts(block: RpcBlock, level: Level = "strict", chain_id: int | None = None) -> bool:
+def needs_receipts(block: RpcBlock | RpcGlance, level: Level = "strict", chain_id: int | None = None) -> bool:
     """False for a block without transactions whose roots both say so (data.md 2.2).
 
     Where its roots say otherwise, only those ask who do not go by roots; ``strict`` has no use for the answer,

@@ -23,7 +23,7 @@ _DECODERS: dict[str, Callable[[Headers], pa.Table]] = {
 }
 _GROUP_ROWS = 2048  # transactions and logs decoded together: enough to amortise calls, few enough to stay in cache
 
-Look = Callable[[dict[str, pa.Table], Sequence[BlockAndReceipts]], None]
+Look = Callable[[dict[str, pa.Table], Sequence[BlockAndReceipts]], object]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Decoding:
         """All rows."""
         self._decode()
         headers = Headers(self._headers, self._network)
-        found = {name: _joined(parts, SCHEMAS[name]) for name, parts in self._rows.items()}
+        found = {name: joined(parts, SCHEMAS[name]) for name, parts in self._rows.items()}
         if "blocks" in self._tables:
             found["blocks"] = decode_blocks(headers)
         return Decoded({name: found[name] for name in self._tables}, _links(headers))
@@ -100,7 +100,8 @@ def _links(headers: Headers) -> BlockLinks:
     return BlockLinks(headers.numbers, headers.hashes.tobytes(), parents.tobytes(), headers.seconds)
 
 
-def _joined(parts: list[pa.Table], schema: pa.Schema) -> pa.Table:
+def joined(parts: list[pa.Table], schema: pa.Schema) -> pa.Table:
+    """The rows of all parts, every column one chunk."""
     if not parts:
         return schema.empty_table()
     return parts[0] if len(parts) == 1 else pa.concat_tables(parts).combine_chunks()

@@ -10,13 +10,13 @@ from ampd_ray.datasets.evm.blooms import NO_BLOOM, spelled_bloom
 from ampd_ray.datasets.evm.findings import Findings, lower
 from ampd_ray.datasets.evm.hashing import EMPTY_ROOT
 from ampd_ray.datasets.evm.quirks import Rule, state_sync_hash
-from ampd_ray.datasets.evm.rpc import RpcBlock, RpcReceipt, RpcTransaction
+from ampd_ray.datasets.evm.rpc import RpcBlock, RpcGlance, RpcReceipt, RpcTransaction
 
 _EMPTY_ROOT = "0x" + EMPTY_ROOT.hex()
 _NOBODY = ("0x" + 40 * "0", "0X" + 40 * "0")
 
 
-def says_empty(block: RpcBlock) -> bool:
+def says_empty(block: RpcBlock | RpcGlance) -> bool:
     """True if both roots are those of a block without transactions."""
     roots = (block.transactions_root, block.receipts_root)
     return roots == (_EMPTY_ROOT, _EMPTY_ROOT) or {lower(root) for root in roots} == {_EMPTY_ROOT}

@@ -8,10 +8,11 @@ tracked by the garbage collector: they form trees, and a block has thousands of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cache
 from itertools import chain, pairwise, repeat
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -148,6 +149,39 @@ class RpcBlock(RpcHeader, gc=False, rename="camel"):
     transactions: list[RpcTransaction | str] | None = None
 
 
+class RpcGlance(msgspec.Struct, gc=False, rename="camel"):
+    """What has to be known of a block before its receipts are asked for; nothing below it is looked at."""
+
+    number: Quantity = None
+    hash: str | None = None
+    transactions_root: str | None = None
+    receipts_root: str | None = None
+    transactions: list[msgspec.Raw] | None = None
+
+    @property
+    def hashes_only(self) -> bool:
+        """Whether the node sent hashes in place of transactions."""
+        return any(memoryview(tx)[:1].tobytes() == b'"' for tx in (self.transactions or ())[:1])
+
+
+@dataclass(frozen=True, slots=True)
+class BlockText:
+    """A block as it was answered, neither parsed nor checked; ``receipts`` are None where none were asked for."""
+
+    number: int
+    block: msgspec.Raw
+    receipts: msgspec.Raw | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Of both answers."""
+        return len(memoryview(self.block)) + (0 if self.receipts is None else len(memoryview(self.receipts)))
+
+
+Take: TypeAlias = Callable[[BlockText], bool]
+"""Takes a block as text, or declines it."""
+
+
 class BlockAndReceipts(msgspec.Struct, gc=False):
     """One fetched block. ``receipts`` are in the order of its transactions; empty where none were needed."""
 
@@ -219,6 +253,7 @@ class BlockDecoder:
 
 
 BLOCK = BlockDecoder()
+GLANCE: msgspec.json.Decoder[RpcGlance | None] = msgspec.json.Decoder(RpcGlance | None)
 HEAD: msgspec.json.Decoder[RpcHead | None] = msgspec.json.Decoder(RpcHead | None)
 RECEIPT: msgspec.json.Decoder[RpcReceipt | None] = msgspec.json.Decoder(RpcReceipt | None)
 RECEIPTS: msgspec.json.Decoder[list[RpcReceipt | None] | None] = msgspec.json.Decoder(list[RpcReceipt | None] | None)
