@@ -7,6 +7,7 @@ import os
 import ray
 
 from ampd_ray import log
+from ampd_ray.actors.garbage import spare_the_collector
 from ampd_ray.actors.probed import Probed
 from ampd_ray.config import Settings
 from ampd_ray.datasets.networks import chain_of
@@ -30,6 +31,7 @@ class ExtractorActor(Probed):
 
     def __init__(self, settings: Settings):
         log.setup()
+        spare_the_collector()
         self._extractor = Extractor(
             lambda provider, network: open_source(settings, provider, network),
             lambda provider: find_by_name(settings.providers_dir, provider),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ampd_ray import log
+from ampd_ray.actors.garbage import spare_the_collector
 from ampd_ray.actors.probed import Probed
 from ampd_ray.chain.ranges import Span
 from ampd_ray.config import Settings
@@ -20,6 +21,7 @@ class WriterActor(Probed):
 
     def __init__(self, settings: Settings, application_name: str):
         log.setup()
+        spare_the_collector()
         self._db = Database(
             settings.metadata_db.dsn(), application_name=f"{application_name}/writer", pool_size=4, min_connections=1
         )

@@ -20,6 +20,7 @@ from ampd_ray.materialize.types import WriterOptions
 
 MAX_ROW_GROUP_ROWS = 1_048_576
 DATA_PAGE_BYTES = 1 << 20
+COPIED_BYTES = 1 << 20
 
 # Dictionaries only where values repeat within a row group; unique hashes and signatures would only cost time.
 DICTIONARY_COLUMNS = {
@@ -100,8 +101,9 @@ class TableFile:
 
     def write(self, rows: pa.Table) -> None:
         """Add rows of the table's exact schema, in block order."""
-        self._pending.append(rows)
-        self._pending_bytes += rows.nbytes
+        nbytes = rows.nbytes
+        self._pending.append(_copied(rows) if nbytes < COPIED_BYTES else rows)
+        self._pending_bytes += nbytes
         self.rows += rows.num_rows
         pending_rows = sum(table.num_rows for table in self._pending)
         if self._pending_bytes >= self._options.row_group_bytes or pending_rows >= MAX_ROW_GROUP_ROWS:
@@ -132,6 +134,15 @@ class TableFile:
         self._pending, self._pending_bytes = [], 0
         with _disk_errors(self._path):
             self._writer.write_table(table, row_group_size=MAX_ROW_GROUP_ROWS)
+
+
+def _copied(rows: pa.Table) -> pa.Table:
+    """The rows in memory of their own.
+
+    Few rows wait long for a row group to fill, and would hold all that came with them in the object store so long.
+    """
+    memory = pa.default_cpu_memory_manager()
+    return pa.Table.from_batches([batch.copy_to(memory) for batch in rows.to_batches()], rows.schema)
 
 
 def _parquet_writer(sink: pa.NativeFile, table: str, options: WriterOptions) -> pq.ParquetWriter:
