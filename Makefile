@@ -99,6 +99,10 @@ fuzz-native: $(STAMP)  ## Long: spoil blocks for the compiled path, with and wit
 bench: $(STAMP)  ## Long: blocks/s, CPU and memory on a mainnet-like load, beside cryo and ethereum-etl (ROUNDS=3)
 	@$(BIN)/python -m tests.benchmarks.backfill --rounds $${ROUNDS:-3}
 
+.PHONY: bench-stages
+bench-stages: $(STAMP)  ## What each stage of a block's way costs alone: fetch, parse, check, columns, Parquet, commit ...
+	@$(BIN)/python -m tests.benchmarks.stages
+
 .PHONY: bench-head
 bench-head: $(STAMP)  ## Long: how soon a new block is committed, also above 100,000 files, and a job runs (BLOCKS=120)
 	@$(BIN)/python -m tests.benchmarks.head --blocks $${BLOCKS:-120}

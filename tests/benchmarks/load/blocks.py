@@ -1,7 +1,8 @@
 """The blocks of the load server: real ones, each served under many numbers.
 
-Numbers, hashes of blocks and transactions, parents and times are written anew for each number, so that the blocks make
-one chain and pass the strict checks; roots stay the originals', so that they do not verify.
+Numbers, hashes of blocks and transactions, indexed topics, parents and times are written anew for each number, with
+the bloom of those topics, so that the blocks make one chain, pass the strict checks, and repeat from block to block
+about what real ones do. Roots stay the originals', so that they do not verify.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from ampd_ray.datasets.evm.hashing import keccak256
 
 MIXES: Final[Mapping[str, Sequence[int]]] = {
     "mainnet": (18500000, 19433902, 19433903, 18500000, 19433902, 15573637, 18500000, 19433902, 19433903),
@@ -27,8 +30,8 @@ FIRST_SECONDS: Final = 1_600_000_000
 SECS_A_BLOCK: Final = 12
 
 
-_HASH, _PARENT, _NUMBER, _TIME, _OF_TX = b"\x01", b"\x02", b"\x03", b"\x04", b"\x05"  # what JSON text never has
-_OF_TX_DIGITS: Final = 8  # of a transaction's hash: the number of its block
+_HASH, _PARENT, _NUMBER, _TIME, _OF_BLOCK, _BLOOM = (bytes([mark]) for mark in range(1, 7))  # what JSON text never has
+_DIGITS: Final = 8  # of a transaction's hash or a topic: the number of its block
 
 
 def block_hash(number: int) -> str:
@@ -57,14 +60,19 @@ class Template:
     def __init__(self, block: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> None:
         logs = [log for receipt in receipts for log in receipt["logs"]]
         self.counts = len(receipts), len(logs)
-        self.hashes = {receipt["transactionHash"][2 + _OF_TX_DIGITS :]: i for i, receipt in enumerate(receipts)}
-        marks = [(receipt["transactionHash"][: 2 + _OF_TX_DIGITS], b"0x" + _OF_TX) for receipt in receipts]
+        self.hashes = {receipt["transactionHash"][2 + _DIGITS :]: i for i, receipt in enumerate(receipts)}
+        marks = [(receipt["transactionHash"][: 2 + _DIGITS], b"0x" + _OF_BLOCK) for receipt in receipts]
         marks = [(f'"{old}', b'"' + new) for old, new in marks]
+        topics = {topic for log in logs for topic in log["topics"][1:]}
+        marks += [(f'"{topic}"', b'"0x' + _OF_BLOCK + topic[2 + _DIGITS :].encode() + b'"') for topic in topics]
+        self._topics = [topic[2 + _DIGITS :] for topic in topics]
+        self._bloom = bloom(bytes.fromhex(each[2:]) for log in logs for each in (log["address"], *log["topics"][:1]))
         marks += [(block["hash"], _HASH), (f'"blockNumber":"{block["number"]}"', b'"blockNumber":"%s"' % _NUMBER)]
         of_header = [
             (f'"number":"{block["number"]}"', b'"number":"%s"' % _NUMBER),
             (block["parentHash"], _PARENT),
             (f'"timestamp":"{block["timestamp"]}"', b'"timestamp":"%s"' % _TIME),
+            (f'"logsBloom":"{block["logsBloom"]}"', b'"logsBloom":"%s"' % _BLOOM),
         ]
         thin = {**block, "transactions": [transaction["hash"] for transaction in block["transactions"]]}
         self._block, self._thin = _marked(block, marks + of_header), _marked(thin, marks + of_header)
@@ -80,11 +88,24 @@ class Template:
     def at(self, number: int) -> Served:
         """The same as block ``number``."""
         receipts = b"[" + b",".join(self._receipts) + b"]"
-        return Served(*(_written(part, number) for part in (self._block, self._thin, receipts, self._logs)))
+        topics = bloom(bytes.fromhex(f"{number:0{_DIGITS}x}{rest}") for rest in self._topics)
+        of_header = b"0x%0512x" % (self._bloom | topics)
+        parts = (self._block.replace(_BLOOM, of_header), self._thin.replace(_BLOOM, of_header), receipts, self._logs)
+        return Served(*(_written(part, number) for part in parts))
 
     def receipt(self, number: int, index: int) -> bytes:
         """One receipt of block ``number``."""
         return _written(self._receipts[index], number)
+
+
+def bloom(entries: Iterable[bytes]) -> int:
+    """The bloom filter of addresses and topics (yellow paper, 4.4.1)."""
+    bits = 0
+    for entry in entries:
+        digest = keccak256(entry)
+        for at in (0, 2, 4):
+            bits |= 1 << (int.from_bytes(digest[at : at + 2], "big") % 2048)
+    return bits
 
 
 def _marked(value: Any, marks: Sequence[tuple[str, bytes]]) -> bytes:
@@ -96,7 +117,7 @@ def _marked(value: Any, marks: Sequence[tuple[str, bytes]]) -> bytes:
 
 
 def _written(text: bytes, number: int) -> bytes:
-    text = text.replace(_OF_TX, b"%0*x" % (_OF_TX_DIGITS, number)).replace(_NUMBER, b"0x%x" % number)
+    text = text.replace(_OF_BLOCK, b"%0*x" % (_DIGITS, number)).replace(_NUMBER, b"0x%x" % number)
     text = text.replace(_HASH, block_hash(number).encode()).replace(_PARENT, block_hash(number - 1).encode())
     return text.replace(_TIME, b"0x%x" % (FIRST_SECONDS + SECS_A_BLOCK * number))
 
@@ -133,9 +154,9 @@ class Chain:
 
     def receipt(self, tx_hash: str) -> bytes | None:
         """The receipt of a transaction, if the chain has it."""
-        number = int(tx_hash[2 : 2 + _OF_TX_DIGITS], 16)
+        number = int(tx_hash[2 : 2 + _DIGITS], 16)
         template = self._templates[number % len(self._templates)]
-        index = template.hashes.get(tx_hash[2 + _OF_TX_DIGITS :])
+        index = template.hashes.get(tx_hash[2 + _DIGITS :])
         return None if index is None or number >= self.length else template.receipt(number, index)
 
     def _made(self, number: int) -> Served:
@@ -147,7 +168,8 @@ def templates(chain_data: Path, mix: str) -> list[Template]:
     found: dict[int, Template] = {}
     with gzip.open(chain_data / "rpc-mainnet" / "blocks.jsonl.gz", "rt") as lines:
         for entry in map(json.loads, lines):
-            found[int(entry["block"]["number"], 16)] = Template(entry["block"], entry["receipts"])
+            if (number := int(entry["block"]["number"], 16)) in MIXES[mix]:
+                found[number] = Template(entry["block"], entry["receipts"])
     return [found[number] for number in MIXES[mix]]
 
 
