@@ -16,7 +16,10 @@ $(STAMP): pyproject.toml ampd_ray/datasets/evm/_native.c
 		|| { echo "Python 3.11 to 3.13 is needed; name one: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing ampd-ray and what it needs into $(VENV) (about a minute) ..."
+	@rm -f ampd_ray/datasets/evm/_native*.so  # else a build that fails leaves the old one
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[solo,notebook,test]'
+	@$(BIN)/python -c 'from ampd_ray.datasets.evm import native; native.available or print("no compiler, or no Python.h:" \
+		" the extension was not built, and extraction takes three times the CPU")'
 	@touch $(STAMP)
 
 .PHONY: install

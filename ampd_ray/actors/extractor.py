@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import ray
@@ -10,11 +11,14 @@ from ampd_ray import log
 from ampd_ray.actors.garbage import spare_the_collector
 from ampd_ray.actors.probed import Probed
 from ampd_ray.config import Settings
+from ampd_ray.datasets.evm import native
 from ampd_ray.datasets.networks import chain_of
 from ampd_ray.materialize.extract import Extractor
 from ampd_ray.materialize.types import Extract, ExtractSummary, RangeTask
 from ampd_ray.providers.evm_rpc import EvmRpcSource
 from ampd_ray.providers.registry import find_by_name
+
+logger = logging.getLogger(__name__)
 
 
 def open_source(settings: Settings, provider: str, network: str) -> EvmRpcSource:
@@ -32,6 +36,8 @@ class ExtractorActor(Probed):
     def __init__(self, settings: Settings):
         log.setup()
         spare_the_collector()
+        if not native.available:
+            logger.warning("the compiled path is off or not built: blocks take about three times the CPU")
         self._extractor = Extractor(
             lambda provider, network: open_source(settings, provider, network),
             lambda provider: find_by_name(settings.providers_dir, provider),

@@ -12,8 +12,9 @@ from ampd_ray.chain.ranges import Span
 from ampd_ray.errors import ActorLost
 from ampd_ray.materialize.types import ExtractSummary, Partition, RangeTask, WriterReport
 
-# Tasks at one extractor at a time: while one is decoded the next is fetched.
-TASKS_PER_EXTRACTOR = 3
+# Tasks at one extractor at a time: while the last blocks of one are waited for, those of the next are under way. At
+# 200 ms those are more blocks than two tasks have.
+TASKS_PER_EXTRACTOR = 4
 
 
 class RayExtractors:

@@ -25,7 +25,7 @@ from ampd_ray.providers.ws import ws_transport
 
 __all__ = ["EvmRpcSource", "Head", "SourceStats", "Timing"]
 
-AHEAD_BYTES = 64 * 1024 * 1024  # of JSON that a source asks for ahead of what is needed next
+AHEAD_BYTES = 96 * 1024 * 1024  # of JSON that a source asks for ahead of what is needed next
 
 
 class EvmRpcSource:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 FEWEST = 4  # so that the next answer is under way while one is worked on
 ROOM = 2.0  # times what was needed: more in flight may bring more answers, and then it grows
-MEASURE_SECS = 0.25
+MEASURE_SECS = 0.1
 FORGET_SECS = 10.0  # a latency that was shorter than today's all the time is one of another route
 
 
@@ -31,7 +31,7 @@ class Needed:
         shortest = min(self._shortest, self._shortest_before)
         now = self._clock()
         elapsed = now - self._since
-        if elapsed >= max(MEASURE_SECS, 2 * shortest):
+        if elapsed >= max(MEASURE_SECS, shortest):
             self.count = FEWEST + round(ROOM * shortest * self._answers / elapsed)
             self._since, self._answers = now, 0
         if now - self._forgotten_at >= FORGET_SECS:

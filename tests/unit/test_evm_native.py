@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import re
@@ -490,6 +491,37 @@ def test_two_threads_cannot_fill_the_same_rows_at_once() -> None:
         list(pool.map(fill, range(4)))
     assert all(taken)
     assert rows._columns.take()[0][0] == len(taken)
+
+
+def test_what_runs_while_columns_are_handed_over_cannot_add_to_them() -> None:
+    """On Python 3.11 a collection, and so any finalizer, may run at each new object; later it runs between calls."""
+    blocks = [texts(plain(4, number), number) for number in range(1, 20)]
+    rows, late = Rows(), texts(plain(4, 20), 20)
+    assert all(added(rows, block) for block in blocks)
+    outcomes: list[object] = []
+
+    class Intruder:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            try:
+                outcomes.append(rows.add(late.number, late.block, late.receipts))
+            except RuntimeError as error:
+                outcomes.append(str(error))
+
+    gc.collect()
+    thresholds = gc.get_threshold()
+    Intruder()
+    gc.set_threshold(12)
+    try:
+        taken = rows._columns.take()
+    finally:
+        gc.set_threshold(*thresholds)
+    gc.collect()
+    assert outcomes == ["in use by another call" if sys.version_info < (3, 12) else True]
+    assert taken[0][0] == len(blocks)
+    assert len(memoryview(taken[2][1])) == 32 * len(blocks)
 
 
 def test_memory_stays_flat_over_ten_thousand_blocks() -> None:

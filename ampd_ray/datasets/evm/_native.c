@@ -59,7 +59,7 @@ typedef enum {
 typedef enum { BITS, BYTES, ENDS } Layout; /* one bit a row; so many bytes; int32 offsets, one more than rows */
 
 /* X(column, group, layout, bytes). Depth first by column of schemas.py without `_block_num`: validity (nullable columns
- * only), offsets (lists and values of any length), values. */
+ * only), offsets (lists and values of any length), values. native.py reads them in just this order. */
 #define COLUMNS_OF_ALL(X)                       \
     X(B_NUMBER, BLOCKS, BYTES, 8)               \
     X(B_TIMESTAMP, BLOCKS, BYTES, 8)            \
@@ -606,6 +606,9 @@ enum { RECEIPT_KEYS(ENUMERATED) OF_RECEIPT };
 enum { LOG_KEYS(ENUMERATED) OF_LOG };
 #undef ENUMERATED
 enum { MOST_KEYS = OF_TRANSACTION };
+_Static_assert(OF_HEADER <= MOST_KEYS && OF_RECEIPT <= MOST_KEYS && OF_LOG <= MOST_KEYS && OF_ACCESS <= MOST_KEYS &&
+                   OF_AUTHORIZATION <= MOST_KEYS && MOST_KEYS <= 64,
+               "an Object has a place, and `given` a bit, for each key");
 
 #define KEYED(kind, key, form, item) {#key, sizeof #key - 1, form, item},
 static const Key KEYS_OF_HEADER[] = {HEADER_KEYS(KEYED)};
@@ -642,6 +645,7 @@ typedef struct {
     int key;
 } Remembered;
 
+/* Its texts point into the caller's buffers: they are good during one add(), and nobody may change those meanwhile. */
 struct Reader {
     const unsigned char *at, *end; /* of the text that is being read */
     Store *store;
@@ -814,7 +818,7 @@ static int key_of(Kind kind, Text name)
 }
 
 /* The key that stands at `place` of an object. */
-static int take_key(Reader *reader, Kind kind, int place)
+static int take_key(Reader *reader, Kind kind, size_t place)
 {
     if (!take(reader, '"')) return MALFORMED;
     Remembered *last = place < REMEMBERED ? &reader->remembered[kind][place] : NULL;
@@ -856,7 +860,7 @@ static bool take_object(Reader *reader, Kind kind, Object *object)
     uint64_t given = 0;
     if (!take(reader, '{')) return declined(reader, OBJECTS[kind].name, "no object");
     if (take(reader, '}')) return true;
-    int place = 0;
+    size_t place = 0;
     do {
         int key = take_key(reader, kind, place++);
         if (key == MALFORMED || !take(reader, ':')) return declined(reader, OBJECTS[kind].name, "malformed");
@@ -1453,7 +1457,7 @@ static void columns_dealloc(PyObject *self)
 
 static bool idle(const Columns *self)
 {
-    if (self->busy) PyErr_SetString(PyExc_RuntimeError, "another thread is adding a block");
+    if (self->busy) PyErr_SetString(PyExc_RuntimeError, "in use by another call");
     return !self->busy;
 }
 
@@ -1549,11 +1553,13 @@ static PyObject *columns_take(PyObject *self, PyObject *Py_UNUSED(nothing))
     if (!idle((Columns *)self)) return NULL;
     for (Group group = 0; group < GROUPS; group++)
         if (reserve(store, group, 0) == NO_MEMORY) return PyErr_NoMemory();
+    ((Columns *)self)->busy = true; /* a new object may collect garbage, which runs anything, other threads too */
     PyObject *taken = PyList_New(HANDED_OUT);
     for (int column = 0; taken != NULL && column < HANDED_OUT; column++) {
         PyObject *item = empty_column(store, (Column)column, &buffers[column]);
         if (item == NULL || PyList_SetItem(taken, column, item) < 0) Py_CLEAR(taken);
     }
+    ((Columns *)self)->busy = false;
     if (taken == NULL) return NULL;
     for (int column = 0; column < HANDED_OUT; column++) hand_over(store, (Column)column, buffers[column]);
     free(store->data[TX_TEXT]);
@@ -1621,10 +1627,12 @@ PyMODINIT_FUNC PyInit__native(void)
     PyObject *module = PyModule_Create(&module_definition);
     if (module == NULL) return NULL;
     buffer_type = (PyTypeObject *)PyType_FromSpec(&buffer_spec);
-    PyObject *columns_type = PyType_FromSpec(&columns_spec), *keys = keys_of_all();
+    PyObject *columns_type = buffer_type != NULL ? PyType_FromSpec(&columns_spec) : NULL;
+    PyObject *keys = columns_type != NULL ? keys_of_all() : NULL;
     bool made = buffer_type != NULL && columns_type != NULL && keys != NULL &&
                 PyModule_AddObjectRef(module, "Buffer", (PyObject *)buffer_type) == 0 &&
                 PyModule_AddObjectRef(module, "Columns", columns_type) == 0 &&
+                PyModule_AddIntConstant(module, "HANDED_OUT", HANDED_OUT) == 0 &&
                 PyModule_AddObjectRef(module, "KEYS", keys) == 0;
     Py_XDECREF(columns_type);
     Py_XDECREF(keys);

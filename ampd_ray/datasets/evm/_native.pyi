@@ -4,6 +4,7 @@ import msgspec
 
 _Json = bytes | bytearray | memoryview | msgspec.Raw
 
+HANDED_OUT: Final[int]
 KEYS: Final[dict[str, dict[str, Literal["text", "number", "flag", "list"]]]]
 
 class Buffer:

@@ -39,7 +39,11 @@ class Intake:
 
     def take(self, text: BlockText) -> bool:
         """Take the next block if the compiled path is there and takes it; False leaves no trace."""
-        if self._rows is None or not self._rows.add(text.number, text.block, text.receipts):
+        if self._rows is None:
+            return False
+        if not self._rows.add(text.number, text.block, text.receipts):
+            if not self._taken and text.nbytes > _KEPT_BYTES:
+                self._rows.finish()  # gives back the room that it made for a large block
             return False
         self._end_decoding()
         self._taken += 1

@@ -32,12 +32,24 @@ OFF: Final = "AMPD_RAY_PURE"
 available = False
 """Whether there is a fast path; :class:`Rows` needs it."""
 
+
+def _buffers(kind: pa.DataType, *, nullable: bool) -> int:
+    """How many buffers a column has."""
+    if pa.types.is_struct(kind):
+        return nullable + sum(_buffers(field.type, nullable=field.nullable) for field in kind)
+    if pa.types.is_list(kind):
+        return nullable + 1 + _buffers(kind.value_type, nullable=kind.value_field.nullable)
+    return nullable + 1 + int(pa.types.is_binary(kind) or pa.types.is_string(kind))
+
+
 if os.environ.get(OFF) != "1":
     try:
         from ampd_ray.datasets.evm import _native
 
-        available = True
-    except ImportError:  # installed where there was no compiler
+        # What was built from an older source, and not built again, may not know these tables.
+        columns = [field for schema in SCHEMAS.values() for field in schema if field.name != "_block_num"]
+        available = sum(_buffers(field.type, nullable=field.nullable) for field in columns) == _native.HANDED_OUT
+    except (ImportError, AttributeError):  # installed where there was no compiler
         pass
 
 
@@ -52,7 +64,7 @@ class Rows:
         """Append block ``number``, given as the JSON text of a block object and of its list of receipts.
 
         ``receipts`` are None where none were asked for. False if the block is not plain or fails a check: nothing is
-        appended then. Other threads run meanwhile.
+        appended then. Other threads run meanwhile; none may change the texts.
         """
         return self._columns.add(number, block, receipts)
 
