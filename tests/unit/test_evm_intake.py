@@ -19,13 +19,13 @@ from tests.both_paths import Texts, assert_equal, assert_linked, needs_native, p
 from tests.fakes.evm_blocks import BlockMaker
 
 COUNT = 40
-MIXTURES = {
+MIXTURES = {  # and the share of texts in each
     "all as text": 1.0,
     "all as objects": 0.0,
     "half": 0.5,
     "mostly text": 0.9,
     "mostly objects": 0.1,
-}  # the share of texts
+}
 Seen = list[tuple[dict[str, pa.Table], Sequence[BlockAndReceipts] | None]]
 
 
