@@ -137,12 +137,14 @@ class TableFile:
 
 
 def _copied(rows: pa.Table) -> pa.Table:
-    """The rows in memory of their own.
+    """The rows, and no others, in memory of their own.
 
     Few rows wait long for a row group to fill, and would hold all that came with them in the object store so long.
+    They may be a part of many: to copy their buffers would copy all of those.
     """
-    memory = pa.default_cpu_memory_manager()
-    return pa.Table.from_batches([batch.copy_to(memory) for batch in rows.to_batches()], rows.schema)
+    if not rows.num_rows:
+        return rows.schema.empty_table()
+    return pa.Table.from_arrays([pa.concat_arrays(column.chunks) for column in rows.columns], schema=rows.schema)
 
 
 def _parquet_writer(sink: pa.NativeFile, table: str, options: WriterOptions) -> pq.ParquetWriter:

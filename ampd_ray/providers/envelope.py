@@ -66,7 +66,9 @@ MAX_ERROR_BYTES = 64 * 1024
 _one = msgspec.json.Decoder(Reply)
 _many = msgspec.json.Decoder(list[Reply])
 _any = msgspec.json.Decoder()
-_plain = re.compile(rb'\{"jsonrpc":"2\.0","id":(\d{1,18}),"result":').match  # as nearly all nodes answer one call
+# As nearly all nodes answer one call; no blank is part of the result.
+_plain = re.compile(rb'\{"jsonrpc":"2\.0","id":(0|[1-9]\d{0,17}),"result":(?=\S)').match
+_plain_end = re.compile(rb"\S\}").fullmatch
 
 
 def encode(calls: Sequence[Call[Any]], ids: Sequence[int]) -> Request:
@@ -101,7 +103,7 @@ def skim_or_fail(body: bytes, retry_after: float | None = None) -> Answer:
     To look for the end of a result takes half as long as to parse it.
     """
     plain = _plain(body)
-    if plain is None or not body.endswith(b"}"):
+    if plain is None or not _plain_end(body, len(body) - 2):
         return decode_or_fail(body, retry_after)
     check_weight(body)
     reply = Reply(int(plain[1]), msgspec.Raw(memoryview(body)[plain.end() : -1]))

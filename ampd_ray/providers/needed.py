@@ -8,6 +8,8 @@ FEWEST = 4  # so that the next answer is under way while one is worked on
 ROOM = 2.0  # times what was needed: more in flight may bring more answers, and then it grows
 MEASURE_SECS = 0.1
 FORGET_SECS = 10.0  # a latency that was shorter than today's all the time is one of another route
+FORGET_LATENCIES = 20  # if that is longer
+PROBE = 0.75  # of what was needed, for a moment then: so the next shortest latency has no queue of our making in it
 
 
 class Needed:
@@ -34,6 +36,8 @@ class Needed:
         if elapsed >= max(MEASURE_SECS, shortest):
             self.count = FEWEST + round(ROOM * shortest * self._answers / elapsed)
             self._since, self._answers = now, 0
-        if now - self._forgotten_at >= FORGET_SECS:
+        if now - self._forgotten_at >= max(FORGET_SECS, FORGET_LATENCIES * shortest):
             self._shortest, self._shortest_before = float("inf"), self._shortest
-            self._forgotten_at = now
+            self._forgotten_at = self._since = now
+            self._answers = 0
+            self.count = max(FEWEST, round(PROBE * (self.count - FEWEST) / ROOM))

@@ -18,10 +18,13 @@ def pair(calls: Sequence[Call[T]], request: Request, answer: Answer) -> list[T |
 
     Paired by id, never by position: a missing or a second reply is a fault of that entry alone.
     """
-    results = _paired(calls, request, answer)
-    if answer.unread is not None and any(isinstance(result, Failure) for result in results):
-        return _paired(calls, request, envelope.decode_or_fail(answer.unread, answer.retry_after))
-    return results
+    if answer.unread is None:
+        return _paired(calls, request, answer)
+    if not request.batch:  # else it is about the batch, and may well be an error
+        results = _paired(calls, request, answer)
+        if not any(isinstance(result, Failure) for result in results):
+            return results
+    return _paired(calls, request, envelope.decode_or_fail(answer.unread, answer.retry_after))
 
 
 def _paired(calls: Sequence[Call[T]], request: Request, answer: Answer) -> list[T | Failure]:

@@ -36,13 +36,12 @@ class Window:
                     del task  # and what it brought
                     self._leave()
         finally:
-            starting.cancel()
-            await asyncio.wait({starting})
+            starting.cancel()  # it starts nothing more from here on
             rest = [started.get_nowait() for _ in range(started.qsize())]
             for task in rest:
                 task.cancel()
                 self._leave()
-            await asyncio.gather(*rest, return_exceptions=True)
+            await asyncio.gather(starting, *rest, return_exceptions=True)  # last, as a cancellation may end it early
 
     async def _start(self, pieces: Sequence[Piece[T]], started: asyncio.Queue[asyncio.Task[T]]) -> None:
         async with self._turn:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import json
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +22,7 @@ from ampd_ray.datasets.evm.schemas import SCHEMAS
 from ampd_ray.datasets.manifest import TABLES
 from ampd_ray.devnet.chain import DevChain
 from ampd_ray.errors import StoreError, StoreFull
+from ampd_ray.materialize import encode
 from ampd_ray.materialize.encode import TableFile, footer_metadata, read_footer
 from ampd_ray.materialize.types import WriterOptions
 from tests.fakes.chains import answers
@@ -68,6 +72,69 @@ def test_row_groups_end_by_memory(tmp_path: Path, rows: dict[str, pa.Table]) -> 
     footer = written(tmp_path / "file", "transactions", parts, WriterOptions(row_group_bytes=whole.nbytes // 4))
     assert 3 <= footer.num_row_groups <= 5
     assert pq.read_table(tmp_path / "file").equals(whole)
+
+
+# -- rows that wait for a row group -----------------------------------------------------------------------------------
+
+
+class Store:
+    """Memory of its own that holds a table, as the object store does. ``freed()`` once nothing refers to it."""
+
+    def __init__(self, table: pa.Table) -> None:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        memory = np.frombuffer(sink.getvalue(), np.uint8).copy()
+        self.table = pa.ipc.open_stream(pa.py_buffer(memory)).read_all()
+        self._memory = weakref.ref(memory)
+
+    def freed(self) -> bool:
+        gc.collect()
+        return self._memory() is None
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("part", [slice(None), slice(3, 5), slice(0)], ids=["all", "some", "none"])
+def test_few_rows_do_not_hold_the_memory_that_they_came_in(
+    tmp_path: Path, rows: dict[str, pa.Table], table: str, part: slice
+) -> None:
+    store = Store(rows[table])
+    file = TableFile(tmp_path / "file", table, WriterOptions())
+    file.write(store.table[part])
+    assert not store.freed()
+    del store.table
+    assert store.freed()
+    (waiting,) = file._pending
+    assert waiting.get_total_buffer_size() <= 2 * waiting.nbytes + 64 * 64  # nor more than their own
+    file.close(METADATA)
+    assert pq.read_table(tmp_path / "file").equals(rows[table][part])
+
+
+def test_many_rows_are_not_copied(tmp_path: Path, rows: dict[str, pa.Table], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encode, "COPIED_BYTES", rows["logs"].nbytes)
+    store = Store(rows["logs"])
+    file = TableFile(tmp_path / "file", "logs", WriterOptions())
+    file.write(store.table)
+    del store.table
+    assert not store.freed()
+    file.close(METADATA)
+    assert store.freed()
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_copy_changes_no_byte_of_the_file(
+    tmp_path: Path, rows: dict[str, pa.Table], table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = []
+    for copied_bytes in (0, 1 << 40):
+        monkeypatch.setattr(encode, "COPIED_BYTES", copied_bytes)
+        parts = [rows[table].slice(at, 7) for at in range(0, rows[table].num_rows, 7)]
+        whole = pa.concat_tables(parts[:2])  # two chunks a column
+        written(
+            tmp_path / "file", table, [whole, *parts[2:], pa.Table.from_batches([], SCHEMAS[table])], WriterOptions()
+        )
+        contents.append((tmp_path / "file").read_bytes())
+    assert contents[0] == contents[1]
 
 
 @pytest.mark.parametrize(
