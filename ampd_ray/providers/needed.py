@@ -33,7 +33,7 @@ class Needed:
         shortest = min(self._shortest, self._shortest_before)
         now = self._clock()
         elapsed = now - self._since
-        if elapsed >= max(MEASURE_SECS, shortest):
+        if elapsed >= max(MEASURE_SECS, 2 * shortest):
             self.count = FEWEST + round(ROOM * shortest * self._answers / elapsed)
             self._since, self._answers = now, 0
         if now - self._forgotten_at >= max(FORGET_SECS, FORGET_LATENCIES * shortest):
