@@ -8,7 +8,7 @@ import os
 import ray
 
 from ampd_ray import log
-from ampd_ray.actors.garbage import spare_the_collector
+from ampd_ray.actors.garbage import collected_if_it_fails, spare_the_collector
 from ampd_ray.actors.probed import Probed
 from ampd_ray.config import Settings
 from ampd_ray.datasets.evm import native
@@ -51,4 +51,5 @@ class ExtractorActor(Probed):
     @ray.method(num_returns=2)
     async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Extract]:
         """The summary for the coordinator, the rows for a writer: two objects, so that rows travel by reference."""
-        return await self._extractor.extract(task)
+        with collected_if_it_fails():
+            return await self._extractor.extract(task)

@@ -1,8 +1,8 @@
 """When an actor that does not answer counts as lost: the pure decision, taken at each turn of whoever asks.
 
-An actor answers a probe however long its calls take, since all of them wait or work in threads, and however many there
-are, since a probe needs none of their slots (:mod:`ampd_ray.actors.probed`). What answers none for ``TURNS`` turns is
-halted, thrashes, or sits on a machine that does: its calls would never end.
+An actor answers a probe however long its calls take, since all of them wait, work in threads, or give way every few
+blocks; and however many there are, since a probe needs none of their slots (``probed.py``). What answers none for
+``TURNS`` turns is halted, thrashes, or sits on a machine that does: its calls would never end.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ampd_ray import log
-from ampd_ray.actors.garbage import spare_the_collector
+from ampd_ray.actors.garbage import collected_if_it_fails, spare_the_collector
 from ampd_ray.actors.probed import Probed
 from ampd_ray.chain.ranges import Span
 from ampd_ray.config import Settings
@@ -47,7 +47,8 @@ class WriterActor(Probed):
 
     async def append(self, key: int, extract: Extract) -> WriterReport:
         """Take one extract of the partition."""
-        return await self._partition(key).append(extract)
+        with collected_if_it_fails():
+            return await self._partition(key).append(extract)
 
     async def skip(self, key: int, span: Span) -> WriterReport:
         """Do without these blocks of the partition."""

@@ -32,13 +32,14 @@ class Extractor:
         async with self._sources.use(task.provider, task.network) as source:
             if task.chain_id is not None and task.chain_id != source.chain:
                 raise wrong_chain(task.provider, task.network, source.chain, task.chain_id)
-            started, worked = time.monotonic(), time.thread_time()
-            work = _Work(task, source.chain)
-            async with aclosing(source.fetch(task.span, work.take)) as blocks:
-                async for block in blocks:
-                    work.add(block)
-            extract = work.finish()
-            busy = time.thread_time() - worked
+            started, work = time.monotonic(), _Work(task, source.chain)
+            try:
+                async with aclosing(source.fetch(task.span, work.take)) as blocks:
+                    async for block in blocks:
+                        work.add(block)
+                extract = work.finish()
+            finally:
+                work.drop()
             requests, retries, nbytes = self._count(source)
         summary = ExtractSummary(
             span=task.span,
@@ -47,8 +48,8 @@ class Extractor:
             requests=requests,
             retries=retries,
             rpc_bytes=nbytes,
-            fetch_secs=max(0.0, time.monotonic() - started - busy),
-            decode_secs=busy,
+            fetch_secs=time.monotonic() - started - work.secs,
+            decode_secs=work.secs,
         )
         return summary, extract
 
@@ -74,6 +75,7 @@ class _Work:
     def __init__(self, task: RangeTask, chain_id: int | None) -> None:
         self._task = task
         self._chain_id = chain_id
+        self.secs = 0.0  # spent here
         self._verified: set[Verified] = set()
         look = None if task.verify is Level.OFF else self._verify
         self._intake = Intake(task.network, task.tables, look)
@@ -96,6 +98,10 @@ class _Work:
             self._task.span, decoded.links, decoded.tables, Verified.least(self._verified or {Verified.NONE})
         )
 
+    def drop(self) -> None:
+        """Let go of all rows: the traceback of an error may live on, and holds this for as long."""
+        del self._intake
+
     def _verify(self, tables: dict[str, pa.Table], blocks: Sequence[BlockAndReceipts] | None) -> bool:
         """Without the blocks only rows that pass will do: what fails or lacks something is seen anew, with them."""
         verdicts = verify_blocks(tables, blocks, self._task.verify, self._chain_id)
@@ -106,9 +112,11 @@ class _Work:
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """What cannot be decoded is the provider's: its name belongs to the error."""
+        """What cannot be decoded is the provider's: its name belongs to the error. Counts the time."""
+        began = time.monotonic()
         try:
             yield
+            self.secs += time.monotonic() - began
         except (DataFault, ValueOverflow) as error:
             if "provider" in error.details:
                 raise

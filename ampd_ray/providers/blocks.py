@@ -9,7 +9,7 @@ from ampd_ray.datasets.evm.checks import check, needs_receipts
 from ampd_ray.datasets.evm.rpc import BLOCK, RECEIPTS, BlockAndReceipts, BlockText, RpcBlock, RpcGlance, quantity
 from ampd_ray.errors import DataFault, MethodMissing, ProviderError
 from ampd_ray.providers.calls import block_call, is_hash, text_call
-from ampd_ray.providers.failures import UNREADABLE, Failure
+from ampd_ray.providers.failures import UNREADABLE
 from ampd_ray.providers.receipts import ReceiptFetcher, Receipts
 from ampd_ray.providers.requests import Requester
 
@@ -41,6 +41,7 @@ class BlockFetcher:
             found[number] = text = BlockText(number, block.text)
             if self._has_receipts(block.glance, number, hashes_only=block.glance.hashes_only):
                 with_receipts[number] = block.glance, text
+                block.glance.transactions = None  # may be far more than the text
         receipts = await self._receipts.texts([glance for glance, _ in with_receipts.values()])
         for (number, (_, text)), outcome in zip(with_receipts.items(), receipts, strict=True):
             found[number] = outcome if isinstance(outcome, ProviderError) else BlockText(number, text.block, outcome)
@@ -65,15 +66,14 @@ class BlockFetcher:
             found[number] = outcome if isinstance(outcome, ProviderError) else self._check(number, block, outcome)
         return [found[number] for number in numbers]
 
-    def read(self, text: BlockText) -> Checked:
-        """Parse and check what came as text."""
+    def read(self, text: BlockText) -> Checked | None:
+        """Parse and check what came as text; None if it cannot be parsed."""
         try:
             block = BLOCK.decode(text.block)
             assert block is not None, "null is no text"
             receipts = None if text.receipts is None else RECEIPTS.decode(text.receipts) or []
-        except (*UNREADABLE, ValueError) as error:
-            failure = Failure(DataFault, f"answered a block or its receipts in a form that we cannot read: {error}")
-            return self._requester.error(block_call(text.number), failure, 1)
+        except (*UNREADABLE, ValueError):
+            return None
         return self._check(text.number, block, receipts)
 
     def _has_receipts(self, block: RpcBlock | RpcGlance, number: int, *, hashes_only: bool) -> bool:

@@ -2,7 +2,7 @@
 
 Small bodies are read side by side. A large one waits until no other large one of its source is being read or parsed,
 so that what a source reads and parses stays below ``MAX_IN_FLIGHT * LARGE_BYTES + MAX_BODY_BYTES + MAX_PARSED_BYTES``.
-What a fetch keeps, its blocks as they come out of that, is not bounded here.
+What a fetch keeps, blocks as text or parsed, is not bounded here, but by how many it asks for ahead (``evm_rpc.py``).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Literal
@@ -10,7 +11,7 @@ from typing import Literal
 from ampd_ray.chain.ranges import Span
 from ampd_ray.datasets.evm.rpc import BlockAndReceipts, BlockText, Take
 from ampd_ray.errors import DataFault, ProviderError, ReorgDuringFetch, wrong_chain
-from ampd_ray.providers.blocks import BlockFetcher, Integrity
+from ampd_ray.providers.blocks import BlockFetcher, Checked, Integrity
 from ampd_ray.providers.calls import CHAIN_ID, Head, head_call
 from ampd_ray.providers.endpoint import Endpoint
 from ampd_ray.providers.http import HttpTransport
@@ -25,7 +26,11 @@ from ampd_ray.providers.ws import ws_transport
 
 __all__ = ["EvmRpcSource", "Head", "SourceStats", "Timing"]
 
-AHEAD_BYTES = 96 * 1024 * 1024  # of JSON that a source asks for ahead of what is needed next
+AHEAD_BYTES = (
+    96 * 1024 * 1024
+)  # of JSON that a source asks for ahead of what is needed next, going by what came of late
+MOST_AHEAD = 192  # parts, as what comes next may be larger
+CAREFUL_SECS = 60.0  # after trouble with a block: blocks are parsed and checked as they come, and not taken as text
 
 
 class EvmRpcSource:
@@ -57,6 +62,7 @@ class EvmRpcSource:
         self._blocks = BlockFetcher(self._requester, receipts, config.network, level)
         self._limiter = limiter
         self._window: Window = Window(self._parts_ahead)
+        self._careful_until = float("-inf")
 
     @property
     def chain(self) -> int | None:
@@ -87,13 +93,13 @@ class EvmRpcSource:
         """
         step = self._requester.batch_size
         parts = [range(first, min(first + step, span.end + 1)) for first in range(span.start, span.end + 1, step)]
-        async with aclosing(self._window.in_order([partial(self._blocks.texts, part) for part in parts])) as answers:
+        async with aclosing(self._window.in_order([partial(self._part, part) for part in parts])) as answers:
             async for found in answers:
                 for number, answer in zip(parts.pop(0), found, strict=True):
                     if isinstance(answer, BlockText) and take is not None and take(answer):
                         continue
-                    block = self._blocks.read(answer) if isinstance(answer, BlockText) else answer
-                    yield block if isinstance(block, BlockAndReceipts) else await self._fetch_again(number, block)
+                    yield await self._settled(number, answer)
+                await asyncio.sleep(0)  # what waits for the network goes on between two parts that are there
 
     def stats(self) -> SourceStats:
         """Counters since the source was made."""
@@ -104,9 +110,26 @@ class EvmRpcSource:
         await self._transport.close()
 
     def _parts_ahead(self) -> int:
-        """Each part has one request in flight, and may wait for an earlier one; those that wait take memory."""
+        """Each part has a request in flight, and may wait for an earlier one; those that wait take memory."""
         part_bytes = 2 * self._requester.counters.typical_bytes
-        return min(2 * self._limiter.allowed, int(AHEAD_BYTES / max(part_bytes, 1.0)))
+        return min(2 * self._limiter.allowed, MOST_AHEAD, int(AHEAD_BYTES / part_bytes))
+
+    async def _part(self, numbers: Sequence[int]) -> list[BlockText | Checked]:
+        """The answers of one part. If there was trouble of late it is settled here, side by side with other parts."""
+        if self._timing.clock() >= self._careful_until:
+            return await self._blocks.texts(numbers)
+        blocks = await self._blocks.checked(numbers)
+        return [await self._settled(number, block) for number, block in zip(numbers, blocks, strict=True)]
+
+    async def _settled(self, number: int, answer: BlockText | Checked) -> BlockAndReceipts:
+        """The block, checked. Raises the ``ProviderError`` that tries do not help against."""
+        block = self._blocks.read(answer) if isinstance(answer, BlockText) else answer
+        if isinstance(block, BlockAndReceipts):
+            return block
+        self._careful_until = self._timing.clock() + CAREFUL_SECS
+        if block is None:  # its text may be more than the result: as a whole the answer may well be readable
+            (block,) = await self._blocks.checked([number])
+        return block if isinstance(block, BlockAndReceipts) else await self._fetch_again(number, block)
 
     async def _fetch_again(self, number: int, error: ProviderError) -> BlockAndReceipts:
         """Spaced tries after a fault of the data; any other error has had its tries."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+_FIRST_BYTES = float(1 << 20)  # taken for typical until it is known
 _WEIGHT = 0.1  # of the last answer in what is typical
 
 
@@ -21,17 +22,17 @@ class SourceStats:
 
 
 class Counters:
-    """The same, while counting. ``typical_bytes`` is what an answer had of late."""
+    """The same, while counting. ``typical_bytes`` is what an answer had of late, rather more than less."""
 
     def __init__(self) -> None:
         self.requests = self.calls = self.retries = self.throttled = 0
         self.splits = self.data_faults = self.bytes_received = 0
-        self.typical_bytes = 0.0
+        self.typical_bytes = _FIRST_BYTES
 
     def received(self, nbytes: int) -> None:
         """An answer came."""
         self.bytes_received += nbytes
-        self.typical_bytes += (nbytes - self.typical_bytes) * _WEIGHT
+        self.typical_bytes = max(nbytes, self.typical_bytes + (nbytes - self.typical_bytes) * _WEIGHT)
 
     def snapshot(self) -> SourceStats:
         """The counts now."""

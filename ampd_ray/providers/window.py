@@ -49,8 +49,9 @@ class Window:
                 while self._under_way >= max(1, self._width()):
                     self._left.clear()
                     await self._left.wait()
+                task = asyncio.create_task(piece())
                 self._under_way += 1
-                started.put_nowait(asyncio.create_task(piece()))
+                started.put_nowait(task)
 
     def _leave(self) -> None:
         self._under_way -= 1

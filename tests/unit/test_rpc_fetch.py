@@ -19,7 +19,7 @@ from ampd_ray.devnet.chain import DevChain
 from ampd_ray.devnet.rpc import DevRpc, RpcError
 from ampd_ray.errors import DataFault, ProviderError
 from ampd_ray.providers.envelope import Answer, Request, decode_or_fail, skim_or_fail
-from ampd_ray.providers.evm_rpc import EvmRpcSource
+from ampd_ray.providers.evm_rpc import EvmRpcSource, Timing
 from tests.both_paths import Texts, added, needs_native, pure
 from tests.fakes.chains import answers
 from tests.fakes.providers import provider
@@ -229,7 +229,9 @@ async def test_a_block_that_fails_its_checks_is_fetched_again_unless_it_was_take
     bad = next(number for number in range(4, 20, 2) if number not in empty(chain))
     node = Node(chain, bad_bloom(2, bad))
     fetch = await Fetch(node, WANTS[wanted])(rpc_batch_size=batch)
-    assert fetch.offered == fetch.order == list(range(len(ALL)))
+    assert fetch.order == list(range(len(ALL)))
+    assert bad in fetch.offered
+    assert fetch.offered == fetch.order[: len(fetch.offered)]  # after trouble no more for a while
     asked = node.asked.count((BLOCK, hex(bad)))
     if wanted_of(wanted, bad):
         assert b"f" * 512 in as_bytes(fetch.taken.pop(bad)).block
@@ -239,6 +241,33 @@ async def test_a_block_that_fails_its_checks_is_fetched_again_unless_it_was_take
         assert asked == 3
     assert fetch.blocks == [block for n, block in enumerate(answers(chain, ALL)) if n in fetch.order]
     assert node.count(BLOCK) == len(ALL) + asked - 1
+
+
+async def test_after_the_first_trouble_blocks_are_settled_side_by_side(chain: DevChain) -> None:
+    bad = [number for number in range(2, len(ALL)) if number not in empty(chain)]
+    spoils = [bad_bloom(1, number) for number in bad]
+
+    def spoil(body: bytes, method: str) -> bytes:
+        for each in spoils:
+            body = each(body, method)
+        return body
+
+    waiting, most = 0, 0
+
+    async def sleep(_: float) -> None:
+        nonlocal waiting, most
+        waiting += 1
+        most = max(most, waiting)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        waiting -= 1
+
+    fetch = Fetch(Node(chain, spoil))
+    async with opened(fetch._node, concurrent_request_limit=2) as source:
+        source._timing = Timing(sleep=sleep)
+        await fetch.by(source, ALL)
+    assert fetch.blocks == answers(chain, ALL)
+    assert most > 1
 
 
 async def test_one_that_always_fails_ends_it_after_what_came_before(chain: DevChain) -> None:
@@ -293,12 +322,13 @@ async def test_other_forms_of_an_answer_are_as_good(chain: DevChain, form: str, 
 
 
 async def test_a_list_after_the_list_of_receipts_is_found_out_when_they_are_read(chain: DevChain) -> None:
-    """Nobody answers so; it costs time and warnings, but no block."""
+    """It is asked for again at once, and what comes then is not taken for text."""
     needs_native()
     for wants in (WANTS["none"], compiled):
         node = Node(chain, lambda body, _: replies(body, lambda reply: reply | {"warnings": []}))
-        fetch = await Fetch(node, wants)()
+        fetch = await Fetch(node, wants)(concurrent_request_limit=2)
         assert fetch.blocks == answers(chain, ALL)
+        assert node.count(RECEIPTS) <= len(ALL) - len(empty(chain)) + 4  # only of those that were under way as text
 
 
 def cut(body: bytes, after: bytes) -> bytes:

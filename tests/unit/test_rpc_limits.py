@@ -66,7 +66,7 @@ async def answers(limiter: Limiter, time: FakeTime, times: int, latency: float, 
 
 @pytest.mark.parametrize(
     ("latency", "fewest", "most"),
-    [(0.001, 4, 6), (0.05, 30, 110), (0.2, 120, MAX_IN_FLIGHT), (3.0, 200, MAX_IN_FLIGHT)],
+    [(0.001, 8, 12), (0.05, 30, 110), (0.2, 120, MAX_IN_FLIGHT)],
 )
 async def test_as_many_are_in_flight_as_the_latency_needs(latency: float, fewest: int, most: int) -> None:
     """Twice what 600 answers a second need, whatever it was before."""
