@@ -99,8 +99,8 @@ fuzz-native: $(STAMP)  ## Long: spoil blocks for the compiled path, with and wit
 	@$(BIN)/python -m tests.benchmarks.fuzz_native --count $${COUNT:-1000000} --seed 2 --sanitize
 
 .PHONY: bench
-bench: $(STAMP)  ## Long: blocks/s, CPU and memory on a mainnet-like load, beside cryo and ethereum-etl (ROUNDS=3)
-	@$(BIN)/python -m tests.benchmarks.backfill --rounds $${ROUNDS:-3}
+bench: $(STAMP)  ## Long: blocks/s, CPU and memory on a mainnet-like load, beside cryo and ethereum-etl (ROUNDS=3, BLOCKS=5000)
+	@$(BIN)/python -m tests.benchmarks.backfill --rounds $${ROUNDS:-3} --blocks $${BLOCKS:-5000}
 
 .PHONY: bench-stages
 bench-stages: $(STAMP)  ## What each stage of a block's way costs alone: fetch, parse, check, columns, Parquet, commit ...

@@ -164,7 +164,7 @@ def table(found: dict[str, Any]) -> str:
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--blocks", type=int, default=2000)
+    parser.add_argument("--blocks", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--mix", choices=sorted(MIXES), default="mainnet")
     parser.add_argument("--peers", default=",".join(peer.name for peer in PEERS), help="which of them, or nothing")
