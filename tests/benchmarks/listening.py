@@ -14,7 +14,7 @@ from psycopg import sql
 from ampd_ray.chain.ranges import Span
 from ampd_ray.metadb.notifications import CHANGE_TRACKING
 
-_NEWEST: Final = "select coalesce(max(id), 0) from file_metadata where location_id = %s"
+_NEWEST: Final = "select coalesce(max(id), 0) from file_metadata"
 # By the primary key, also without statistics: this session's CPU counts among that of Postgres.
 _SINCE: Final = """
 with added as materialized (select * from ampd_ray.segment where file_id > %s order by file_id limit 1000)
@@ -36,7 +36,7 @@ class Listener:
     def __init__(self, hears: psycopg.Connection[Any], reads: psycopg.Connection[Any], location_id: int) -> None:
         self._hears, self._reads = hears, reads
         self._location_id = location_id
-        ((self._newest,),) = reads.execute(_NEWEST, (location_id,)).fetchall()
+        ((self._newest,),) = reads.execute(_NEWEST).fetchall()
         hears.execute(sql.SQL("listen {}").format(sql.Identifier(CHANGE_TRACKING)))
 
     def until(self, block: int, within_secs: float) -> list[Commit]:
