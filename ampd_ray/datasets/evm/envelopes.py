@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ampd_ray.datasets.evm.columns import MAX_U256
 from ampd_ray.datasets.evm.consensus import Encoded
 from ampd_ray.datasets.evm.hashing import RlpItem, rlp_bytes, rlp_encode, rlp_list
 from ampd_ray.datasets.evm.kinds import ACCESS_LIST, BLOB, DYNAMIC_FEE, LEGACY, SET_CODE
@@ -36,7 +37,6 @@ _LENIENT = {"max_fee_per_gas", "max_priority_fee_per_gas"}
 _MARKS = {kind: bytes([kind]) for kind in _TYPED}
 _EMPTY_LIST = rlp_list(b"")
 _UNSIGNED = rlp_bytes(b"") * 2
-_MAX_U256 = (1 << 256) - 1
 
 
 @dataclass
@@ -126,7 +126,7 @@ def _values(transactions: Rows) -> tuple[Bytes, Bools]:
     spelled: list[str] = texts.to_pylist()
     good = [text.isascii() and text.isdigit() and len(text) <= 78 and str(int(text)) == text for text in spelled]
     read = [int(text) if ok else 1 << 256 for text, ok in zip(spelled, good, strict=True)]
-    return words([value & _MAX_U256 for value in read], 32), np.array([value <= _MAX_U256 for value in read], np.bool_)
+    return words([value & MAX_U256 for value in read], 32), np.array([value <= MAX_U256 for value in read], np.bool_)
 
 
 def _v(transactions: Rows) -> Bytes:

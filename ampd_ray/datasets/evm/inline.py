@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ampd_ray.datasets.evm.columns import ColumnError, one_binary, one_number
+from ampd_ray.datasets.evm.columns import MAX_U256, ColumnError, one_binary, one_number
 from ampd_ray.datasets.evm.consensus import Faults
 from ampd_ray.datasets.evm.hashing import RlpItem, rlp_encode
 from ampd_ray.datasets.evm.kinds import LEGACY, SET_CODE
@@ -18,7 +18,6 @@ from ampd_ray.datasets.evm.rpc import BlockAndReceipts, RpcReceipt, RpcTransacti
 DEPOSIT = 0x7E
 """The type of OP deposits."""
 
-_MAX_U256 = (1 << 256) - 1
 _DEPOSIT_COLUMNS = ["from", "to", "value", "gas_limit", "input"]
 
 
@@ -79,7 +78,7 @@ class Inline:
         for row in rows:
             try:
                 sent = self._answer(row)[0].authorization_list or []
-                self.chain_ids[row] = [one_number(entry.chain_id, highest=_MAX_U256) for entry in sent]
+                self.chain_ids[row] = [one_number(entry.chain_id, highest=MAX_U256) for entry in sent]
             except (IndexError, ColumnError) as error:
                 self.faults[row] = str(error)
 
@@ -94,7 +93,7 @@ class Inline:
 def _deposit_envelope(columns: dict[str, Any], answered: RpcTransaction) -> bytes:
     """What an OP deposit is hashed as."""
     source = one_binary(answered.source_hash, width=32)
-    mint = 0 if answered.mint is None else one_number(answered.mint, highest=_MAX_U256)
+    mint = 0 if answered.mint is None else one_number(answered.mint, highest=MAX_U256)
     value, gas, data = int(columns["value"]), columns["gas_limit"], columns["input"]
     system = int(bool(answered.is_system_tx))
     fields: list[RlpItem] = [source, columns["from"], columns["to"] or b"", mint, value, gas, system, data]

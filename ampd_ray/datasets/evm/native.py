@@ -42,13 +42,17 @@ def _buffers(kind: pa.DataType, *, nullable: bool) -> int:
     return nullable + 1 + int(pa.types.is_binary(kind) or pa.types.is_string(kind))
 
 
+def _buffers_of(schema: pa.Schema) -> int:
+    """How many buffers are handed out for a table."""
+    return sum(_buffers(field.type, nullable=field.nullable) for field in schema if field.name != "_block_num")
+
+
 if os.environ.get(OFF) != "1":
     try:
         from ampd_ray.datasets.evm import _native
 
         # What was built from an older source, and not built again, may not know these tables.
-        columns = [field for schema in SCHEMAS.values() for field in schema if field.name != "_block_num"]
-        available = sum(_buffers(field.type, nullable=field.nullable) for field in columns) == _native.HANDED_OUT
+        available = sum(map(_buffers_of, SCHEMAS.values())) == _native.HANDED_OUT
     except (ImportError, AttributeError):  # installed where there was no compiler
         pass
 

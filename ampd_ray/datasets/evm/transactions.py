@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import chain
-from operator import attrgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -92,9 +91,7 @@ class _Rows:
         chosen = np.flatnonzero(applies).tolist()
         if not chosen:
             return pa.nulls(len(self.rows), TRANSACTIONS.field(column).type)
-        values = list(
-            map(attrgetter(column), self.rows if len(chosen) == len(self.rows) else [self.rows[i] for i in chosen])
-        )
+        values = [getattr(self.rows[index], column) for index in chosen]
         return self._columns.column(field, columns.spread, chosen, len(self.rows), build, values)
 
     def highest_fees(self) -> pa.Array:
