@@ -1,0 +1,64 @@
+"""How far a job is, as a person asks: one snapshot from Postgres, complete at every stage of a job's life."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ampd_ray.metadb.statuses import JobStatus
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A job now. Rates are of the last ten seconds of its run, None before there is one.
+
+    ``done`` of ``total`` blocks are committed or in an open file, those that are set aside not among them; ``total`` is
+    None while it follows the head. ``rows`` and ``bytes`` are of this run. ``limit`` is what holds it back: ``rpc``,
+    ``cpu``, ``writer``, ``head``. ``age_secs`` is the age of the node's last word, None before the first.
+    """
+
+    job_id: int
+    dataset: str
+    status: JobStatus
+    phase: str | None = None
+    node_id: str | None = None
+    age_secs: float | None = None
+    done: int = 0
+    total: int | None = None
+    rows: Mapping[str, int] = field(default_factory=dict)
+    bytes: int = 0
+    retries: int = 0
+    rpc_requests: int = 0
+    blocks_per_sec: float | None = None
+    rows_per_sec: float | None = None
+    requests_per_sec: float | None = None
+    limit: str | None = None
+    eta_secs: float | None = None
+    holes: int = 0
+    error: str | None = None
+
+    @property
+    def share(self) -> float | None:
+        """0.0 to 1.0; None while it follows the head, or before its first plan."""
+        return None if not self.total else min(1.0, self.done / self.total)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a job did in the seconds up to ``at``."""
+
+    at: datetime
+    secs: float
+    blocks_per_sec: float
+    rows_per_sec: float
+    requests_per_sec: float
+    limit: str | None
+
+
+@dataclass(frozen=True)
+class Rates:
+    """A job's speed over time, oldest first, from Postgres: a restart of anything forgets none of it."""
+
+    job_id: int
+    samples: Sequence[Rate]
