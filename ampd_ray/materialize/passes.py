@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
-from ampd_ray.chain.ranges import Span, merge, subtract
-from ampd_ray.errors import JobFailed, NoGoodBlock
+from ampd_ray.chain.ranges import Span, intersect, merge, subtract
+from ampd_ray.errors import AmpdError, JobFailed, NoGoodBlock
 from ampd_ray.materialize import plan
 from ampd_ray.materialize.faults import SETTLED_BLOCKS, Doubts
 from ampd_ray.materialize.heads import Head, Heads
@@ -115,7 +115,8 @@ class Passes:
         lacking = await self.index.lacking(wanted, after, self._holes.spans)
         missing = {table: subtract(each.spans, self._holes.spans) for table, each in lacking.items()}
         left = sum(len(span) for span in merge(span for spans in missing.values() for span in spans))
-        self._meter.planned(None if end is None else end - start + 1, len(wanted) - left)
+        aside = sum(map(len, intersect(self._holes.spans, wanted)))
+        self._meter.planned(None if end is None else end - start + 1, len(wanted) - left - aside, aside)
         writers = self._spec.descriptor.max_writers
         size = self._env.unit_blocks or plan.unit_blocks(self._file_density, blocks=left, writers=writers)
         units = plan.one_pass(
@@ -152,7 +153,7 @@ class Passes:
             lambda number, unit: self._writers.open(orders.partition(number, unit)),
             on_extracted=self._meter.extracted,
             on_report=self._on_report,
-            set_aside=lambda block, faults: self._holes.add(opened, block, faults),
+            set_aside=lambda block, faults: self._set_aside(opened, block, faults),
         )
         current.leases_changed(self._leases_good)
         try:
@@ -186,6 +187,10 @@ class Passes:
         opened = await self._renew(opened)
         await self.load_index(opened)
         return opened
+
+    async def _set_aside(self, opened: Opened, block: int, faults: Mapping[int, AmpdError]) -> None:
+        await self._holes.add(opened, block, faults)
+        self._meter.set_aside(block)
 
     def _on_report(self, report: WriterReport) -> None:
         """Own commits go straight into the index."""

@@ -106,6 +106,23 @@ create table ampd_ray.network (
     created_at timestamptz not null default now()
 );
 
+-- name: version_3
+-- How fast a job is, in rows and requests too, and how fast it was: what it did in the seconds up to each time.
+alter table ampd_ray.job_progress
+    add column rows_rate     double precision,
+    add column requests_rate double precision;
+create table ampd_ray.job_rate (
+    job_id          bigint not null,
+    at              timestamptz not null default now(),
+    node_id         text not null,
+    secs            double precision not null,
+    blocks          bigint not null,
+    rows            bigint not null,
+    requests        bigint not null,
+    limiting_factor text,
+    primary key (job_id, at)
+);
+
 -- name: create_btree_gist
 -- Equality in GiST indexes; trusted, so that whoever may create in this database may install it.
 create extension btree_gist with schema ampd_ray;

@@ -1,4 +1,7 @@
-"""Live progress of a job, for the command line and notebooks: ``ampd_ray.job_progress`` (``spec/commit.md`` 2)."""
+"""Live progress of a job, for the command line and notebooks: ``ampd_ray.job_progress`` (``spec/commit.md`` 2).
+
+Beside it ``ampd_ray.job_rate``: how fast it was over time.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,13 @@ _SQL: Final = load(__file__)
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """How far one run of a job is; all counts are of this run.
+    """How far one run of a job is.
 
-    ``blocks_total`` is None while a job follows the head. ``rate`` is blocks per second; ``eta_secs`` the seconds
-    left, None where unknown. ``limiting_factor``: ``rpc``, ``cpu``, ``writer``, ``store``, ``db`` or what it waits for.
+    ``blocks_done`` of ``blocks_total`` are committed, by earlier runs too, or in an open file; blocks that are set
+    aside are not among them. ``blocks_total`` is None while a job follows the head. ``rows`` are in such files as well;
+    they and all other counts are of this run. ``rate`` is blocks per second over the last ten, ``rows_rate`` and
+    ``requests_rate`` are of what was fetched in them; ``eta_secs`` the seconds left, None where unknown.
+    ``limiting_factor``: ``rpc``, ``cpu``, ``writer`` or what it waits for.
     """
 
     phase: str
@@ -33,6 +39,8 @@ class JobProgress:
     limiting_factor: str | None = None
     eta_secs: float | None = None
     rows_by_table: Mapping[str, int] = field(default_factory=dict)
+    rows_rate: float | None = None
+    requests_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,21 @@ class ReportedProgress:
     progress: JobProgress
     updated_at: datetime
     age_secs: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobRate:
+    """What a job did in ``secs`` seconds: blocks put into files, rows and requests fetched.
+
+    ``limiting_factor`` is what held it back for most of them. ``at`` is their end, by the database's clock.
+    """
+
+    secs: float
+    blocks: int
+    rows: int
+    requests: int
+    limiting_factor: str | None = None
+    at: datetime | None = None
 
 
 async def report(conn: Connection, job_id: int, node_id: str, progress: JobProgress) -> None:
@@ -59,3 +82,26 @@ async def read(conn: Connection, job_id: int) -> ReportedProgress | None:
     names = JobProgress.__dataclass_fields__
     progress = JobProgress(**{name: getattr(row, name) for name in names})
     return ReportedProgress(row.node_id, progress, row.updated_at, row.age_secs)
+
+
+async def record_rate(conn: Connection, job_id: int, node_id: str, rate: JobRate) -> None:
+    """Keep what the job did in the seconds up to now; ``at`` is the database's to say."""
+    await conn.execute(_SQL["record_rate"], asdict(rate) | {"job_id": job_id, "node_id": node_id})
+
+
+async def recorded_for(conn: Connection, job_id: int) -> float:
+    """Since how many seconds rates of the job are recorded, by its earlier runs too; 0.0 if there is none."""
+    row = await (await conn.execute(_SQL["recorded_for"], {"job_id": job_id})).fetchone()
+    return float(row.secs) if row is not None and row.secs is not None else 0.0
+
+
+async def history(conn: Connection, job_id: int) -> list[JobRate]:
+    """How fast the job was, by all of its runs, oldest first."""
+    rows = await (await conn.execute(_SQL["history"], {"job_id": job_id})).fetchall()
+    return [JobRate(**row._asdict()) for row in rows]
+
+
+async def forget_deleted_jobs(conn: Connection) -> None:
+    """Drop what is known of jobs that are gone; nothing refers to them by a foreign key."""
+    for statement in ("forget_progress", "forget_rates"):
+        await conn.execute(_SQL[statement])

@@ -102,7 +102,7 @@ async def delete(db: Database, job_id: int) -> None:
         row = await _lock(conn, job_id)
         if JobStatus.read(row.status) not in TERMINAL:
             raise JobConflict(f"job {job_id} is {row.status[:40]}: stop it before deleting it", job_id=job_id)
-        for name in ("delete_job", "delete_progress", "delete_state"):
+        for name in ("delete_job", "delete_progress", "delete_rates", "delete_state"):
             await conn.execute(_SQL[name], {"job_id": job_id})
 
 

@@ -39,6 +39,10 @@ delete from jobs where id = %(job_id)s;
 -- Forget how far a job was.
 delete from ampd_ray.job_progress where job_id = %(job_id)s;
 
+-- name: delete_rates
+-- Forget how fast a job was.
+delete from ampd_ray.job_rate where job_id = %(job_id)s;
+
 -- name: delete_state
 -- Forget the failures of a job.
 delete from ampd_ray.job_state where job_id = %(job_id)s;

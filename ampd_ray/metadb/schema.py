@@ -20,7 +20,7 @@ from ampd_ray.metadb.catalogue import COLUMNS, Column, differences
 from ampd_ray.metadb.connection import OPEN_WITHIN, Connection, Database
 from ampd_ray.metadb.queries import Query, load
 
-VERSION: Final = 2
+VERSION: Final = 3
 """The newest of our own migrations; ``version_<n>`` in ``ampd_ray.sql`` (and ``public.sql``, for our databases)."""
 
 AMP_LEVEL: Final = 20260312000000

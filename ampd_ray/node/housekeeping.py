@@ -7,7 +7,7 @@ from typing import Final
 
 from ampd_ray.materialize.sweep import Broom, Sweeper
 from ampd_ray.materialize.types import Location
-from ampd_ray.metadb import sweep
+from ampd_ray.metadb import progress, sweep
 from ampd_ray.metadb.connection import Database
 
 SWEEP_EVERY_SECS: Final = 60.0
@@ -36,6 +36,7 @@ class Housekeeping:
         async with self._db.connection() as conn:
             if time.monotonic() >= self._forget_at:
                 await sweep.forget_deleted_revisions(conn)
+                await progress.forget_deleted_jobs(conn)
                 self._forget_at = time.monotonic() + FORGET_EVERY_SECS
             found = await sweep.idle(conn, self._failover_group)
             epochs = [await sweep.supersede(conn, each.location_id, each.epoch) for each in found]

@@ -42,6 +42,15 @@ async def test_a_node_sweeps_what_nobody_holds(pg_url: str, db: Database, tmp_pa
         await until(lambda: execute(db, swept))
 
 
+async def test_a_node_forgets_the_rates_of_jobs_that_others_deleted(pg_url: str, db: Database, tmp_path: Path) -> None:
+    rate = (
+        "insert into ampd_ray.job_rate (job_id, node_id, secs, blocks, rows, requests) values (77, 'gone', 5, 1, 1, 1)"
+    )
+    await execute(db, rate)
+    async with node(pg_url, tmp_path):
+        await until(lambda: execute(db, "select 1 where not exists (select from ampd_ray.job_rate)"))
+
+
 async def test_a_sweep_that_fails_stops_nothing(pg_url: str, db: Database, tmp_path: Path) -> None:
     _, path = await left_behind(db, tmp_path)
     path.unlink()

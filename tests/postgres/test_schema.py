@@ -13,9 +13,10 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from ampd_ray.errors import SchemaMismatch
-from ampd_ray.metadb import schema
+from ampd_ray.metadb import progress, schema
 from ampd_ray.metadb.catalogue import COLUMNS, DEAD, UNIQUE_KEYS
 from ampd_ray.metadb.connection import Connection, Database
+from ampd_ray.metadb.progress import JobProgress
 from ampd_ray.metadb.queries import Query
 from ampd_ray.metadb.schema import AMP_LEVEL, VERSION, Kind, MigrateReport, check, ensure, migrate, sqlx_lock_key
 
@@ -260,6 +261,22 @@ async def test_a_database_of_an_older_version_is_upgraded_and_keeps_what_it_has(
     )
     assert await rows(empty_pg_url, "select url from ampd_ray.tombstone") == [("file:///x",)]
     assert await rows(empty_pg_url, "select network from ampd_ray.network") == []
+
+
+async def test_progress_of_version_2_is_kept_and_may_lack_the_rates(
+    empty_pg_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(schema, "VERSION", 2)
+        await migrate(empty_pg_url)
+    columns = "job_id, node_id, phase, blocks_done, rate"
+    await execute(empty_pg_url, f"insert into ampd_ray.job_progress ({columns}) values (1, 'w', 'waiting', 7, 2.5)")
+    assert (await migrate(empty_pg_url)).version == VERSION
+    async with session(empty_pg_url) as conn:
+        found = await progress.read(conn, 1)
+        assert await progress.history(conn, 1) == []
+    assert found is not None
+    assert found.progress == JobProgress(phase="waiting", blocks_done=7, rate=2.5)
 
 
 async def test_two_that_migrate_at_once_migrate_once(empty_pg_url: str) -> None:

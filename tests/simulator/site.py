@@ -29,6 +29,7 @@ delete from physical_tables; delete from file_metadata; delete from physical_tab
 delete from workers; delete from ampd_ray.node_lease; delete from ampd_ray.location_lease;
 delete from ampd_ray.file_intent; delete from ampd_ray.segment; delete from ampd_ray.tombstone;
 delete from ampd_ray.job_state; delete from ampd_ray.job_progress;
+delete from ampd_ray.job_rate;
 select setval('workers_id_seq', 1, false), setval('jobs_id_seq', 1, false), setval('job_events_id_seq', 1, false),
        setval('file_metadata_id_seq', 1, false);
 """

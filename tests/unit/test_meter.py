@@ -20,7 +20,7 @@ from ampd_ray.materialize.setup import JobSpec
 from ampd_ray.materialize.state import JobState, Limits
 from ampd_ray.materialize.types import CommittedFile, ExtractSummary, Outcome, WriterReport
 from ampd_ray.metadb import jobs, progress
-from ampd_ray.metadb.progress import JobProgress
+from ampd_ray.metadb.progress import JobProgress, JobRate
 
 SPEC = JobSpec(7, "worker-1", uuid4(), JobDescriptor.of(DatasetRef("_", "devnet"), "a" * 64))
 
@@ -30,6 +30,8 @@ class Rows:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.rows: list[JobProgress] = []
+        self.rates: list[JobRate] = []
+        self.recorded_for = 0.0
         self.progressed = 0
         self.away = False
 
@@ -40,7 +42,16 @@ class Rows:
         async def record_progress(conn: Any, job_id: int) -> None:
             self.progressed += 1
 
+        async def recorded_for(conn: Any, job_id: int) -> float:
+            return self.recorded_for
+
+        async def record_rate(conn: Any, job_id: int, node_id: str, rate: JobRate) -> None:
+            assert (job_id, node_id) == (7, "worker-1")
+            self.rates.append(rate)
+
         monkeypatch.setattr(progress, "report", report)
+        monkeypatch.setattr(progress, "recorded_for", recorded_for)
+        monkeypatch.setattr(progress, "record_rate", record_rate)
         monkeypatch.setattr(jobs, "record_progress", record_progress)
 
     @asynccontextmanager
@@ -57,6 +68,10 @@ class Rows:
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
     return Rows(monkeypatch)
+
+
+def extracted(start: int, end: int, requests: int = 0, **rows: int) -> ExtractSummary:
+    return ExtractSummary(Span(start, end), rows, 10, requests, 0, rpc_bytes=9, fetch_secs=1, decode_secs=0)
 
 
 def committed(start: int, end: int, **rows: int) -> WriterReport:
@@ -104,6 +119,118 @@ async def test_a_new_plan_counts_from_what_is_committed(rows: Rows) -> None:
     meter.planned(total=1000, done=100)
     row = await rows.of(meter)
     assert (row.blocks_done, row.rate) == (100, 0.0)
+
+
+async def test_rows_and_requests_have_rates_too_over_the_same_seconds(rows: Rows) -> None:
+    """They come with each task at once, which the window evens out."""
+    now = 0.0
+    meter = Meter(SPEC, lambda: now)
+    await rows.of(meter)
+    for second in range(1, 31):
+        now += 1
+        if second % 5 == 0:
+            meter.extracted(extracted(second, second, requests=20, blocks=1, logs=99))
+        row = await rows.of(meter)
+    assert row.rows_rate == pytest.approx(20)
+    assert row.requests_rate == pytest.approx(4)
+
+
+async def test_what_is_there_when_a_run_begins_is_no_rate(rows: Rows) -> None:
+    now = 0.0
+    meter = Meter(SPEC, lambda: now)
+    await rows.of(meter)
+    now += 1
+    meter.planned(total=1000, done=900)
+    row = await rows.of(meter)
+    assert (row.blocks_done, row.rate) == (900, 0.0)
+
+
+async def test_rows_in_open_files_are_shown_until_they_are_committed_or_lost(rows: Rows) -> None:
+    meter = Meter(SPEC)
+    meter.planned(total=100, done=0)
+    meter.extracted(extracted(0, 9, blocks=10, logs=50))
+    assert (await rows.of(meter)).rows == 0
+    meter.reported(WriterReport((Span(0, 9),)))
+    assert (await rows.of(meter)).rows_by_table == {"blocks": 10, "logs": 50}
+    meter.extracted(extracted(10, 19, blocks=10, logs=1))
+    meter.reported(committed(10, 19, blocks=20, logs=51))
+    assert (await rows.of(meter)).rows_by_table == {"blocks": 20, "logs": 51}
+    meter.extracted(extracted(20, 29, blocks=10, logs=5))
+    meter.reported(WriterReport((Span(20, 29),)))
+    assert (await rows.of(meter)).rows == 86
+    meter.planned(total=100, done=20)
+    assert (await rows.of(meter)).rows_by_table == {"blocks": 20, "logs": 51}
+    meter.extracted(extracted(20, 29, blocks=10, logs=5))
+    meter.reported(WriterReport((Span(20, 29),)))
+    meter.ended(Outcome.STOPPED)
+    assert (await rows.of(meter)).rows == 71
+
+
+async def test_blocks_that_are_set_aside_are_neither_done_nor_left(rows: Rows) -> None:
+    now = 0.0
+    meter = Meter(SPEC, lambda: now)
+    meter.planned(total=100, done=40, aside=1)
+    await rows.of(meter)
+    now += 10
+    meter.set_aside(50)
+    meter.reported(WriterReport((Span(50, 50), Span(41, 49))))
+    row = await rows.of(meter)
+    assert row.blocks_done == 49
+    assert row.rate == pytest.approx(0.9)
+    assert row.eta_secs == pytest.approx((100 - 49 - 2) / 0.9)
+    meter.reported(WriterReport((Span(51, 99),)))
+    row = await rows.of(meter)
+    assert (row.blocks_done, row.blocks_total, row.eta_secs) == (98, 100, None)
+
+
+async def test_samples_add_up_to_what_was_done(rows: Rows) -> None:
+    now = 0.0
+    meter = Meter(SPEC, lambda: now)
+    meter.planned(total=1000, done=500)
+    for block in range(37):
+        now += 1
+        meter.extracted(extracted(block, block, requests=2, blocks=1, logs=3))
+        meter.reported(WriterReport((Span(block, block),)))
+        meter.waiting_for("head" if block % 5 else "lease")
+        await rows.of(meter)
+    assert [rate.secs for rate in rows.rates] == [5.0] * 7
+    assert {rate.limiting_factor for rate in rows.rates} == {"head"}
+    meter.ended(Outcome.COMPLETED)
+    await rows.of(meter)
+    await rows.of(meter)
+    assert len(rows.rates) == 8
+    assert sum(rate.secs for rate in rows.rates) == 37
+    assert [sum(getattr(rate, name) for rate in rows.rates) for name in ("blocks", "rows", "requests")] == [37, 148, 74]
+
+
+async def test_a_sample_that_was_not_written_is_in_the_next_one(rows: Rows) -> None:
+    now = 0.0
+    meter = Meter(SPEC, lambda: now)
+    now, rows.away = 5.0, True
+    meter.extracted(extracted(0, 0, requests=2, blocks=1))
+    await meter.report(rows)  # type: ignore[arg-type]
+    now, rows.away = 8.0, False
+    await rows.of(meter)
+    assert rows.rates == [JobRate(8.0, 0, 1, 2)]
+
+
+async def test_a_run_that_did_nothing_leaves_no_sample(rows: Rows) -> None:
+    meter = Meter(SPEC)
+    meter.planned(total=100, done=100)
+    await rows.of(meter)
+    meter.ended(Outcome.COMPLETED)
+    await rows.of(meter)
+    assert rows.rates == []
+
+
+async def test_runs_of_a_job_that_is_old_sample_rarely(rows: Rows) -> None:
+    now = 0.0
+    meter = Meter(SPEC, lambda: now)
+    rows.recorded_for = 200 * 60.0
+    for _ in range(121):
+        now += 1
+        await rows.of(meter)
+    assert [rate.secs for rate in rows.rates] == [61.0]
 
 
 async def test_a_job_without_an_end_has_no_total(rows: Rows) -> None:

@@ -16,7 +16,7 @@ from ampd_ray.errors import JobConflict, NoGoodBlock
 from ampd_ray.materialize import state
 from ampd_ray.materialize.faults import HOPELESS_BLOCKS
 from ampd_ray.materialize.types import JobOutcome, Outcome
-from ampd_ray.metadb import jobs, quarantine
+from ampd_ray.metadb import jobs, progress, quarantine
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.statuses import JobStatus
 from tests.fakes.bench import NODE, Bench, Run, failure, until
@@ -342,3 +342,14 @@ async def test_what_a_run_that_was_cut_off_set_aside_without_any_good_block_is_a
     liar.heal()
     assert await deceived.again(run.spec)() == DONE
     await deceived.assert_exactly_once(0, LAST)
+
+
+async def test_holes_are_neither_done_nor_left_however_often_it_runs(deceived: Bench) -> None:
+    run = await deceived.job(end_block=str(LAST), verify=True)
+    for each in (run, deceived.again(run.spec)):
+        assert await each() == DONE
+        async with deceived.db.connection() as conn:
+            shown = await progress.read(conn, run.id)
+        assert shown is not None
+        done, total = shown.progress.blocks_done, shown.progress.blocks_total
+        assert (done, total, shown.progress.eta_secs) == (LAST + 1 - len(BAD), LAST + 1, None)

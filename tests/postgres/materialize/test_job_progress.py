@@ -62,6 +62,19 @@ async def test_the_row_is_right_at_the_end(bench: Bench) -> None:
     assert (row.retries, row.eta_secs) == (0, None)
 
 
+async def test_what_was_done_adds_up_over_time_and_runs(bench: Bench) -> None:
+    run = await bench.job(end_block="130")
+    assert await run() == JobOutcome(Outcome.COMPLETED)
+    row = await shown(bench, run)
+    assert await bench.again(run.spec)() == JobOutcome(Outcome.COMPLETED)  # nothing is left to do
+    async with bench.db.connection() as conn:
+        rates = await progress.history(conn, run.id)
+    assert sum(rate.blocks for rate in rates) == 131
+    assert sum(rate.rows for rate in rates) == row.rows
+    assert sum(rate.requests for rate in rates) == row.rpc_requests
+    assert all(rate.secs > 0 for rate in rates)
+
+
 async def test_a_run_that_takes_up_another_counts_on_from_there(bench: Bench) -> None:
     await bench.complete(end_block="90")
     run = await bench.complete(end_block="130")
