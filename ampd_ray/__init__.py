@@ -29,15 +29,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ampd_ray.client import Backfill, Client, Job, Summary, backfill, connect, inspect, local
+    from ampd_ray.client import Client, Job, Summary, backfill, connect, inspect, local
+    from ampd_ray.client.current import job, jobs
 
 __version__ = "0.1.0"
 
-__all__ = ["Backfill", "Client", "Job", "Summary", "__version__", "backfill", "connect", "inspect", "local"]
+_HOMES = {
+    "ampd_ray.client": ("Client", "Job", "Summary"),
+    "ampd_ray.client.current": ("backfill", "connect", "inspect", "job", "jobs", "local"),
+}
+
+__all__ = ["Client", "Job", "Summary", "__version__", "backfill", "connect", "inspect", "job", "jobs", "local"]
 
 
 def __getattr__(name: str) -> Any:
     """The public names, imported when first used: ``ampd --help`` needs none of them."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("ampd_ray.client"), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

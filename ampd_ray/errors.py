@@ -109,6 +109,12 @@ class NotFound(AmpdError):
     code = "NOT_FOUND"
 
 
+class SessionClosed(AmpdError):
+    """A client's session was closed, or belongs to the process that forked this one: make another."""
+
+    code = "SESSION_CLOSED"
+
+
 # -- identity ---------------------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from ampd_ray.errors import UsageError
 
 if TYPE_CHECKING:
     from ampd_ray.chain.ranges import Span
-    from ampd_ray.client import Backfill, Client, Summary
+    from ampd_ray.client import Client, Job, Summary
     from ampd_ray.client.prepare import Prepared
 
 EXAMPLES = """\b
@@ -85,7 +85,7 @@ def backfill(
             # Before a solo environment takes its time to end.
             _print(summary, as_json, client.settings.data_dir, failure)
             if summary.quarantined and not as_json:
-                _print_quarantined(run, summary.quarantined, where)
+                _print_quarantined(run, prepared.span, summary.quarantined, where)
     if run is None:
         typer.echo(f"error: {failure}", err=True)
         raise typer.Exit(1)
@@ -105,47 +105,41 @@ def _open(ctx: typer.Context, config: Path | None, amp_dir: Path | None, display
         return local(solo_directory(amp_dir))
 
 
-def _run(prepared: Prepared, display: Display) -> tuple[Backfill | None, str | None]:
-    """Deploy the job and watch it to its end; what went wrong, if anything. Ctrl-C stops the job, if there is one."""
-    from ampd_ray.client.backfills import joined, start
-
+def _run(prepared: Prepared, display: Display) -> tuple[Job | None, str | None]:
+    """Start the job and watch it to its end; what went wrong, if anything. Ctrl-C stops the job, if there is one."""
     run = None
     try:
-        run = start(prepared)
-        _watch(run, display)
+        run = prepared.start()
+        _watch(run, prepared, display)
     except KeyboardInterrupt:
-        if run is None:
-            job = prepared.active_job()
-            if job is None:
-                return None, "interrupted before there was a job"
-            run = joined(prepared, job)
-        return run, _stop(run, display)
-    failure = run.job.failure()
+        run = run or prepared.active_job()
+        return (run, _stop(run, display)) if run else (None, "interrupted before there was a job")
+    failure = run.failure()
     return run, None if failure is None else str(failure)
 
 
-def _watch(run: Backfill, display: Display) -> None:
+def _watch(run: Job, prepared: Prepared, display: Display) -> None:
     if run.other_provider is not None:
         display.say(
-            f"job {run.job.id} is at work already with another provider ({run.other_provider}), and goes on with that; "
-            f"to use {run.provider}: ampd jobs stop {run.job.id}, then this command again"
+            f"job {run.id} is at work already with another provider ({run.other_provider}), and goes on with that; "
+            f"to use {run.provider}: ampd jobs stop {run.id}, then this command again"
         )
-    if run.covered_before:
-        display.say(f"resuming: {100 * run.covered_before // len(run.span)} % covered")
-    with display.bar(run) as update:
-        run.job.wait(on_progress=update)
+    if prepared.covered:
+        display.say(f"resuming: {100 * prepared.covered // len(prepared.span)} % covered")
+    with display.bar(len(prepared.span), prepared.covered) as update:
+        run.outcome(on_progress=update)
 
 
-def _stop(run: Backfill, display: Display) -> str | None:
+def _stop(run: Job, display: Display) -> str | None:
     """Let the job commit what is complete; pressed again, Ctrl-C does not wait for that."""
     display.say("stopping: complete blocks are committed first")
     try:
         run.stop()
-        row = run.job.wait(STOP_WITHIN_SECS)
+        row = run.outcome(STOP_WITHIN_SECS)
     except TimeoutError:
-        return f"job {run.job.id} has not stopped within {STOP_WITHIN_SECS:.0f} s; the same command again resumes"
+        return f"job {run.id} has not stopped within {STOP_WITHIN_SECS:.0f} s; the same command again resumes"
     except KeyboardInterrupt:
-        return f"interrupted before job {run.job.id} had stopped; the same command again resumes"
+        return f"interrupted before job {run.id} had stopped; the same command again resumes"
     return None if row.status == "COMPLETED" else "stopped; the same command again resumes"
 
 
@@ -153,13 +147,13 @@ def _blocks(span: Span) -> str:
     return f"blocks {span.start:,} to {span.end:,}"
 
 
-def _print_quarantined(run: Backfill, count: int, where: str) -> None:
+def _print_quarantined(run: Job, span: Span, count: int, where: str) -> None:
     """What is wrong with the first of the holes, and what can be done about all of them."""
-    first = next(hole for hole in run.job.holes() if run.span.start <= hole.block <= run.span.end)
+    first = next(hole for hole in run.holes() if hole.block in span)
     typer.echo(f"\n{count:,} of the blocks that are missing {'is' if count == 1 else 'are'} right at no provider:")
     typer.echo(f"  {first.reason}")
-    typer.echo(f"all of them:  ampd jobs holes {run.job.id}{where}")
-    typer.echo(f"to ask again: ampd jobs retry {run.job.id} --quarantined{where}")
+    typer.echo(f"all of them:  ampd jobs holes {run.id}{where}")
+    typer.echo(f"to ask again: ampd jobs retry {run.id} --quarantined{where}")
 
 
 def _print(summary: Summary, as_json: bool, data_dir: str, failure: str | None) -> None:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, TextIO
 from ampd_ray.cli.output import duration
 
 if TYPE_CHECKING:
-    from ampd_ray.client import Backfill
-    from ampd_ray.metadb.progress import ReportedProgress
+    from ampd_ray.client.progress import Progress as JobProgress
 
-    Update = Callable[[ReportedProgress | None], None]
+    Update = Callable[[JobProgress], None]
 
 PLAIN_EVERY_SECS = 5.0
 # A node reports every second: after so long without a word, say so.
@@ -45,18 +44,18 @@ class Display:
         self.say(f"ready after {time.monotonic() - started:.1f} s")
 
     @contextmanager
-    def bar(self, run: Backfill) -> Iterator[Update]:
-        """A function that takes each progress report."""
+    def bar(self, total: int, covered: int) -> Iterator[Update]:
+        """A function that takes the progress towards ``total`` blocks, ``covered`` of which were there before."""
         if self._quiet:
-            yield lambda reported: None
+            yield lambda now: None
         elif self._live:
-            with self._rich_bar(run) as update:
+            with self._rich_bar(total, covered) as update:
                 yield update
         else:
-            yield self._plain(run)
+            yield self._plain(total)
 
     @contextmanager
-    def _rich_bar(self, run: Backfill) -> Iterator[Update]:
+    def _rich_bar(self, total: int, covered: int) -> Iterator[Update]:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
         from rich.table import Column
@@ -68,31 +67,29 @@ class Display:
             TextColumn("{task.fields[rest]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
         )
         with Progress(*columns, console=console) as progress:
-            task = progress.add_task("", total=len(run.span), completed=run.covered_before, rest="starting")
+            task = progress.add_task("", total=total, completed=covered, rest="starting")
             speed = _Speed()
 
-            def update(reported: ReportedProgress | None) -> None:
-                if reported is not None and reported.progress.blocks_total is not None:
-                    progress.update(task, completed=reported.progress.blocks_done, rest=speed.describe(reported))
+            def update(now: JobProgress) -> None:
+                if now.age_secs is not None:
+                    progress.update(task, completed=now.done, rest=speed.describe(now))
 
             yield update
 
-    def _plain(self, run: Backfill) -> Update:
+    def _plain(self, total: int) -> Update:
         speed = _Speed()
         said_at = time.monotonic()
         last: int | None = None
 
-        def update(reported: ReportedProgress | None) -> None:
+        def update(now: JobProgress) -> None:
             nonlocal said_at, last
-            if reported is None or reported.progress.blocks_total is None:
+            if now.age_secs is None:
                 return
-            now = reported.progress
-            finished = now.blocks_done >= len(run.span)
-            if now.blocks_done == last or not (finished or time.monotonic() - said_at >= PLAIN_EVERY_SECS):
+            finished = now.done >= total
+            if now.done == last or not (finished or time.monotonic() - said_at >= PLAIN_EVERY_SECS):
                 return
-            said_at, last = time.monotonic(), now.blocks_done
-            percent = 100 * now.blocks_done / len(run.span)
-            self.say(f"{percent:3.0f} %  {now.blocks_done:,} of {len(run.span):,} blocks  {speed.describe(reported)}")
+            said_at, last = time.monotonic(), now.done
+            self.say(f"{100 * now.done / total:3.0f} %  {now.done:,} of {total:,} blocks  {speed.describe(now)}")
 
         return update
 
@@ -103,19 +100,18 @@ class _Speed:
     def __init__(self) -> None:
         self._history = deque([(time.monotonic(), 0)])
 
-    def describe(self, reported: ReportedProgress) -> str:
+    def describe(self, now: JobProgress) -> str:
         """Rates, the time left and what limits, in one short text."""
-        if reported.age_secs > SILENT_SECS:
-            return f"no word from {reported.node_id} for {duration(reported.age_secs)}"
-        now = reported.progress
+        if now.age_secs is not None and now.age_secs > SILENT_SECS:
+            return f"no word from {now.node_id} for {duration(now.age_secs)}"
         requests = self._requests_per_sec(now.rpc_requests)
         if not now.rpc_requests:
             return "starting"
-        parts = [f"{now.rate or 0:,.0f} blocks/s", f"{requests:,.0f} requests/s"]
+        parts = [f"{now.blocks_per_sec or 0:,.0f} blocks/s", f"{requests:,.0f} requests/s"]
         if now.eta_secs:
             parts.append(f"ETA {duration(now.eta_secs) if now.eta_secs >= 100 else f'{now.eta_secs:.0f} s'}")
-        if now.limiting_factor:
-            parts.append(f"limit: {now.limiting_factor}")
+        if now.limit:
+            parts.append(f"limit: {now.limit}")
         return "  ".join(parts)
 
     def _requests_per_sec(self, requests: int) -> float:

@@ -11,8 +11,8 @@ from ampd_ray.cli.options import AmpDirOption, ConfigOption, JsonOption, open_cl
 from ampd_ray.cli.output import duration, print_object, print_rows, size
 
 if TYPE_CHECKING:
+    from ampd_ray.client.progress import Progress
     from ampd_ray.metadb.jobs import JobRow
-    from ampd_ray.metadb.progress import ReportedProgress
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Jobs: list, watch, stop, try again, remove.")
 workers_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Workers: who is alive.")
@@ -105,10 +105,9 @@ def progress(
 ) -> None:
     """Show how far a job is, how fast it goes and what holds it back."""
     with open_client(ctx, config, amp_dir) as client:
-        handle = client.job(job)
-        row, reported = handle.row(), handle.progress()
-    fields = {"job_id": job, "status": str(row.status), "holes": row.holes}
-    print_object(fields | progress_fields(reported, as_json), as_json=as_json)
+        now = client.job(job).progress()
+    fields = {"job_id": job, "status": str(now.status), "holes": now.holes}
+    print_object(fields | progress_fields(now, as_json), as_json=as_json)
 
 
 @app.command("events", epilog=_examples("ampd jobs events 1", "ampd jobs events 1 --json"))
@@ -183,7 +182,7 @@ def stop(
         handle.stop()
         late = False
         try:
-            row = handle.wait(wait) if wait else handle.row()
+            row = handle.outcome(wait) if wait else handle.row()
         except TimeoutError:
             row, late = handle.row(), True
     print_object({"job_id": job, "status": str(row.status)}, as_json=as_json)
@@ -230,26 +229,22 @@ def workers_list(
     )  # fmt: skip
 
 
-def progress_fields(reported: ReportedProgress | None, as_json: bool) -> dict[str, Any]:
-    """A progress report as fields, with units where people read it."""
-    if reported is None:
-        return {"phase": None}
-    now = reported.progress
-    share = now.blocks_done / now.blocks_total if now.blocks_total else None
+def progress_fields(now: Progress, as_json: bool) -> dict[str, Any]:
+    """A job's progress as fields, with units where people read it."""
     fields: dict[str, Any] = {
         "phase": now.phase,
-        "blocks_done": now.blocks_done,
-        "blocks_total": now.blocks_total,
-        "percent": None if share is None else round(100 * share, 1),
-        "blocks_per_sec": None if now.rate is None else round(now.rate, 1),
-        "rows": dict(now.rows_by_table),
+        "blocks_done": now.done,
+        "blocks_total": now.total,
+        "percent": None if now.share is None else round(100 * now.share, 1),
+        "blocks_per_sec": None if now.blocks_per_sec is None else round(now.blocks_per_sec, 1),
+        "rows": dict(now.rows),
         "bytes": now.bytes if as_json else size(now.bytes),
         "rpc_requests": now.rpc_requests,
         "retries": now.retries,
-        "limiting_factor": now.limiting_factor,
+        "limiting_factor": now.limit,
         "eta_secs": now.eta_secs,
-        "node_id": reported.node_id,
-        "age_secs": round(reported.age_secs, 1),
+        "node_id": now.node_id,
+        "age_secs": None if now.age_secs is None else round(now.age_secs, 1),
     }
     if not as_json:
         fields["eta"] = None if now.eta_secs is None else duration(now.eta_secs)

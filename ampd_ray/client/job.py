@@ -2,123 +2,169 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ampd_ray.controller import service
+from ampd_ray.chain.ranges import Span
+from ampd_ray.client.job_calls import POLL_SECS, JobCalls
+from ampd_ray.client.progress import Progress
+from ampd_ray.client.snapshot import Failure, failure_of
+from ampd_ray.client.summary import Summary
 from ampd_ray.datasets.descriptor import JobDescriptor
-from ampd_ray.errors import AmpdError, JobFailed
-from ampd_ray.metadb import jobs, progress, quarantine
-from ampd_ray.metadb.jobs import JobEvent, JobRow, JobStatus
-from ampd_ray.metadb.progress import ReportedProgress
+from ampd_ray.datasets.names import DatasetRef
+from ampd_ray.errors import JobFailed
+from ampd_ray.metadb.jobs import JobEvent, JobRow
 from ampd_ray.metadb.quarantine import Quarantined
+from ampd_ray.metadb.statuses import JobStatus
 
 if TYPE_CHECKING:
     from ampd_ray.client.session import Client
 
-T = TypeVar("T")
-OnProgress = Callable[[ReportedProgress | None], None]
-POLL_SECS = 0.2
-PATIENCE_SECS = 60.0
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a backfill found when it began.
+
+    ``covered``: how many of its blocks were there; ``provider``: the name of the provider's file; ``other_provider``:
+    the job was at work already and goes on with this one instead.
+    """
+
+    covered: int
+    provider: str
+    other_provider: str | None = None
 
 
 class Job:
-    """One job, by its id; it holds nothing else, so it can be made anew at any time."""
+    """One job, by its id. All else comes from Postgres, so that it can be had anew at any time and anywhere.
 
-    def __init__(self, client: Client, job_id: int):
+    Any call raises ``NotFound`` once the job is removed, ``SessionClosed`` and ``DatabaseUnavailable``.
+    """
+
+    def __init__(self, client: Client, job_id: int, beginning: Beginning | None = None):
         self.id = job_id
+        self.calls = JobCalls(client.calls, job_id)
+        """The same as coroutines, for the session's loop."""
         self._client = client
+        self._beginning = beginning
 
     def __repr__(self) -> str:
         return f"<Job {self.id}>"
 
+    # -- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def dataset(self) -> DatasetRef:
+        """Its dataset, pinned to the manifest. Raises ``InvalidDescriptor`` for a job that is not ours."""
+        return self._client.run(self.calls.work()).dataset
+
+    @property
+    def network(self) -> str:
+        """The network; raises as ``dataset`` does."""
+        return self._client.run(self.calls.work()).network
+
+    @property
+    def span(self) -> Span | None:
+        """The blocks that it is to extract; None while it follows the head. Raises as ``dataset`` does."""
+        return self._client.run(self.calls.work()).span
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that it fills; raises as ``dataset`` does."""
+        return self._client.run(self.calls.work()).tables
+
+    @property
+    def covered_before(self) -> int | None:
+        """How many of its blocks were there when this call of ``amp.backfill`` began; None for other handles."""
+        return self._beginning.covered if self._beginning else None
+
+    @property
+    def provider(self) -> str | None:
+        """The provider's file that this call of ``amp.backfill`` meant; None for other handles."""
+        return self._beginning.provider if self._beginning else None
+
+    @property
+    def other_provider(self) -> str | None:
+        """The job was at work when ``amp.backfill`` was called, and goes on with this provider instead."""
+        return self._beginning.other_provider if self._beginning else None
+
+    def descriptor(self) -> JobDescriptor:
+        """What it was asked to do, in Amp's words; raises as ``dataset`` does."""
+        return self._client.run(self.calls.descriptor())
+
+    # -- how it is ----------------------------------------------------------------------------------------------------
+
     def row(self) -> JobRow:
         """Its row now."""
-        return self._client.job_row(self.id)
+        return self._client.run(self.calls.row())
 
     def status(self) -> JobStatus:
         """Its status now."""
         return self.row().status
 
-    def descriptor(self) -> JobDescriptor:
-        """What it was asked to do."""
-        return self._ask(lambda conn: jobs.descriptor(conn, self.id))
+    def progress(self) -> Progress:
+        """How far it is; true figures at any time of its life, rates only while it runs."""
+        return self._client.run(self.calls.progress())
 
-    def progress(self) -> ReportedProgress | None:
-        """What its node last reported; None before the first report."""
-        return self._ask(lambda conn: progress.read(conn, self.id))
+    def summary(self) -> Summary:
+        """What is committed of its range by now."""
+        return self._client.run(self.calls.summary())
 
     def events(self) -> list[JobEvent]:
         """Its status changes, oldest first."""
-        return self._ask(lambda conn: jobs.events(conn, self.id))
+        return self._client.run(self.calls.events())
 
-    def stop(self) -> None:
-        """Ask it to stop; what is complete is committed first. A job that has ended stays as it is."""
-        self._client.run(jobs.request_stop(self._client.db, self.id))
+    def failures(self) -> list[Failure]:
+        """Its runs that failed, oldest first."""
+        return self._client.run(self.calls.failures())
+
+    def failure(self) -> JobFailed | None:
+        """Why it failed, with its error code as ``step``; None if it runs, is complete or was stopped."""
+        return failure_of(self.row())
 
     def holes(self) -> list[Quarantined]:
         """Blocks of its dataset that no provider delivers correctly, and that it does without, with what is known."""
-        group = quarantine.group_of(self.descriptor())
-        return self._ask(lambda conn: quarantine.listed(conn, group))
+        return self._client.run(self.calls.holes())
+
+    # -- what to do with it -------------------------------------------------------------------------------------------
+
+    def wait(self, timeout_secs: float | None = None, on_progress: OnProgress | None = None) -> Summary:
+        """Wait until it has ended, and sum up; after a stop the summary has holes.
+
+        ``on_progress`` is called several times a second. Raises ``JobFailed`` if the job failed, and as ``outcome``.
+        Ending the wait (Ctrl-C, a kernel's interrupt) does not end the job.
+        """
+        failure = failure_of(self.outcome(timeout_secs, on_progress))
+        if failure is not None:
+            raise failure
+        return self.summary()
+
+    def outcome(self, timeout_secs: float | None = None, on_progress: OnProgress | None = None) -> JobRow:
+        """Wait until it has ended, however that is; its last row.
+
+        Raises ``TimeoutError``, ``NotFound`` if the job is removed meanwhile, and what the database says once it has
+        not answered for a minute. Never stops the job.
+        """
+        if on_progress is None:
+            return self._client.run(self.calls.ended(timeout_secs))
+        watch = self.calls.watch(POLL_SECS)
+        while (now := self._client.run(watch.next(timeout_secs))) is not None:
+            on_progress(now)
+        return self.row()
+
+    def stop(self) -> None:
+        """Ask it to stop; what is complete is committed first. A job that has ended stays as it is."""
+        self._client.run(self.calls.stop())
 
     def retry(self, worker: str | None = None, *, quarantined: bool = False) -> int:
         """Run it once more, now that it has ended; with ``quarantined`` its holes are asked for again: how many.
 
         Raises ``JobConflict`` unless it has ended, ``WorkerNotAvailable`` or ``SchedulerError``.
         """
-        return self._client.run(service.retry(self._client.db, self.id, worker, quarantined=quarantined))
+        return self._client.run(self.calls.retry(worker, quarantined))
 
     def remove(self) -> None:
         """Delete its row and events; ``JobConflict`` unless it has ended. Data stays."""
-        self._client.run(jobs.delete(self._client.db, self.id))
-
-    def failure(self) -> JobFailed | None:
-        """Why it failed, with its error code as ``step``; None if it runs, is complete or was stopped."""
-        row = self.row()
-        if row.status not in (JobStatus.ERROR, JobStatus.FATAL):
-            return None
-        detail = row.detail if isinstance(row.detail, dict) else {}
-        reason = detail.get("error_message") or "no reason is recorded"
-        code = str(detail.get("error_code") or "UNKNOWN")
-        return JobFailed(
-            f"job {self.id} ended as {row.status}: {reason} [{code}]",
-            step=code,
-            retryable=row.status is JobStatus.ERROR,
-            job_id=self.id,
-        )
-
-    def wait(self, timeout_secs: float | None = None, on_progress: OnProgress | None = None) -> JobRow:
-        """Wait until it has ended, however that is; its last row. ``on_progress`` is called several times a second.
-
-        Raises ``TimeoutError``, ``NotFound`` if the job is removed meanwhile, and what the database says once it has
-        not answered for a minute. Never stops the job.
-        """
-        started = answered = time.monotonic()
-        stale: ReportedProgress | None = None  # of an earlier run
-        if on_progress is not None:
-            stale = self.progress()
-        while True:
-            self._client.check()
-            try:
-                row, now = self.row(), self.progress() if on_progress is not None else None
-            except AmpdError as error:
-                if not error.retryable or time.monotonic() - answered > PATIENCE_SECS:
-                    raise
-            else:
-                answered = time.monotonic()
-                if on_progress is not None:
-                    fresh = now is not None and (stale is None or now.updated_at > stale.updated_at)
-                    on_progress(now if fresh else None)
-                if row.status.terminal:
-                    return row
-            if timeout_secs is not None and time.monotonic() - started > timeout_secs:
-                raise TimeoutError(f"job {self.id} has not ended after {timeout_secs:g} s")
-            time.sleep(POLL_SECS)
-
-    def _ask(self, verb: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
-        async def asked() -> T:
-            async with self._client.db.connection() as conn:
-                return await verb(conn)
-
-        return self._client.run(asked())
+        self._client.run(self.calls.remove())

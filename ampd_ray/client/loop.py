@@ -3,34 +3,99 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
+
+from ampd_ray.errors import SessionClosed
 
 T = TypeVar("T")
 
 
 class LoopThread:
-    """Runs coroutines for callers that have no loop, or must not use theirs."""
+    """Runs coroutines for callers that have no loop, or must not use theirs.
+
+    All that is handed to it raises ``SessionClosed`` once it is closed, and in a process that was forked off: threads
+    do not go along.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="ampd-ray-client", daemon=True)
         self._thread.start()
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._running: set[Future[Any]] = set()
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """True if it takes nothing more from this process."""
+        return self._closed or os.getpid() != self._process
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of ``work``; Ctrl-C while waiting cancels it."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = self._submit(work)
         try:
             return future.result()
+        except CancelledError:
+            if self.closed:
+                raise self._no_more() from None
+            raise
         except BaseException:
             future.cancel()
             raise
 
-    def close(self) -> None:
-        """End the thread; safe to call twice."""
-        if self._loop.is_closed():
-            return
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+    async def awaited(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of ``work`` for a caller on another loop, whose cancellation cancels it."""
+        future = asyncio.wrap_future(self._submit(work))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if self.closed and future.cancelled() and not _cancelled():
+                raise self._no_more() from None
+            raise
+
+    def close(self, farewell: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
+        """Cancel what runs, then run ``farewell`` and end the thread; safe to call twice."""
+        with self._lock:
+            if self.closed:
+                self._closed = True
+                return
+            self._closed = True
+            running = list(self._running)
+        for future in running:
+            future.cancel()
+        try:
+            if farewell is not None:
+                asyncio.run_coroutine_threadsafe(farewell(), self._loop).result()
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        with self._lock:
+            if self.closed:
+                work.close()
+                raise self._no_more()
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            self._running.add(future)
+        future.add_done_callback(self._running.discard)
+        return future
+
+    def _no_more(self) -> SessionClosed:
+        if os.getpid() != self._process:
+            return SessionClosed(
+                f"this session belongs to process {self._process}, which forked this one: make another one here, with "
+                "amp.connect, amp.inspect or amp.local"
+            )
+        return SessionClosed("this session is closed: make another one, with amp.connect, amp.inspect or amp.local")
+
+
+def _cancelled() -> bool:
+    """True if somebody asked the running task to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

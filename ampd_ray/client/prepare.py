@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -9,13 +10,16 @@ from dataclasses import dataclass, field
 
 from ampd_ray.chain.expression import parse_range
 from ampd_ray.chain.ranges import Span
-from ampd_ray.client.job import Job
-from ampd_ray.client.request import BackfillRequest, Probe, probe
+from ampd_ray.client.job import Beginning, Job
+from ampd_ray.client.job_calls import JobCalls
+from ampd_ray.client.request import BackfillRequest, Probe, ask
 from ampd_ray.client.session import Client
 from ampd_ray.client.summary import committed, holes
+from ampd_ray.client.work import descriptor_of, reference
 from ampd_ray.datasets.descriptor import JobDescriptor
-from ampd_ray.datasets.manifest import TABLES, evm_rpc_manifest
+from ampd_ray.datasets.manifest import evm_rpc_manifest
 from ampd_ray.datasets.names import DatasetRef
+from ampd_ray.datasets.tables import TABLES
 from ampd_ray.errors import AmpdError
 from ampd_ray.metadb.jobs import JobRow
 
@@ -36,30 +40,51 @@ class Prepared:
     covered: int
     provider: str
 
-    def deploy(self) -> Job:
-        """Schedule the job, or find it at work. Raises ``JobConflict`` or ``SchedulerError``."""
-        return self.client.deploy(self.descriptor)
+    def start(self) -> Job:
+        """Have it done: schedule the job, or find it at work. Raises ``JobConflict`` or ``SchedulerError``.
+
+        Interrupted, it may have done so: ask ``active_job``.
+        """
+        return self.client.run(started(self))
 
     def active_job(self) -> Job | None:
-        """The job that does this, if it has not ended; None as well before it was deployed."""
+        """The job that does this, if it has not ended; None as well before it was started."""
         for row in self.client.jobs(active_only=True):
             descriptor = _descriptor(row)
             if descriptor is not None and descriptor.same_work(self.descriptor):
-                return Job(self.client, row.job_id)
+                return self.handle(row.job_id, descriptor)
         return None
+
+    def handle(self, job_id: int, descriptor: JobDescriptor) -> Job:
+        """The job that does this by ``descriptor``."""
+        used = descriptor.provider
+        other = None if used == self.provider else used or "any of its network"
+        return Job(self.client, job_id, Beginning(self.covered, self.provider, other))
 
 
 def prepare(client: Client, request: BackfillRequest, found: Probe | None = None) -> Prepared:
     """Register provider and dataset; raises ``InvalidRange``, ``InvalidName`` or a ``ProviderError``."""
+    return client.run(prepared(client, request, found))
+
+
+async def started(ready: Prepared) -> Job:
+    """``Prepared.start`` as a coroutine."""
+    session = ready.client.calls
+    job_id = await session.deploy(ready.descriptor)
+    return ready.handle(job_id, await JobCalls(session, job_id).descriptor())
+
+
+async def prepared(client: Client, request: BackfillRequest, found: Probe | None = None) -> Prepared:
+    """``prepare`` as a coroutine for the session's loop."""
     request.checked()
-    found = found or probe(request)
+    found = found or await ask(request)
     network = request.network_of(found)
     slug = re.sub(r"[^a-z0-9_]", "_", network.lower())
     slug = slug if re.match(r"[a-z_]", slug) else f"_{slug}"
-    provider = provide(client, slug, network, request)
+    provider = await asyncio.to_thread(provide, client, slug, network, request)
     name = DatasetRef("_", slug)
-    span = _unfinished(client, name, network, request) or request.resolved(found)
-    manifest_hash = client.register_dataset(name, evm_rpc_manifest(network, span.start))
+    span = await _unfinished(client, name, network, request) or request.resolved(found)
+    manifest_hash = await client.calls.register_dataset(name, evm_rpc_manifest(network, span.start))
     dataset = DatasetRef(name.namespace, name.name, manifest_hash)
     descriptor = JobDescriptor.of(
         dataset,
@@ -73,7 +98,7 @@ def prepare(client: Client, request: BackfillRequest, found: Probe | None = None
         provider=provider,
     )
     tables = request.tables or TABLES
-    lacking = holes(span, committed(client, dataset, span, tables), tables)
+    lacking = holes(span, await committed(client.db, dataset, span, tables), tables)
     covered = len(span) - sum(map(len, lacking))
     return Prepared(client, descriptor, dataset, network, span, tables, covered, provider)
 
@@ -95,18 +120,18 @@ def provide(client: Client, slug: str, network: str, request: BackfillRequest) -
     return name
 
 
-def _unfinished(client: Client, dataset: DatasetRef, network: str, request: BackfillRequest) -> Span | None:
+async def _unfinished(client: Client, dataset: DatasetRef, network: str, request: BackfillRequest) -> Span | None:
     """A relative range means what it meant when an unfinished backfill with the same text was started."""
     if not parse_range(request.blocks).is_relative:
         return None
-    for row in client.jobs():
-        span = _same_request(client, row, dataset, network, request)
+    for row in await client.calls.jobs():
+        span = await _same_request(client, row, dataset, network, request)
         if span is not None:
             return None if row.status == "COMPLETED" else span
     return None
 
 
-def _same_request(
+async def _same_request(
     client: Client, row: JobRow, dataset: DatasetRef, network: str, request: BackfillRequest
 ) -> Span | None:
     descriptor = _descriptor(row)
@@ -115,7 +140,7 @@ def _same_request(
     if descriptor.dataset != dataset.dataset:
         return None
     try:
-        manifest = client.manifest(DatasetRef(dataset.namespace, dataset.name, descriptor.manifest_hash))
+        manifest = await client.calls.manifest(reference(descriptor))
         span = Span(manifest.start_block, int(descriptor.end_block))
     except (AmpdError, ValueError):  # a manifest that cannot be read any more, or no descriptor of ours
         return None
@@ -124,6 +149,6 @@ def _same_request(
 
 def _descriptor(row: JobRow) -> JobDescriptor | None:
     try:
-        return JobDescriptor.parse(json.dumps(row.descriptor))
+        return descriptor_of(row)
     except AmpdError:  # somebody else's job
         return None

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ampd_ray.chain.expression import RangeExpr, parse_range
 from ampd_ray.chain.ranges import Span
 from ampd_ray.client.loop import LoopThread
 from ampd_ray.datasets import names
-from ampd_ray.datasets.manifest import TABLES
 from ampd_ray.datasets.networks import chain_of, network_name
+from ampd_ray.datasets.tables import TABLES
 from ampd_ray.errors import InvalidName, WrongChain
-from ampd_ray.providers.evm_rpc import EvmRpcSource, Head, Timing
-from ampd_ray.providers.registry import ProviderConfig
+
+if TYPE_CHECKING:
+    from ampd_ray.providers.evm_rpc import Head
 
 # Of one call of the probe, retries and all: a person waits for it.
 PROBE_SECS = 5
@@ -70,27 +71,31 @@ class Probe:
 
 
 def probe(request: BackfillRequest) -> Probe:
+    """``ask`` for callers that have no session yet."""
+    loop = LoopThread()
+    try:
+        return loop.run(ask(request))
+    finally:
+        loop.close()
+
+
+async def ask(request: BackfillRequest) -> Probe:
     """Ask the provider for its chain and head; within seconds, or it raises a ``ProviderError``.
 
     Raises ``ConfigError`` for an address that cannot be used, ``WrongChain`` for a network of another chain.
     """
+    from ampd_ray.providers.evm_rpc import EvmRpcSource, Timing
+    from ampd_ray.providers.registry import ProviderConfig
+
     given = ProviderConfig(
         name="backfill", network=request.network or "unknown", timeout_secs=PROBE_SECS, **request.provider_keys()
     )
     config = given.resolved(os.environ)
-
-    async def ask() -> Probe:
-        source = EvmRpcSource(config, timing=Timing(give_up_secs=PROBE_SECS))
-        try:
-            return Probe(await source.chain_id(), await source.head("latest"))
-        finally:
-            await source.close()
-
-    loop = LoopThread()
+    source = EvmRpcSource(config, timing=Timing(give_up_secs=PROBE_SECS))
     try:
-        found = loop.run(ask())
+        found = Probe(await source.chain_id(), await source.head("latest"))
     finally:
-        loop.close()
+        await source.close()
     expected = chain_of(request.network or "", {})
     if expected not in (None, found.chain_id):
         raise WrongChain(

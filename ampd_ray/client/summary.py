@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
-from ampd_ray.chain.ranges import Span, merge, subtract
-from ampd_ray.datasets.manifest import TABLES
+from ampd_ray.chain.ranges import Span, intersect, merge, subtract
+from ampd_ray.client.work import Work
 from ampd_ray.datasets.names import DatasetRef
-from ampd_ray.metadb import datasets, files, revisions
+from ampd_ray.datasets.tables import TABLES
+from ampd_ray.metadb import datasets, files, quarantine, revisions
+from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.files import TableSummary, Uncounted
 from ampd_ray.store.files import Store, open_store
-
-if TYPE_CHECKING:
-    from ampd_ray.client.session import Client
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a backfill's range holds now; ``holes`` are the blocks that some table lacks.
+    """What a job's range holds now; ``holes`` are the blocks that some table lacks.
 
-    ``quarantined`` of them were set aside because no provider delivers them correctly.
+    ``quarantined`` of them were set aside because no provider delivers them correctly. ``end`` is ``start - 1`` for a
+    job without a last block that has none yet.
 
     ``blocks`` and ``rows`` are those of the range. ``files`` and ``bytes`` are of whole files, also where a file
-    reaches out of the range.
+    reaches out of the range. ``retries`` and ``seconds`` are of the job's last run.
     """
 
     dataset: str
@@ -61,35 +59,68 @@ class Summary:
         }
 
 
-def committed(client: Client, dataset: DatasetRef, span: Span, tables: Sequence[str]) -> dict[str, TableSummary]:
+async def summarise(db: Database, data_dir: str, work: Work, retries: int, seconds: float) -> Summary:
+    """What is committed of a job's range by now."""
+    found = await committed(db, work.dataset, work.reach, work.tables)
+    last = max((span.end for table in found.values() for span in table.covered), default=work.start - 1)
+    end = last if work.end is None else work.end
+    span = Span(work.start, end) if end >= work.start else None
+    lacking = [] if span is None else holes(span, found, work.tables)
+    aside = [] if span is None else await set_aside(db, work.dataset, span)
+    rows = {} if span is None else await rows_within(db, open_store(data_dir), found, span, work.tables)
+    return Summary(
+        dataset=work.dataset.dataset,
+        network=work.network,
+        start=work.start,
+        end=end,
+        blocks=end - work.start + 1 - sum(map(len, lacking)),
+        rows=rows,
+        files=sum(table.files for table in found.values()),
+        bytes=sum(table.bytes for table in found.values()),
+        retries=retries,
+        holes=lacking,
+        quarantined=sum(map(len, aside)) - sum(map(len, subtract(aside, lacking))),
+        seconds=seconds,
+    )
+
+
+async def set_aside(db: Database, dataset: DatasetRef, span: Span) -> list[Span]:
+    """The blocks of ``span`` that no provider delivers correctly; ``dataset`` names the manifest by its hash."""
+    group = quarantine.group_of_dataset(dataset.namespace, dataset.name, str(dataset.revision))
+    async with db.connection() as conn:
+        return intersect([Span(block, block) for block in await quarantine.blocks(conn, group)], span)
+
+
+async def committed(
+    db: Database, dataset: DatasetRef, span: Span, tables: Sequence[str] = TABLES
+) -> dict[str, TableSummary]:
     """Per table what its canonical files hold of ``span``; a table without a file is absent."""
-
-    async def ask() -> dict[str, TableSummary]:
-        async with client.db.connection() as conn:
-            manifest_hash = await datasets.resolve(conn, dataset)
-            found = await revisions.active_revisions(conn, dataset.namespace, dataset.name, manifest_hash)
-            ids = [revision.location_id for table, revision in found.items() if table in tables]
-            return await files.summary(conn, ids, span) if ids else {}
-
-    return client.run(ask())
+    async with db.connection() as conn:
+        manifest_hash = await datasets.resolve(conn, dataset)
+        found = await revisions.active_revisions(conn, dataset.namespace, dataset.name, manifest_hash)
+        ids = [revision.location_id for table, revision in found.items() if table in tables]
+        return await files.summary(conn, ids, span) if ids else {}
 
 
-def rows_within(client: Client, found: Mapping[str, TableSummary], span: Span, tables: Sequence[str]) -> dict[str, int]:
+async def rows_within(
+    db: Database, store: Store, found: Mapping[str, TableSummary], span: Span, tables: Sequence[str]
+) -> dict[str, int]:
     """Per table the rows of ``span``; files that reach out of it are read. ``ObjectMissing`` if one is not there."""
-    store = open_store(client.settings.data_dir)
-    ids = [found[table].location_id for table in tables if table in found]
-
-    async def ask() -> list[Uncounted]:
-        async with client.db.connection() as conn:
-            return await files.uncounted(conn, ids, span)
-
     rows = {table: found[table].rows if table in found else 0 for table in tables}
-    for file in client.run(ask()) if ids else ():
-        rows[file.table] += _count(store, file, span) - file.counted
+    ids = [found[table].location_id for table in tables if table in found]
+    if not ids:
+        return rows
+    async with db.connection() as conn:
+        uncounted = await files.uncounted(conn, ids, span)
+    for file in uncounted:
+        rows[file.table] += await asyncio.to_thread(_count, store, file, span) - file.counted
     return rows
 
 
 def _count(store: Store, file: Uncounted, span: Span) -> int:
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
     with store.open(file.path) as opened:
         parquet = pq.ParquetFile(opened)
         if file.within:

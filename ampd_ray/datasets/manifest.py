@@ -9,23 +9,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import pyarrow as pa
-
-from ampd_ray.datasets.evm.schemas import SCHEMAS, TABLES
+from ampd_ray.datasets.tables import TABLES
 from ampd_ray.errors import InvalidManifest
 
 __all__ = ["KIND", "TABLES", "Manifest", "evm_rpc_manifest", "parse_manifest", "stored_manifest", "table_differences"]
 
 KIND = "evm-rpc"
-
-_UNITS: dict[pa.DataType, str] = {
-    pa.uint64(): "UInt64",
-    pa.uint32(): "UInt32",
-    pa.int32(): "Int32",
-    pa.bool_(): "Boolean",
-    pa.binary(): "Binary",
-    pa.string(): "Utf8",
-}
 
 
 @dataclass(frozen=True)
@@ -61,34 +50,10 @@ class Manifest:
 
 def evm_rpc_manifest(network: str, start_block: int = 0, finalized_blocks_only: bool = False) -> Manifest:
     """The complete three-table manifest of ``network``, as Amp generates it."""
-    tables = {
-        name: {"schema": {"arrow": {"fields": [_column_of(column) for column in schema]}}, "network": network}
-        for name, schema in SCHEMAS.items()
-    }
+    from ampd_ray.datasets.evm.arrow_json import columns  # noqa: PLC0415 - Arrow takes long to import
+
+    tables = {name: {"schema": {"arrow": {"fields": fields}}, "network": network} for name, fields in columns().items()}
     return Manifest(KIND, network, start_block, finalized_blocks_only, tables)
-
-
-def _column_of(column: pa.Field) -> dict[str, Any]:
-    return {"name": column.name, "type": _type_of(column.type), "nullable": column.nullable}
-
-
-def _type_of(kind: pa.DataType) -> Any:
-    """The JSON of an Arrow type, as serde writes Rust's ``DataType``."""
-    if kind in _UNITS:
-        return _UNITS[kind]
-    if pa.types.is_fixed_size_binary(kind):
-        return {"FixedSizeBinary": kind.byte_width}
-    if pa.types.is_decimal(kind):
-        return {"Decimal128": [kind.precision, kind.scale]}
-    if pa.types.is_timestamp(kind):
-        return {"Timestamp": ["Nanosecond", kind.tz]}
-    if pa.types.is_list(kind):
-        return {"List": _nested(kind.value_field)}
-    return {"Struct": [_nested(child) for child in kind.fields]}
-
-
-def _nested(child: pa.Field) -> dict[str, Any]:
-    return _canonical_nested({"name": child.name, "data_type": _type_of(child.type), "nullable": child.nullable})
 
 
 # -- reading ----------------------------------------------------------------------------------------------------
@@ -167,13 +132,14 @@ def _table(value: Any, name: str) -> Any:
 
 def _canonical_type(kind: Any) -> Any:
     if isinstance(kind, dict) and "List" in kind:
-        return {"List": _canonical_nested(kind["List"])}
+        return {"List": canonical_nested(kind["List"])}
     if isinstance(kind, dict) and "Struct" in kind:
-        return {"Struct": [_canonical_nested(child) for child in kind["Struct"]]}
+        return {"Struct": [canonical_nested(child) for child in kind["Struct"]]}
     return kind
 
 
-def _canonical_nested(child: Mapping[str, Any]) -> dict[str, Any]:
+def canonical_nested(child: Mapping[str, Any]) -> dict[str, Any]:
+    """The canonical form of an item of a list, or a member of a struct."""
     return {
         "name": child["name"],
         "data_type": _canonical_type(child["data_type"]),

@@ -59,8 +59,8 @@ class JobRow:
     """A job as it stands.
 
     ``written``: the status as the row states it. ``detail``: the descriptor while SCHEDULED, the error JSON in ERROR
-    and FATAL. ``descriptor``: the JSON of the newest SCHEDULED event, None if there is none. ``holes``: blocks of its
-    dataset that no provider delivers correctly, and that it does without.
+    and FATAL. ``descriptor``: the JSON of the newest SCHEDULED event, which is of ``scheduled_at``, None if there is
+    none. ``holes``: blocks of its dataset that no provider delivers correctly, and that it does without.
     """
 
     job_id: int
@@ -70,6 +70,7 @@ class JobRow:
     created_at: datetime
     updated_at: datetime
     descriptor: Any
+    scheduled_at: datetime | None
     holes: int
 
     @property

@@ -1,14 +1,15 @@
 -- name: select_jobs
--- Jobs by any of id, node and status, in id order, each with its descriptor (the newest SCHEDULED event's detail) and
--- the number of blocks that are set aside.
+-- Jobs by any of id, node and status, in id order, each with its descriptor (the newest SCHEDULED event's detail), when
+-- that was, and the number of blocks that are set aside.
 select s.job_id, s.node_id, s.status as written, s.detail, j.created_at, s.updated_at, d.detail as descriptor,
+       d.created_at as scheduled_at,
        (select count(*) from ampd_ray.quarantine q
         where q.location_group = concat(d.detail ->> 'dataset_namespace', '/', d.detail ->> 'dataset_name', '@',
                                         d.detail ->> 'manifest_hash')) as holes
 from jobs_status s
 join jobs j on j.id = s.job_id
 left join lateral (
-    select e.detail from job_events e
+    select e.detail, e.created_at from job_events e
     where e.job_id = s.job_id and upper(e.event_type) = 'SCHEDULED' order by e.id desc limit 1
 ) d on true
 where (%(job_id)s::bigint is null or s.job_id = %(job_id)s::bigint)

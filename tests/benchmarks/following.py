@@ -56,7 +56,7 @@ def measure(client: Client, amp_dir: Path, growing: Growing, files: int) -> dict
                 commits = listener.until(fetch(f"{url}/grow/{growing.blocks}"), growing.patience_secs)
             secs = time.monotonic() - began
         job.stop()
-        job.wait(PATIENCE_SECS)
+        job.outcome(PATIENCE_SECS)
         timeline = fetch(f"{url}/timeline")
     _check(client, descriptor, files, warm + commits)
     idle_share = sum(idle.values()) / growing.still_secs

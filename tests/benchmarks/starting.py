@@ -36,7 +36,7 @@ def _start(client: Client, url: str, dataset: str) -> tuple[float, float]:
     began = time.monotonic()
     job = client.deploy(descriptor)
     notified = time.monotonic()
-    assert job.wait(PATIENCE_SECS).status is JobStatus.COMPLETED
+    assert job.outcome(PATIENCE_SECS).status is JobStatus.COMPLETED
     at = {event.event_type: event.created_at for event in job.events()}
     asked = min(each for each in fetch(f"{url}/timeline")["asked"] if each > began)
     return (at["RUNNING"] - at["SCHEDULED"]).total_seconds(), asked - notified

@@ -53,7 +53,7 @@ def test_a_growing_chain_survives_a_kill_in_the_middle(
                 wait_until(lambda: top(site) >= LAST, 120, "the whole chain")
                 assert job.status() is JobStatus.RUNNING
                 job.stop()
-                assert job.wait(60).status is JobStatus.STOPPED
+                assert job.outcome(60).status is JobStatus.STOPPED
         finally:
             for worker in filter(None, (first, second)):
                 worker.end()

@@ -48,7 +48,7 @@ def test_a_worker_is_drained_twice_and_its_job_resumed(tmp_path: Path, embedded:
 
                 running.append(Worker(site, "worker-1").up())
                 chain.mine(PART // 2)
-                assert job.wait(120).status is JobStatus.COMPLETED
+                assert job.outcome(120).status is JobStatus.COMPLETED
                 assert [event.event_type for event in job.events()] == ["SCHEDULED", "RUNNING", "COMPLETED"]
                 assert running[2].drain() == 0
             assert check(url, "_/eth", 0, LAST) == []
@@ -90,7 +90,7 @@ def test_a_drain_that_had_to_drop_what_it_had_extracted_says_so(tmp_path: Path, 
                 assert "not committed before the stop" in running[0].log()
                 assert_left_to_resume(client, job)
                 running.append(Worker(site, "worker-1").up())
-                assert job.wait(120).status is JobStatus.COMPLETED
+                assert job.outcome(120).status is JobStatus.COMPLETED
                 assert running[1].drain() == 0
             assert check(url, "_/eth", 0, PART) == []
         finally:

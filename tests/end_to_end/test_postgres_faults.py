@@ -48,7 +48,7 @@ def test_a_worker_behind_a_pooler_outlives_a_restart_of_its_database(tmp_path: P
             wait_until(lambda height=height: tip(server.url) > height, RESUMED_SECS, "the job goes on")  # type: ignore[misc]
             print(f"after {how.name.lower()}: resumed within {time.monotonic() - resumed:.1f} s")
 
-        assert job.wait(60).status is JobStatus.COMPLETED
+        assert job.outcome(60).status is JobStatus.COMPLETED
         assert worker.drain() == 0
         assert [event.event_type for event in job.events()] == ["SCHEDULED", "RUNNING", "COMPLETED"]
         assert check(server.url, "_/eth", 0, LAST) == []

@@ -113,7 +113,7 @@ def test_jobs_outlive_everything_in_ray(directory: Path, tmp_path: Path, embedde
                 story.goes_on()
                 add_provider(site, "devnet", chain.url)
                 chain.mine(LAST - chain.chain.head.number)
-                assert {job.wait(WITHIN_SECS).status for job in jobs} == {JobStatus.COMPLETED}
+                assert {job.outcome(WITHIN_SECS).status for job in jobs} == {JobStatus.COMPLETED}
         finally:
             for worker in started:
                 worker.end()

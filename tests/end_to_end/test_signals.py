@@ -48,7 +48,7 @@ def worker(site: Site) -> Iterator[Worker]:
         with site.client() as client:
             descriptor = register(client, "chain").model_copy(update={"end_block": str(BLOCKS - 1)})
             job = client.deploy(descriptor)
-            wait_until(lambda: (seen := job.progress()) is not None and seen.progress.rpc_requests > 0)
+            wait_until(lambda: job.progress().rpc_requests > 0)
         yield started
     finally:
         started.end()

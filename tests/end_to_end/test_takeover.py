@@ -114,7 +114,7 @@ def test_a_job_goes_from_worker_to_worker(tmp_path: Path, embedded: Server) -> N
                 assert north.drain() == 0
                 drained = story.moves_to(again, RELEASED_SECS)
                 story.grows()
-                assert story.job.wait(120).status is JobStatus.COMPLETED
+                assert story.job.outcome(120).status is JobStatus.COMPLETED
                 assert again.drain() == 0
                 events = [(event.event_type, event.node_id) for event in story.job.events()]
                 reasons = story.reasons()

@@ -103,4 +103,4 @@ def register(client: Client, name: str, network: str = "devnet", start_block: in
 
 def ends_as(client: Client, job_id: int, within: float = 120.0) -> JobStatus:
     """Wait for the job's end; its last status."""
-    return client.job(job_id).wait(within).status
+    return client.job(job_id).outcome(within).status

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,9 +15,9 @@ import ampd_ray as amp
 from ampd_ray.cli import backfill as command
 from ampd_ray.cli.app import app
 from ampd_ray.client import Client, Job
-from ampd_ray.client.backfills import start
 from ampd_ray.client.prepare import Prepared, prepare, provide
 from ampd_ray.client.request import BackfillRequest
+from ampd_ray.client.session_calls import SessionCalls
 from ampd_ray.config import create_directories, load_settings
 from ampd_ray.metadb import workers
 from ampd_ray.metadb.statuses import JobStatus
@@ -57,9 +61,10 @@ def test_no_provider_file_is_ever_changed_and_the_job_is_bound_to_the_address_th
     run = amp.backfill(client, rpc=devnet.url, blocks="0:10")
     made = files(tmp_path)
     assert (made.pop("alchemy"), made.pop("devnet")) == (OPERATORS, OPERATORS)
-    assert list(made) == [run.provider]
-    assert devnet.url in made[run.provider]
-    assert run.job.descriptor().provider == run.provider
+    ((name, text),) = made.items()
+    assert name == run.provider
+    assert devnet.url in text
+    assert run.descriptor().provider == run.provider
     assert run.other_provider is None
 
 
@@ -87,16 +92,16 @@ def test_networks_and_addresses_that_look_alike_have_files_of_their_own(client: 
 def test_a_job_at_work_keeps_its_provider_and_the_backfill_knows(client: Client, devnet: Devnet) -> None:
     first = amp.backfill(client, rpc=devnet.url, blocks="0:10")
     second = amp.backfill(client, rpc=f"{devnet.url}/?other", blocks="0:10")
-    assert second.job.id == first.job.id
+    assert second.id == first.id
     assert second.provider != first.provider == second.other_provider
 
 
 def test_a_stopped_backfill_goes_on_with_another_provider(client: Client, devnet: Devnet) -> None:
     first = amp.backfill(client, rpc=devnet.url, blocks="0:10")
-    end(client, first.job)
+    end(client, first)
     second = amp.backfill(client, rpc=f"{devnet.url}/?other", blocks="0:10")
-    assert (second.job.id, second.other_provider) == (first.job.id, None)
-    assert second.job.descriptor().provider == second.provider != first.provider
+    assert (second.id, second.other_provider) == (first.id, None)
+    assert second.descriptor().provider == second.provider != first.provider
 
 
 # -- ranges and interrupts ------------------------------------------------------------------------------------------
@@ -107,32 +112,42 @@ def test_what_a_relative_range_meant_at_first_is_what_is_said_when_it_is_resumed
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     chain = devnet_server(50)
-    end(client, amp.backfill(client, rpc=chain.url, blocks="-10:").job)
+    end(client, amp.backfill(client, rpc=chain.url, blocks="-10:"))
     chain.mine(5)
     (tmp_path / "amp.toml").write_text(f'[metadata_db]\nurl = "{pg_url}"\n')
-    monkeypatch.setattr(Job, "wait", interrupt)
+    monkeypatch.setattr(Job, "outcome", interrupt)
     err = cli(capsys, "backfill", "--config", tmp_path / "amp.toml", "--rpc", chain.url, "--blocks", "-10:")
     first, second, *_ = err.splitlines()
     assert first == "devnet (chain 1337), head 55"
     assert second == "blocks 41 to 50, which is what -10: meant when this was started"
 
 
-def test_an_interrupt_right_after_the_deployment_stops_the_job(
+def test_an_interrupt_right_after_the_deployment_leaves_the_job_and_the_same_call_finds_it(
     client: Client, devnet: Devnet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Prepared, "deploy", deploy_and_interrupt(Prepared.deploy))
+    deploy = SessionCalls.deploy
+
+    async def deploy_and_interrupt(*args: Any) -> None:
+        await deploy(*args)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(SessionCalls, "deploy", deploy_and_interrupt)
     with pytest.raises(KeyboardInterrupt):
         amp.backfill(client, rpc=devnet.url, blocks="0:10")
+    monkeypatch.undo()
     (row,) = client.jobs()
-    assert row.status is JobStatus.STOP_REQUESTED
+    assert row.status is JobStatus.SCHEDULED
+    assert amp.backfill(client, rpc=devnet.url, blocks="0:10").id == row.job_id
+    assert len(client.job(row.job_id).events()) == 1
 
 
-def test_an_interrupt_right_after_the_deployment_stops_the_job_of_the_command_too(
+def test_an_interrupt_right_after_the_deployment_stops_the_job_of_the_command(
     client: Client, devnet: Devnet, pg_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     (tmp_path / "amp.toml").write_text(f'[metadata_db]\nurl = "{pg_url}"\n')
-    monkeypatch.setattr(Prepared, "deploy", deploy_and_interrupt(Prepared.deploy))
+    monkeypatch.setattr(Prepared, "start", start_and_interrupt(Prepared.start))
     monkeypatch.setattr(command, "STOP_WITHIN_SECS", 0.0)
     err = cli(capsys, "backfill", "--config", tmp_path / "amp.toml", "--rpc", devnet.url, "--blocks", "0:10")
     assert "stopping: complete blocks are committed first" in err
@@ -146,7 +161,7 @@ def test_an_interrupt_before_the_deployment_leaves_no_job(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     (tmp_path / "amp.toml").write_text(f'[metadata_db]\nurl = "{pg_url}"\n')
-    monkeypatch.setattr(Prepared, "deploy", interrupt)
+    monkeypatch.setattr(Prepared, "start", interrupt)
     err = cli(capsys, "backfill", "--config", tmp_path / "amp.toml", "--rpc", devnet.url, "--blocks", "0:10")
     assert "interrupted before there was a job" in err
     assert client.jobs() == []
@@ -155,10 +170,10 @@ def test_an_interrupt_before_the_deployment_leaves_no_job(
 def test_a_prepared_backfill_finds_its_job_whoever_deployed_it(client: Client, devnet: Devnet) -> None:
     prepared = prepare(client, BackfillRequest(devnet.url, "0:10"))
     assert prepared.active_job() is None
-    run = start(prepared)
+    run = prepared.start()
     found = prepared.active_job()
     assert found is not None
-    assert found.id == run.job.id
+    assert found.id == run.id
 
 
 def end(client: Client, job: Job) -> None:
@@ -176,12 +191,12 @@ def interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
-def deploy_and_interrupt(deploy: Callable[[Prepared], Job]) -> Callable[[Prepared], Job]:
-    def deployed(prepared: Prepared) -> Job:
-        deploy(prepared)
+def start_and_interrupt(start: Callable[[Prepared], Job]) -> Callable[[Prepared], Job]:
+    def started(prepared: Prepared) -> Job:
+        start(prepared)
         raise KeyboardInterrupt
 
-    return deployed
+    return started
 
 
 def cli(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:

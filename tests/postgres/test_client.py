@@ -17,6 +17,7 @@ import pytest
 from ampd_ray import log
 from ampd_ray.chain.ranges import Span
 from ampd_ray.client import Client, Job
+from ampd_ray.client.progress import Progress
 from ampd_ray.client.solo import local
 from ampd_ray.client.summary import committed, rows_within
 from ampd_ray.config import create_directories, load_settings
@@ -27,7 +28,8 @@ from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.errors import AmpdError, InvalidName, JobFailed, NotFound, SchedulerError
 from ampd_ray.metadb import jobs, revisions, workers
 from ampd_ray.metadb.jobs import JobStatus
-from ampd_ray.metadb.progress import JobProgress, ReportedProgress, report
+from ampd_ray.metadb.progress import JobProgress, report
+from ampd_ray.store.files import open_store
 
 NODE = "one"
 REF = DatasetRef("_", "devnet")
@@ -64,23 +66,35 @@ def move(client: Client, job: Job, *statuses: JobStatus, detail: dict[str, Any] 
     client.run(transitions())
 
 
+async def schedule_again(client: Client, job: Job) -> None:
+    """As its controller does: a run begins with a SCHEDULED event."""
+    async with client.db.connection() as conn:
+        await conn.execute(
+            "insert into job_events (created_at, job_id, node_id, event_type, detail) "
+            "select now(), job_id, node_id, event_type, detail from job_events where job_id = %s and event_type = %s",
+            [job.id, "SCHEDULED"],
+        )
+
+
 # -- jobs -----------------------------------------------------------------------------------------------------------
 
 
-def test_waiting_for_a_stopped_job_gives_its_row(client: Client, job: Job) -> None:
+def test_waiting_for_a_stopped_job_gives_a_summary_with_holes(client: Client, job: Job) -> None:
     move(client, job, JobStatus.RUNNING)
     job.stop()
     move(client, job, JobStatus.STOPPING, JobStatus.STOPPED)
-    assert job.wait(1).status is JobStatus.STOPPED
+    assert job.outcome(1).status is JobStatus.STOPPED
     assert job.failure() is None
+    assert job.wait(1).holes == [Span(0, 99)]
 
 
-def test_waiting_for_a_failed_job_raises_nothing_and_its_failure_says_why(client: Client, job: Job) -> None:
+def test_waiting_for_a_failed_job_raises_why_it_failed(client: Client, job: Job) -> None:
     detail = {"error_code": "LATEST_BLOCK", "error_message": "the node at example.org refused"}
     move(client, job, JobStatus.RUNNING, JobStatus.FATAL, detail=detail)
-    assert job.wait(1).status is JobStatus.FATAL
-    failure = job.failure()
-    assert isinstance(failure, JobFailed)
+    assert job.outcome(1).status is JobStatus.FATAL
+    with pytest.raises(JobFailed) as raised:
+        job.wait(1)
+    failure = raised.value
     assert str(failure) == f"job {job.id} ended as FATAL: the node at example.org refused [LATEST_BLOCK]"
     assert (failure.step, failure.retryable) == ("LATEST_BLOCK", False)
 
@@ -102,7 +116,7 @@ def test_a_wait_ends_with_the_solo_environment_that_the_session_started(client: 
     def died() -> None:
         raise SchedulerError("the solo environment ended with exit code 137")
 
-    client.check = died
+    client.calls.check = died
     with pytest.raises(SchedulerError, match="exit code 137"):
         job.wait()
 
@@ -110,12 +124,12 @@ def test_a_wait_ends_with_the_solo_environment_that_the_session_started(client: 
 def test_a_wait_outlives_a_database_that_drops_its_sessions(client: Client, job: Job, pg_url: str) -> None:
     looked, dropped = threading.Event(), threading.Event()
 
-    def look(reported: ReportedProgress | None) -> None:
+    def look(now: Progress) -> None:
         looked.set()
         assert dropped.wait(30)
 
     ended: list[JobStatus] = []
-    waiting = threading.Thread(target=lambda: ended.append(job.wait(60, look).status))
+    waiting = threading.Thread(target=lambda: ended.append(job.outcome(60, look).status))
     waiting.start()
     assert looked.wait(30)
     with psycopg.connect(pg_url, autocommit=True) as session:
@@ -135,18 +149,19 @@ def test_progress_of_an_earlier_run_is_not_passed_on(client: Client, job: Job) -
             await report(conn, job.id, NODE, JobProgress("extracting", blocks_done=blocks))
 
     client.run(say(50))
-    heard: list[int | None] = []
+    client.run(schedule_again(client, job))
+    heard: list[int] = []
 
-    def listen(reported: ReportedProgress | None) -> None:
-        heard.append(None if reported is None else reported.progress.blocks_done)
+    def listen(now: Progress) -> None:
+        heard.append(now.done)
         if len(heard) == 1:
             client.run(say(60))
         elif heard[-1] == 60 and job.status() is JobStatus.SCHEDULED:
             move(client, job, JobStatus.RUNNING, JobStatus.COMPLETED)
 
     job.wait(30, listen)
-    assert heard[0] is None
-    assert set(heard[1:]) <= {None, 60}
+    assert heard[0] == 0
+    assert set(heard[1:]) <= {0, 60}
     assert 60 in heard
 
 
@@ -238,8 +253,10 @@ def test_a_summary_counts_the_rows_of_its_range_in_files_that_reach_out_of_it(
         (Span(12, 13), 2, 2),
         (Span(90, 99), 0, 0),
     ):
-        found = committed(client, REF, span, ("blocks", "logs"))
-        assert rows_within(client, found, span, ("blocks", "logs")) == {"blocks": blocks, "logs": logs}
+        found = client.run(committed(client.db, REF, span, ("blocks", "logs")))
+        store = open_store(client.settings.data_dir)
+        rows = client.run(rows_within(client.db, store, found, span, ("blocks", "logs")))
+        assert rows == {"blocks": blocks, "logs": logs}
 
 
 def test_what_does_not_exist_is_named(client: Client) -> None:
@@ -270,7 +287,7 @@ def test_a_kernel_that_uses_the_client_never_imports_ray(pg_url: str, tmp_path: 
         (tmp_path / name).mkdir()
     code = (
         "import sys; import ampd_ray as amp\n"
-        "assert amp.local and amp.backfill and amp.Summary and amp.Backfill and amp.Job\n"
+        "assert amp.local and amp.backfill and amp.Summary and amp.Job\n"
         "with amp.connect(sys.argv[1]) as client:\n"
         "    client.jobs(), client.workers(), client.datasets(), client.providers()\n"
         "assert 'ray' not in sys.modules and 'typer' not in sys.modules"

@@ -88,7 +88,7 @@ async def run_job(site: Site) -> asyncio.Task[JobRow]:
     def deploy_and_wait() -> JobRow:
         with site.client() as client:
             descriptor = register(client, "eth").model_copy(update={"end_block": str(LAST)})
-            return client.deploy(descriptor).wait(100)
+            return client.deploy(descriptor).outcome(100)
 
     return asyncio.create_task(asyncio.to_thread(deploy_and_wait))
 

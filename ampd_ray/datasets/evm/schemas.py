@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from ampd_ray.datasets.tables import TABLES
+
+__all__ = ["SCHEMAS", "TABLES"]
+
 U64 = pa.uint64()
 U32 = pa.uint32()
 I32 = pa.int32()
@@ -120,5 +124,4 @@ LOGS = pa.schema(
     ]
 )
 
-SCHEMAS: dict[str, pa.Schema] = {"blocks": BLOCKS, "transactions": TRANSACTIONS, "logs": LOGS}
-TABLES: tuple[str, ...] = tuple(SCHEMAS)
+SCHEMAS: dict[str, pa.Schema] = dict(zip(TABLES, (BLOCKS, TRANSACTIONS, LOGS), strict=True))
