@@ -29,22 +29,88 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ampd_ray.client import Client, Job, Summary, backfill, connect, inspect, local
+    from ampd_ray.client import Client, Job, Summary, aio, backfill, connect, inspect, local
     from ampd_ray.client.current import job, jobs
+    from ampd_ray.client.progress import Progress
+    from ampd_ray.client.snapshot import Failure
+    from ampd_ray.errors import (
+        AmpdError,
+        ConfigError,
+        DatabaseRefused,
+        DatabaseUnavailable,
+        InvalidDescriptor,
+        InvalidName,
+        InvalidRange,
+        JobConflict,
+        JobFailed,
+        NotFound,
+        ObjectMissing,
+        ProviderError,
+        ProviderUnreachable,
+        SchedulerError,
+        SessionClosed,
+        StoreError,
+        UnsupportedJobKind,
+        WorkerNotAvailable,
+        WrongChain,
+    )
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "ampd_ray.client": ("Client", "Job", "Summary"),
-    "ampd_ray.client.current": ("backfill", "connect", "inspect", "job", "jobs", "local"),
-}
+__all__ = [
+    "AmpdError",
+    "Client",
+    "ConfigError",
+    "DatabaseRefused",
+    "DatabaseUnavailable",
+    "Failure",
+    "InvalidDescriptor",
+    "InvalidName",
+    "InvalidRange",
+    "Job",
+    "JobConflict",
+    "JobFailed",
+    "NotFound",
+    "ObjectMissing",
+    "Progress",
+    "ProviderError",
+    "ProviderUnreachable",
+    "SchedulerError",
+    "SessionClosed",
+    "StoreError",
+    "Summary",
+    "UnsupportedJobKind",
+    "WorkerNotAvailable",
+    "WrongChain",
+    "__version__",
+    "aio",
+    "backfill",
+    "connect",
+    "inspect",
+    "job",
+    "jobs",
+    "local",
+]
 
-__all__ = ["Client", "Job", "Summary", "__version__", "backfill", "connect", "inspect", "job", "jobs", "local"]
+_HOMES = {
+    "Client": "ampd_ray.client.session",
+    "Failure": "ampd_ray.client.snapshot",
+    "Job": "ampd_ray.client.job",
+    "Progress": "ampd_ray.client.progress",
+    "Summary": "ampd_ray.client.summary",
+    **dict.fromkeys(("backfill", "connect", "inspect", "job", "jobs", "local"), "ampd_ray.client.current"),
+}  # all others are errors
 
 
 def __getattr__(name: str) -> Any:
     """The public names, imported when first used: ``ampd --help`` needs none of them."""
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(home), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "aio":
+        return import_module("ampd_ray.client.aio")
+    return getattr(import_module(_HOMES.get(name, "ampd_ray.errors")), name)
+
+
+def __dir__() -> list[str]:
+    """What a shell completes."""
+    return __all__

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
+from weakref import WeakSet
 
 from ampd_ray.client import solo
 from ampd_ray.client.backfills import begin
@@ -18,6 +19,7 @@ from ampd_ray.errors import ConfigError
 from ampd_ray.metadb.jobs import JobRow
 
 _open: list[Client] = []  # the newest is the current one
+_without_worker: WeakSet[Client] = WeakSet()  # solo environments that were opened just to look
 
 
 def connect(
@@ -71,7 +73,20 @@ def session() -> Client:
 
     Without one, ``connect()``.
     """
-    return _current() or connect()
+    found = _current()
+    if found is None:
+        found = connect()
+        if not os.environ.get("AMP_CONFIG"):
+            _without_worker.add(found)
+    return found
+
+
+def working_session() -> Client:
+    """The current session if somebody chose it; else that of ``AMP_CONFIG``, else a solo environment that works."""
+    found = _current()
+    if found is not None and found not in _without_worker:
+        return found
+    return connect() if os.environ.get("AMP_CONFIG") else local(solo_directory(os.environ))
 
 
 def backfill(
@@ -96,7 +111,7 @@ def backfill(
     chosen = None if tables is None else tuple(tables)
     request = BackfillRequest(rpc, blocks, network, chosen, writers, verify)
     request.checked()
-    session = client or _current() or _able_to_work()
+    session = client or working_session()
     return session.run(begin(session, request))
 
 
@@ -121,16 +136,14 @@ def _made_current(client: Client) -> Client:
     return client
 
 
-def _able_to_work() -> Client:
-    return connect() if os.environ.get("AMP_CONFIG") else local(solo_directory(os.environ))
-
-
 def _settings(config: Path | None, directories: dict[str, str], url: str | None = None) -> Settings:
     """The settings of a configuration with what was given beside it, which counts as the environment does."""
     given = {
         f"AMP_CONFIG_{name.upper()}": path if "://" in path else str(Path(path).expanduser().absolute())
         for name, path in directories.items()
     }
+    env = dict(os.environ)
     if url is not None:
-        given["AMP_CONFIG_METADATA_DB_URL"] = url
-    return load_settings(config, os.environ | given)
+        env.pop("AMP_CONFIG_METADATA_DB_URL", None)  # the same under its old name
+        given["AMP_CONFIG_METADATA_DB__URL"] = url
+    return load_settings(config, env | given)

@@ -136,10 +136,7 @@ class Job:
         ``on_progress`` is called several times a second. Raises ``JobFailed`` if the job failed, and as ``outcome``.
         Ending the wait (Ctrl-C, a kernel's interrupt) does not end the job.
         """
-        failure = failure_of(self.outcome(timeout_secs, on_progress))
-        if failure is not None:
-            raise failure
-        return self.summary()
+        return self._client.run(self.calls.result(self.outcome(timeout_secs, on_progress)))
 
     def outcome(self, timeout_secs: float | None = None, on_progress: OnProgress | None = None) -> JobRow:
         """Wait until it has ended, however that is; its last row.

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from ampd_ray.client.progress import Progress
 from ampd_ray.client.session_calls import SessionCalls
-from ampd_ray.client.snapshot import Committed, Failure, failures_of, of_this_run, progress_of, tells
+from ampd_ray.client.snapshot import Committed, Failure, failure_of, failures_of, of_this_run, progress_of, tells
 from ampd_ray.client.summary import Summary, committed, holes, set_aside, summarise
 from ampd_ray.client.watching import Watch
 from ampd_ray.client.work import Work, descriptor_of, name_of, reference, work_of
@@ -91,6 +91,13 @@ class JobCalls:
         except (InvalidDescriptor, UnsupportedJobKind):
             return Summary(name_of(row), "", 0, -1, 0, {}, 0, 0, retries, seconds=seconds)
         return await summarise(self._db, self._session.settings.data_dir, work, retries, _seconds(row))
+
+    async def result(self, row: JobRow) -> Summary:
+        """The summary of a job that has ended so; raises ``JobFailed`` if it failed."""
+        failure = failure_of(row)
+        if failure is not None:
+            raise failure
+        return await self.summary()
 
     async def ended(self, timeout_secs: float | None = None) -> JobRow:
         """Its row, once it has ended; ``TimeoutError``."""

@@ -52,7 +52,7 @@ class Client:
             raise
 
     def __repr__(self) -> str:
-        return f"<Client postgresql://{self.db.name}{' closed' if self.closed else ''}>"
+        return f"<Client postgresql://{self.db.name}, data in {self.settings.data_dir}{', closed' * self.closed}>"
 
     def __enter__(self) -> Client:
         return self

@@ -87,6 +87,8 @@ def progress_of(
         retries=now.retries if now else 0,
         rpc_requests=now.rpc_requests if now else 0,
         blocks_per_sec=now.rate if now and lively else None,
+        rows_per_sec=now.rows_rate if now and lively else None,
+        requests_per_sec=now.requests_rate if now and lively else None,
         limit=now.limiting_factor if now and lively else None,
         eta_secs=now.eta_secs if now and lively else None,
         holes=row.holes if holes is None else holes,

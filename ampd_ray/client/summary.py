@@ -67,7 +67,9 @@ async def summarise(db: Database, data_dir: str, work: Work, retries: int, secon
     span = Span(work.start, end) if end >= work.start else None
     lacking = [] if span is None else holes(span, found, work.tables)
     aside = [] if span is None else await set_aside(db, work.dataset, span)
-    rows = {} if span is None else await rows_within(db, open_store(data_dir), found, span, work.tables)
+    rows = dict.fromkeys(work.tables, 0)
+    if span is not None:
+        rows = await rows_within(db, open_store(data_dir), found, span, work.tables)
     return Summary(
         dataset=work.dataset.dataset,
         network=work.network,

@@ -56,7 +56,7 @@ def target_of(given: str | Path | None, env: Mapping[str, str]) -> Target:
         return SoloDirectory(path)
     if path.is_file() or (path.suffix == ".toml" and "://" not in text):
         return ConfigFile(path)
-    raise ConfigError(f"{redact(text)!r} is nothing to connect to: give {KINDS}; amp.local({text!r}) makes a solo one")
+    raise ConfigError(f"{redact(text)!r} is nothing to connect to: give {KINDS}; amp.local() makes a solo one")
 
 
 def solo_directory(env: Mapping[str, str]) -> Path:

@@ -1,0 +1,103 @@
+"""The session's loop: for callers with and without one, until it is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from ampd_ray.client.loop import LoopThread
+from ampd_ray.errors import SessionClosed
+
+
+@pytest.fixture
+def loop() -> Iterator[LoopThread]:
+    made = LoopThread()
+    yield made
+    made.close()
+
+
+async def one() -> int:
+    return 1
+
+
+class Endless:
+    """Work that waits until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.began, self.ended = threading.Event(), threading.Event()
+
+    async def work(self) -> None:
+        self.began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+
+
+async def test_it_serves_callers_in_a_running_loop_and_those_who_await(loop: LoopThread) -> None:
+    assert loop.run(one()) == 1
+    assert await loop.awaited(one()) == 1
+
+
+async def test_a_cancelled_caller_is_free_at_once_and_its_work_ends(loop: LoopThread) -> None:
+    endless = Endless()
+    waiting = asyncio.create_task(loop.awaited(endless.work()))
+    await asyncio.to_thread(endless.began.wait, 10)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert await asyncio.to_thread(endless.ended.wait, 10)
+
+
+def test_whoever_waits_is_told_that_it_was_closed(loop: LoopThread) -> None:
+    endless = Endless()
+    told: list[type[BaseException]] = []
+
+    def wait() -> None:
+        try:
+            loop.run(endless.work())
+        except BaseException as error:
+            told.append(type(error))
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert endless.began.wait(10)
+    loop.close()
+    waiting.join(10)
+    assert told == [SessionClosed]
+    with pytest.raises(SessionClosed, match=r"is closed.*amp\.connect"):
+        loop.run(one())
+
+
+async def test_whoever_awaits_is_told_that_it_was_closed(loop: LoopThread) -> None:
+    endless = Endless()
+    waiting = asyncio.create_task(loop.awaited(endless.work()))
+    await asyncio.to_thread(endless.began.wait, 10)
+    await asyncio.to_thread(loop.close)
+    with pytest.raises(SessionClosed):
+        await waiting
+
+
+def test_its_farewell_runs_when_all_else_has_been_cancelled() -> None:
+    loop, said = LoopThread(), threading.Event()
+
+    async def farewell() -> None:
+        said.set()
+
+    loop.close(farewell)
+    loop.close(farewell)
+    assert said.is_set()
+    assert loop.closed
+
+
+def test_in_a_forked_process_it_is_closed(loop: LoopThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: here + 1)
+    with pytest.raises(SessionClosed, match=f"belongs to process {here}"):
+        loop.run(one())
+    loop.close()
+    monkeypatch.undo()
