@@ -16,8 +16,9 @@ from typing import Any, Literal, TypeVar
 
 from ampd_ray.client import current
 from ampd_ray.client.backfills import begin
+from ampd_ray.client.displays import live
 from ampd_ray.client.job import Job
-from ampd_ray.client.progress import Progress
+from ampd_ray.client.progress import Progress, Rates
 from ampd_ray.client.request import BackfillRequest
 from ampd_ray.client.session import Client
 from ampd_ray.client.snapshot import Failure, failure_of
@@ -87,6 +88,9 @@ class AsyncJob:
     def __repr__(self) -> str:
         return f"<AsyncJob {self.id}>"
 
+    def _ipython_display_(self) -> None:
+        live.show(self.sync, self._session)
+
     async def work(self) -> Work:
         """Its dataset, network, span and tables."""
         return await self._ask(self._calls.work())
@@ -106,6 +110,10 @@ class AsyncJob:
     async def progress(self) -> Progress:
         """As :meth:`Job.progress`."""
         return await self._ask(self._calls.progress())
+
+    async def rates(self) -> Rates:
+        """As :meth:`Job.rates`."""
+        return await self._ask(self._calls.rates())
 
     async def summary(self) -> Summary:
         """As :meth:`Job.summary`."""
@@ -133,9 +141,14 @@ class AsyncJob:
         while (now := await self._ask(watch.next())) is not None:
             yield now
 
-    async def wait(self, timeout_secs: float | None = None) -> Summary:
+    async def wait(self, timeout_secs: float | None = None, *, progress: bool = True) -> Summary:
         """As :meth:`Job.wait`. Cancelled, it ends at once, and leaves the job."""
-        return await self._ask(self._calls.result(await self.outcome(timeout_secs)))
+        if progress and live.is_available():
+            await asyncio.to_thread(live.show_once, self.sync, self._session)
+        row = await self.outcome(timeout_secs)
+        if live.is_shown(self.sync, self._session):
+            await asyncio.to_thread(live.settle, self.sync, self._session)
+        return await self._ask(self._calls.result(row))
 
     async def outcome(self, timeout_secs: float | None = None) -> JobRow:
         """As :meth:`Job.outcome`."""

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ampd_ray.chain.ranges import Span
+from ampd_ray.client.displays import live
+from ampd_ray.client.displays.card import card_html
 from ampd_ray.client.job_calls import POLL_SECS, JobCalls
-from ampd_ray.client.progress import Progress
+from ampd_ray.client.progress import Progress, Rates
 from ampd_ray.client.snapshot import Failure, failure_of
 from ampd_ray.client.summary import Summary
 from ampd_ray.datasets.descriptor import JobDescriptor
@@ -52,6 +54,12 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<Job {self.id}>"
+
+    def _ipython_display_(self) -> None:
+        live.show(self, self._client)
+
+    def _repr_html_(self) -> str:
+        return card_html(self.progress(), self.rates())
 
     # -- what it is ---------------------------------------------------------------------------------------------------
 
@@ -108,6 +116,10 @@ class Job:
         """How far it is; true figures at any time of its life, rates only while it runs."""
         return self._client.run(self.calls.progress())
 
+    def rates(self) -> Rates:
+        """How fast it was over time, by all of its runs; in a notebook, a plot."""
+        return self._client.run(self.calls.rates())
+
     def summary(self) -> Summary:
         """What is committed of its range by now."""
         return self._client.run(self.calls.summary())
@@ -130,13 +142,20 @@ class Job:
 
     # -- what to do with it -------------------------------------------------------------------------------------------
 
-    def wait(self, timeout_secs: float | None = None, on_progress: OnProgress | None = None) -> Summary:
+    def wait(
+        self, timeout_secs: float | None = None, on_progress: OnProgress | None = None, *, progress: bool = True
+    ) -> Summary:
         """Wait until it has ended, and sum up; after a stop the summary has holes.
 
-        ``on_progress`` is called several times a second. Raises ``JobFailed`` if the job failed, and as ``outcome``.
-        Ending the wait (Ctrl-C, a kernel's interrupt) does not end the job.
+        In a notebook it shows the live card meanwhile, unless one is there already or ``progress`` is false; elsewhere
+        nothing. ``on_progress`` is called several times a second instead. Raises ``JobFailed`` if the job failed, and
+        as ``outcome``. Ending the wait (Ctrl-C, a kernel's interrupt) does not end the job.
         """
-        return self._client.run(self.calls.result(self.outcome(timeout_secs, on_progress)))
+        if progress and on_progress is None:
+            live.show_once(self, self._client)
+        row = self.outcome(timeout_secs, on_progress)
+        live.settle(self, self._client)
+        return self._client.run(self.calls.result(row))
 
     def outcome(self, timeout_secs: float | None = None, on_progress: OnProgress | None = None) -> JobRow:
         """Wait until it has ended, however that is; its last row.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from ampd_ray.client.progress import Progress
+from ampd_ray.client.progress import Progress, Rates, rates_of
 from ampd_ray.client.session_calls import SessionCalls
 from ampd_ray.client.snapshot import Committed, Failure, failure_of, failures_of, of_this_run, progress_of, tells
 from ampd_ray.client.summary import Summary, committed, holes, set_aside, summarise
@@ -50,7 +51,13 @@ class JobCalls:
         fresh = of_this_run(row, await self._reported())
         work = await self._work_if_known(row, fresh)
         told = None if work is None or tells(row, fresh) else await self._committed(work)
-        return progress_of(row, fresh, told, await self._aside(row, work))
+        return replace(progress_of(row, fresh, told, await self._aside(row, work)), seconds=_seconds(row))
+
+    async def rates(self) -> Rates:
+        """How fast it was over time."""
+        await self.row()
+        async with self._db.connection() as conn:
+            return rates_of(self.id, await progress.history(conn, self.id))
 
     async def events(self) -> list[JobEvent]:
         """Its history, oldest first."""

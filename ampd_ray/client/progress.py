@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
+from ampd_ray.client.displays import card, plot
 from ampd_ray.metadb.statuses import JobStatus
+
+if TYPE_CHECKING:
+    from ampd_ray.metadb.progress import JobRate
 
 
 @dataclass(frozen=True)
@@ -15,7 +20,8 @@ class Progress:
 
     ``done`` of ``total`` blocks are committed or in an open file, those that are set aside not among them; ``total`` is
     None while it follows the head. ``rows`` and ``bytes`` are of this run. ``limit`` is what holds it back: ``rpc``,
-    ``cpu``, ``writer``, ``head``. ``age_secs`` is the age of the node's last word, None before the first.
+    ``cpu``, ``writer``, ``head``. ``age_secs`` is the age of the node's last word, None before the first; ``seconds``
+    is how long the run takes, or took.
     """
 
     job_id: int
@@ -37,6 +43,16 @@ class Progress:
     eta_secs: float | None = None
     holes: int = 0
     error: str | None = None
+    seconds: float | None = field(default=None, compare=False)  # time that goes by is no progress
+
+    def __str__(self) -> str:
+        return card.card_text(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
+
+    def _repr_html_(self) -> str:
+        return card.card_html(self)
 
     @property
     def share(self) -> float | None:
@@ -62,3 +78,47 @@ class Rates:
 
     job_id: int
     samples: Sequence[Rate]
+
+    @property
+    def secs(self) -> float:
+        """Of how many seconds something is known."""
+        return sum(each.secs for each in self.samples)
+
+    @property
+    def blocks(self) -> float:
+        """How many blocks were put into files in them, those that were lost and extracted again counted twice."""
+        return sum(each.blocks_per_sec * each.secs for each in self.samples)
+
+    @property
+    def rows(self) -> float:
+        """How many rows were fetched in them."""
+        return sum(each.rows_per_sec * each.secs for each in self.samples)
+
+    @property
+    def requests(self) -> float:
+        """How many requests that took."""
+        return sum(each.requests_per_sec * each.secs for each in self.samples)
+
+    def __str__(self) -> str:
+        return plot.rates_text(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
+
+    def _repr_html_(self) -> str:
+        return plot.rates_svg(self)
+
+
+def rates_of(job_id: int, history: Iterable[JobRate]) -> Rates:
+    """What was kept of a job (``metadb.progress.history``) as rates per second."""
+    return Rates(
+        job_id,
+        tuple(
+            Rate(
+                each.at, each.secs, each.blocks / each.secs, each.rows / each.secs, each.requests / each.secs,
+                each.limiting_factor,
+            )
+            for each in history
+            if each.at is not None and each.secs > 0
+        ),
+    )  # fmt: skip
