@@ -125,6 +125,12 @@ class NodeInUse(AmpdError):
     exit_code = 3
 
 
+class SoloFailed(AmpdError):
+    """A solo environment did not come up, or has ended under a session that uses it."""
+
+    code = "SOLO_FAILED"
+
+
 class Fenced(AmpdError):
     """A lease or the node was taken by somebody else."""
 

@@ -4,46 +4,67 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import logging
 import os
 import signal
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ampd_ray.cli.options import AmpDirOption, solo_directory
 from ampd_ray.cli.worker import ending_early, run
 
+if TYPE_CHECKING:
+    from ampd_ray.config import Settings
+    from ampd_ray.metadb.embedded import EmbeddedPostgres
+
+_log = logging.getLogger(__name__)
+
 SOLO_EXAMPLES = """\b
 Examples:
   ampd solo                       # everything in ./.amp, created on first use
   ampd solo --amp-dir ~/chains
+  ampd solo --stop                # ends the one in ./.amp, whoever started it
 \b
+`ampd backfill` and `amp.local()` start one by themselves, which ends once no session uses it and no job runs in it.
 Exit code: 0 after Ctrl-C or SIGTERM and a complete drain, 1 on an error, 3 if one runs in this directory already."""
 
 SOLO_NODE_ID = "worker"
-STDIN = 0
 
 
 def solo(
     amp_dir: AmpDirOption = None,
-    until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", hidden=True)] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="End the one that runs; its jobs resume in the next. Twice: at once.")
+    ] = False,
+    until_unused: Annotated[bool, typer.Option("--until-unused", hidden=True)] = False,
 ) -> None:
     """Run a private Postgres, a local Ray, a worker and the retry loop in one process tree."""
     from ampd_ray import log
     from ampd_ray.client.solo_lock import only_one
 
-    log.setup()
     directory = solo_directory(amp_dir)
+    if stop:
+        return _stop(directory)
+    log.setup()
     with ending_early(), only_one(directory):
-        if until_stdin_closes:
-            threading.Thread(target=_end_with_stdin, daemon=True).start()
-        code = _run(directory)
+        code = _run(directory, until_unused)
     raise typer.Exit(code)
 
 
-def _run(directory: Path) -> int:
+def _stop(directory: Path) -> None:
+    from ampd_ray.client.solo import stop
+
+    pid = stop(directory)
+    typer.echo(
+        f"no solo environment runs in {directory}" if pid is None
+        else f"the solo environment in {directory} (process {pid}) has ended; its jobs resume in the next"
+    )  # fmt: skip
+
+
+def _run(directory: Path, until_unused: bool) -> int:
     from ampd_ray.client.solo import with_database
     from ampd_ray.config import create_directories, load_settings
     from ampd_ray.controller.thread import RetryThread
@@ -56,8 +77,11 @@ def _run(directory: Path) -> int:
     try:
         if postgres is not None:
             settings = with_database(settings, postgres.start())
-        typer.echo(f"solo environment in {directory}; stop it with Ctrl-C", err=True)
+        ends = "ends once no session uses it and no job runs in it" if until_unused else "stop it with Ctrl-C"
+        typer.echo(f"solo environment in {directory}; {ends}", err=True)
         asyncio.run(reach_database(settings))
+        if until_unused:
+            threading.Thread(target=_end_when_unused, args=(directory, settings, postgres), daemon=True).start()
         with RetryThread(settings):
             return run(settings, SOLO_NODE_ID, settings.ampd_ray.address)
     finally:
@@ -65,12 +89,27 @@ def _run(directory: Path) -> int:
             postgres.stop()
 
 
-def _end_with_stdin() -> None:
-    """The parent holds the other end of our standard input: when it is gone, so is the reason to run.
+def _end_when_unused(directory: Path, settings: Settings, postgres: EmbeddedPostgres | None) -> None:
+    """Calls the handler without a signal, since a real one ends the process on the spot while Ray is being started."""
+    from ampd_ray.client.solo_lock import Sessions
 
-    Reads the bare descriptor, since Python cannot end while a thread holds the lock of ``sys.stdin``. Calls the
-    handler without a signal, since a real one ends the process on the spot while Ray is being started.
-    """
-    while os.read(STDIN, 4096):
-        pass
+    Sessions(directory).wait_until_unused(lambda: _at_work(settings, postgres))
+    typer.echo("no session uses this environment and no job runs in it: it ends", err=True)
     _thread.interrupt_main(signal.SIGTERM)
+
+
+def _at_work(settings: Settings, postgres: EmbeddedPostgres | None) -> bool:
+    from ampd_ray.metadb import jobs
+    from ampd_ray.metadb.connection import Database
+
+    async def asked() -> bool:
+        async with Database(settings.metadata_db.dsn(), application_name="ampd-ray/solo").session() as conn:
+            return await jobs.at_work(conn)
+
+    if postgres is not None and not postgres.running():
+        return False  # nobody brings it back, so nothing can go on
+    try:
+        return asyncio.run(asked())
+    except Exception as error:  # jobs wait for a configured database however long
+        _log.warning("nobody can tell whether jobs run", extra={"error": error})
+        return True

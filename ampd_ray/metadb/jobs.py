@@ -18,7 +18,7 @@ from psycopg.types.json import Jsonb
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.metadb.connection import Connection
 from ampd_ray.metadb.queries import load
-from ampd_ray.metadb.retries import DueRetry, failures, record_failure, record_progress, retry_due
+from ampd_ray.metadb.retries import DueRetry, at_work, failures, record_failure, record_progress, retry_due
 from ampd_ray.metadb.scheduling import delete, request_stop, reschedule, retry, schedule
 from ampd_ray.metadb.statuses import ACTIVE, TERMINAL, TRANSITIONS, JobStatus, failure_status, retry_delay
 
@@ -30,6 +30,7 @@ __all__ = [
     "JobEvent",
     "JobRow",
     "JobStatus",
+    "at_work",
     "delete",
     "descriptor",
     "events",

@@ -12,9 +12,13 @@ from typing import Final
 
 from ampd_ray.metadb.connection import Connection
 from ampd_ray.metadb.queries import load
-from ampd_ray.metadb.statuses import RETRY_DELAY_MAX, retry_delay
+from ampd_ray.metadb.statuses import ACTIVE, RETRY_DELAY_MAX, retry_delay
 
 _SQL: Final = load(__file__)
+
+AT_WORK_WITHIN: Final = timedelta(minutes=1)
+RETRY_LATE: Final = timedelta(seconds=10)
+"""Past its time by so much, nobody tries a failed job again: it has failed too often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,13 @@ async def failures(conn: Connection, job_id: int) -> int:
     """Failed runs in a row so far."""
     row = await (await conn.execute(_SQL["failures"], {"job_id": job_id})).fetchone()
     return int(row.failures) if row else 0
+
+
+async def at_work(conn: Connection) -> bool:
+    """Whether any job has not ended, or has failed and is tried again within a minute or so."""
+    values = {"active": [status.value for status in ACTIVE], "soon": AT_WORK_WITHIN, "late": RETRY_LATE}
+    row = await (await conn.execute(_SQL["at_work"], values)).fetchone()
+    return bool(row and row.at_work)
 
 
 async def retry_due(conn: Connection) -> list[DueRetry]:

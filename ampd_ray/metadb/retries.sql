@@ -29,3 +29,13 @@ from jobs_status s
 left join ampd_ray.job_state t on t.job_id = s.job_id
 where upper(s.status) = 'ERROR' and (t.next_retry_at is null or t.next_retry_at <= now())
 order by s.job_id;
+
+-- name: at_work
+-- Whether a job is at hand, or in ERROR with its next try a short while ahead; past its time nobody tries it again.
+select exists (
+    select from jobs_status s
+    left join ampd_ray.job_state t on t.job_id = s.job_id
+    where upper(s.status) = any (%(active)s::text[])
+       or upper(s.status) = 'ERROR'
+          and t.next_retry_at between now() - %(late)s::interval and now() + %(soon)s::interval
+) as at_work;
