@@ -14,6 +14,7 @@ from tests.fakes.ampd import AMPD, clean_env
 from tests.fakes.command_line import parse
 from tests.fakes.places import REPO
 from tests.fakes.process import processes_in
+from tests.fakes.solo import nothing_left_in
 from tests.fakes.terminal import CTRL_C, Terminal, terminal
 
 README = (REPO / "README.md").read_text()
@@ -24,7 +25,7 @@ STEADY = r"A chain of|\$ ampd devnet|blocks  |rows  |holes  |retries  |The first
 @pytest.fixture
 def place() -> Iterator[Path]:
     """Where temporary files go; short, since Ray puts sockets below it."""
-    with tempfile.TemporaryDirectory(prefix="demo-") as directory:
+    with tempfile.TemporaryDirectory(prefix="demo-") as directory, nothing_left_in(Path(directory)):
         yield Path(directory)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 import ampd_ray as amp
 from tests.fakes.ampd import AMPD, ampd, clean_env
 from tests.fakes.process import processes_in, running
+from tests.fakes.solo import nothing_left_in
 from tests.fakes.terminal import COLUMNS, CTRL_C, terminal
 
 BLOCKS = 3_200
@@ -31,9 +31,14 @@ def provider(amp_dir: Path, rpc: str, more: str = "") -> None:
     (amp_dir / "providers" / "devnet.toml").write_text(text)
 
 
+@pytest.fixture
+def amp_dir(tmp_path: Path) -> Iterator[Path]:
+    with nothing_left_in(tmp_path / "amp"):
+        yield tmp_path / "amp"
+
+
 @pytest.mark.timeout(300)
-def test_ctrl_c_commits_what_is_complete_and_the_same_command_resumes(rpc: str, tmp_path: Path) -> None:
-    amp_dir = tmp_path / "amp"
+def test_ctrl_c_commits_what_is_complete_and_the_same_command_resumes(rpc: str, amp_dir: Path) -> None:
     command = [*AMPD, "backfill", "--rpc", rpc, "--blocks", f"0:{BLOCKS}", "--amp-dir", str(amp_dir)]
     provider(amp_dir, rpc, f"rate_limit_per_minute = {PER_MINUTE}\n")
 
@@ -71,18 +76,8 @@ def test_ctrl_c_commits_what_is_complete_and_the_same_command_resumes(rpc: str, 
     assert processes_in(amp_dir) == []
 
 
-def test_a_solo_environment_that_fails_ends_with_its_own_exit_code_whoever_holds_its_standard_input(
-    tmp_path: Path,
-) -> None:
-    env = clean_env({"AMP_CONFIG_POLL_INTERVAL_SECS": "never"})
-    command = [*AMPD, "solo", "--amp-dir", str(tmp_path), "--until-stdin-closes"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as solo:
-        assert solo.wait(60) == 1
-        assert solo.stderr is not None
-        assert "poll_interval_secs" in solo.stderr.read()
-
-
-def test_a_solo_environment_ends_with_its_standard_input_while_it_starts(tmp_path: Path) -> None:
-    done = ampd("solo", "--amp-dir", str(tmp_path / "amp"), "--until-stdin-closes")
+def test_a_solo_environment_that_no_session_uses_ends_while_it_starts(amp_dir: Path) -> None:
+    done = ampd("solo", "--amp-dir", str(amp_dir), "--until-unused")
     assert done.code == 0, done.err
-    assert processes_in(tmp_path) == []
+    assert "no session uses this environment and no job runs in it: it ends" in done.err
+    assert processes_in(amp_dir) == []

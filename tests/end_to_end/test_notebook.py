@@ -13,6 +13,7 @@ from nbclient import NotebookClient
 from tests.fakes.ampd import clean_env
 from tests.fakes.places import REPO
 from tests.fakes.process import processes_in
+from tests.fakes.solo import nothing_left_in
 
 NOTEBOOK = REPO / "notebooks" / "01_backfill.ipynb"
 CELL_SECS = 120
@@ -46,7 +47,9 @@ def test_it_runs_from_top_to_bottom_without_ray_in_its_kernel(
     check = FORMAT.v4.new_code_cell(AT_THE_END)
     played = FORMAT.v4.new_notebook(cells=[*cells, check, goodbye], metadata=notebook.metadata)
     resources = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(played, timeout=CELL_SECS, resources=resources).execute(env=clean_env())
+    with nothing_left_in(tmp_path):
+        NotebookClient(played, timeout=CELL_SECS, resources=resources).execute(env=clean_env())
+        assert processes_in(tmp_path) == []
 
     stopped, resumed = (cell for cell in played.cells if "run.wait(" in cell.source)
     assert "holes=[Span(" in text(stopped)
@@ -55,7 +58,6 @@ def test_it_runs_from_top_to_bottom_without_ray_in_its_kernel(
     end = json.loads(text(check))
     assert end["ray"] is False
     assert end["rows"][0] == 3000
-    assert processes_in(tmp_path) == []
 
 
 def text(cell: Any) -> str:

@@ -19,6 +19,7 @@ from tests.fakes.ampd import AMPD, ampd, clean_env
 from tests.fakes.command_line import parse
 from tests.fakes.places import REPO
 from tests.fakes.process import running
+from tests.fakes.solo import nothing_left_in
 
 README = (REPO / "README.md").read_text()
 pytestmark = pytest.mark.timeout(300)
@@ -82,8 +83,10 @@ def test_every_link_into_the_repository_leads_somewhere() -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("five-minutes")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    directory = tmp_path_factory.mktemp("five-minutes")
+    with nothing_left_in(directory):
+        yield directory
 
 
 @pytest.fixture(scope="module")

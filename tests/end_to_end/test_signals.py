@@ -192,13 +192,17 @@ def test_solo_runs_once_per_directory_and_outlives_a_kill(tmp_path: Path) -> Non
             tree += again.up()
             assert again.postgres() == [orphan]  # adopted
             assert ampd("jobs", "list", "--amp-dir", amp_dir).code == 0
-            again.process.terminate()
+            stop = ampd("solo", "--stop", "--amp-dir", amp_dir)
+            assert stop.code == 0, stop.err
+            assert f"(process {again.process.pid}) has ended; its jobs resume in the next" in stop.out
             assert again.process.wait(60) == 0, again.log()
             assert "Traceback" not in again.log(), again.log()
             assert again.postgres() == []
         finally:
             again.process.kill()
             again.process.wait()
+        none = ampd("solo", "--stop", "--amp-dir", amp_dir)
+        assert (none.code, none.out) == (0, f"no solo environment runs in {amp_dir}\n")
         _, alive = psutil.wait_procs(tree, RAY_GONE_SECS)
         assert alive == []
     finally:

@@ -275,3 +275,29 @@ async def test_a_thread_retries_beside_other_work(db: Database, pg_url: str, tmp
             return await status(db, job_id) is S.SCHEDULED
 
         await until(again)
+
+
+# -- what an environment stays for ----------------------------------------------------------------------------------
+
+
+async def at_work(db: Database) -> bool:
+    async with db.connection() as conn:
+        return await jobs.at_work(conn)
+
+
+async def test_a_job_is_at_work_until_it_has_ended(db: Database) -> None:
+    assert not await at_work(db)
+    await alive(db, "w1")
+    job_id = await jobs.schedule(db, work(), "w1")
+    for now in [*jobs.ACTIVE, *jobs.TERMINAL]:
+        await set_status(db, job_id, now.lower(), "w1")
+        assert await at_work(db) == (now in jobs.ACTIVE), now
+
+
+async def test_a_failed_job_is_at_work_if_it_is_tried_again_soon(db: Database) -> None:
+    await alive(db, "w1")
+    job_id = await in_error(db, "eth", "w1")
+    change = "update ampd_ray.job_state set next_retry_at = now() + %s * interval '1 s' where job_id = %s"
+    for next_in_secs, expected in [(-30, False), (-1, True), (30, True), (120, False)]:
+        await execute(db, change, next_in_secs, job_id)
+        assert await at_work(db) == expected, next_in_secs
