@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -61,8 +60,7 @@ def stop(amp_dir: str | Path = ".amp") -> int | None:
     directory = _directory(amp_dir)
     pid = running_process(directory)
     if pid is not None:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+        _terminate(pid)
     deadline = time.monotonic() + STOP_WITHIN_SECS
     while pid is not None and running_process(directory) == pid:
         if time.monotonic() > deadline:
@@ -77,6 +75,15 @@ def with_database(settings: Settings, dsn: str) -> Settings:
     return settings.model_copy(
         update={"metadata_db": settings.metadata_db.model_copy(update={"url": SecretStr(dsn)})}
     )  # fmt: skip
+
+
+def _terminate(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return
+    except PermissionError:
+        raise SoloFailed(f"the solo environment is the process {pid} of another user, who has to end it") from None
 
 
 def _directory(amp_dir: str | Path) -> Path:

@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any, Final
 
 from ampd_ray.client import Client
-from ampd_ray.client.solo import local
+from ampd_ray.client.solo import local, stop
 from tests.benchmarks import timeline
 from tests.benchmarks.load.blocks import MIXES, means, templates
 from tests.benchmarks.peers import PEERS, Peer
@@ -78,9 +78,19 @@ def place(config: str = "") -> Iterator[Path]:
 
 
 @contextmanager
+def environment(amp_dir: Path) -> Iterator[Client]:
+    """A session of a solo environment that ends after the block, whatever jobs a failed round has left."""
+    try:
+        with local(amp_dir) as client:
+            yield client
+    finally:
+        stop(amp_dir)
+
+
+@contextmanager
 def warm(amp_dir: Path, url: str) -> Iterator[Client]:
     """A solo environment whose actors are there and have loaded their code."""
-    with local(amp_dir) as client:
+    with environment(amp_dir) as client:
         ours(url, amp_dir, "warm", WARM_BLOCKS)
         yield client
 

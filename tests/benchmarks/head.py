@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ampd_ray.client.solo import local
 from tests.benchmarks import following, starting
+from tests.benchmarks.backfill import environment
 from tests.benchmarks.following import Growing
 from tests.benchmarks.load.blocks import MIXES
 from tests.fakes.places import CHAIN_DATA
@@ -26,7 +26,10 @@ from tests.fakes.places import CHAIN_DATA
 def measure(growing: Growing, files: Sequence[int], jobs: int) -> dict[str, Any]:
     """All of it on one environment; prints as it goes, returns the record."""
     record: dict[str, Any] = {"every_ms": growing.every_ms, "mix": growing.mix, "following": []}
-    with tempfile.TemporaryDirectory(prefix="ampd-bench-") as place, local(amp_dir := Path(place) / "amp") as client:
+    with (
+        tempfile.TemporaryDirectory(prefix="ampd-bench-") as place,
+        environment(amp_dir := Path(place) / "amp") as client,
+    ):
         for count in files:
             record["following"].append(found := following.measure(client, amp_dir, growing, count))
             print(f"above {count:,} files: {_told(found)}", flush=True)

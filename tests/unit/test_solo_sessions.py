@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -167,3 +168,17 @@ def test_a_process_that_was_forked_off_leaves_nothing(
     (serves,) = environments.serving()
     assert not serves.ended
     only.leave()
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [("true", "was told to end; its jobs resume in the next"), ("false", "ended with exit code 1: it said nothing")],
+)
+def test_a_process_that_has_ended_says_how(
+    program: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", program)
+    process = SoloProcess(tmp_path)
+    until(lambda: process.ended)
+    with pytest.raises(SoloFailed, match=message):
+        process.check()
