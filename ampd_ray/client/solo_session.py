@@ -20,9 +20,9 @@ POLL_SECS = 0.1
 class SoloSession:
     """One session of the environment in ``directory``, which stays there until the last of them has left."""
 
-    def __init__(self, directory: Path, start: Callable[[Path], SoloProcess] = SoloProcess) -> None:
+    def __init__(self, directory: Path, new: Callable[[Path], SoloProcess] = SoloProcess) -> None:
         self.directory = directory
-        self._start = start
+        self._new = new
         self._sessions = Sessions(directory)
         self._process: SoloProcess | None = None  # if this session started it
         self._owner = os.getpid()
@@ -35,7 +35,8 @@ class SoloSession:
             if self._process is not None:
                 self.check()
             elif not runs_in(self.directory):
-                self._process = self._start(self.directory)
+                self._process = self._new(self.directory)
+                self._process.start()
             if time.monotonic() > deadline:
                 where = f"in {self.directory} within {READY_WITHIN_SECS:.0f} s"
                 raise SoloFailed(f"no worker came up {where}; see {LOG_NAME} there")

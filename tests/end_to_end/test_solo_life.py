@@ -74,7 +74,7 @@ def test_a_job_goes_on_without_its_kernel_and_the_environment_ends_with_it(
         job = second.job(1)
         assert not job.status().terminal
         assert [worker.alive for worker in second.workers()] == [True]
-        second.check()
+        second.calls.check()
     assert runs_in(amp_dir)
     node.resume()
     wait_until(lambda: not processes_in(amp_dir))

@@ -26,7 +26,9 @@ class FakeProcess(SoloProcess):
         self.code: int | None = None
         self.killed = False
         self._place = place
-        self.thread = threading.Thread(target=self._run, args=(directory,))
+        self.thread = threading.Thread(target=self._serve, args=(directory,))
+
+    def start(self) -> None:
         self.thread.start()
 
     @property
@@ -44,7 +46,7 @@ class FakeProcess(SoloProcess):
         self.killed = True
         self._place.may_end.set()
 
-    def _run(self, directory: Path) -> None:
+    def _serve(self, directory: Path) -> None:
         code, sessions = 0, Sessions(directory)
         try:
             with only_one(directory):
@@ -70,7 +72,7 @@ class FakeEnvironments:
         self.may_end = threading.Event()
         self.may_end.set()
 
-    def start(self, directory: Path) -> SoloProcess:
+    def new(self, directory: Path) -> SoloProcess:
         self.started.append(FakeProcess(self, directory))
         return self.started[-1]
 

@@ -22,11 +22,11 @@ def test_the_last_one_that_uses_it_stops_it(server_dir: Path) -> None:
         run_apart(lambda: migrate(dsn))
         joined = inspect(server_dir)
         assert sessions.kept(), "it does not end while this session is there"
-        joined.check()
+        joined.calls.check()
         environment.stop()
     assert joined.jobs() == []
     with pytest.raises(SoloFailed, match="has ended"):
-        joined.check()
+        joined.calls.check()
 
     alone = inspect(server_dir)
     joined.close()

@@ -17,7 +17,7 @@ from ampd_ray.client.solo_lock import Sessions, only_one, running_process, runs_
 from ampd_ray.client.solo_process import SoloProcess
 from ampd_ray.client.solo_session import SoloSession
 from ampd_ray.errors import NodeInUse, SoloFailed
-from tests.fakes.solo import FakeEnvironments, until
+from tests.fakes.solo import FakeEnvironments, FakeProcess, until
 
 COMINGS = 50
 
@@ -35,7 +35,7 @@ def environments(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEnvironments]:
 
 
 def session(environments: FakeEnvironments, directory: Path) -> SoloSession:
-    made = SoloSession(directory, environments.start)
+    made = SoloSession(directory, environments.new)
     made.begin(environments.live)
     return made
 
@@ -79,11 +79,11 @@ def test_it_stays_for_a_job_and_ends_with_it(environments: FakeEnvironments, tmp
 def test_two_sessions_that_start_at_the_same_time_share_one(environments: FakeEnvironments, tmp_path: Path) -> None:
     both_found_none = Barrier(2)
 
-    def start(directory: Path) -> SoloProcess:
+    def new(directory: Path) -> SoloProcess:
         both_found_none.wait()
-        return environments.start(directory)
+        return environments.new(directory)
 
-    both = [SoloSession(tmp_path, start) for _ in range(2)]
+    both = [SoloSession(tmp_path, new) for _ in range(2)]
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda each: each.begin(environments.live), both))
     (serves,) = environments.serving()
@@ -157,6 +157,20 @@ def test_one_that_does_not_end_is_killed(
     assert started.killed
 
 
+def test_an_interrupted_start_is_waited_for(environments: FakeEnvironments, tmp_path: Path) -> None:
+    class Interrupted(FakeProcess):
+        def start(self) -> None:
+            super().start()
+            raise KeyboardInterrupt
+
+    process = Interrupted(environments, tmp_path)
+    only = SoloSession(tmp_path, lambda _: process)
+    with pytest.raises(KeyboardInterrupt):
+        only.begin(environments.live)
+    only.leave()
+    assert process.ended
+
+
 def test_a_process_that_was_forked_off_leaves_nothing(
     environments: FakeEnvironments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,13 +186,19 @@ def test_a_process_that_was_forked_off_leaves_nothing(
 
 @pytest.mark.parametrize(
     ("program", "message"),
-    [("true", "was told to end; its jobs resume in the next"), ("false", "ended with exit code 1: it said nothing")],
+    [
+        ("/nowhere/python", "exit code 1: no process can be started: .*/nowhere/python"),
+        ("true", "was told to end; its jobs resume in the next"),
+        ("false", "ended with exit code 1: it said nothing"),
+    ],
 )
 def test_a_process_that_has_ended_says_how(
     program: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", program)
     process = SoloProcess(tmp_path)
+    process.check()
+    process.start()
     until(lambda: process.ended)
     with pytest.raises(SoloFailed, match=message):
         process.check()
