@@ -115,6 +115,12 @@ class SessionClosed(AmpdError):
     code = "SESSION_CLOSED"
 
 
+class ExtraMissing(AmpdError):
+    """A library that only an extra of the package installs is not there."""
+
+    code = "EXTRA_MISSING"
+
+
 # -- identity ---------------------------------------------------------------------------------------------------
 
 

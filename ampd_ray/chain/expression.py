@@ -51,6 +51,19 @@ class RangeExpr:
             )
         return Span(start, end)
 
+    def reached(self, last: int | None) -> Span | None:
+        """The blocks meant of a dataset whose last block is ``last`` (None: it has none), be they there or not.
+
+        What counts from the end counts from ``last``, as far back as there are blocks. None if that leaves nothing.
+        """
+        if self.end is not None:
+            assert self.start is not None
+            return Span(self.start, self.end - 1)
+        if last is None:
+            return None
+        start = max(0, last + 1 - self.last) if self.last is not None else self.start or 0
+        return Span(start, last) if start <= last else None
+
     def __str__(self) -> str:
         return self.text
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ampd_ray.chain.ranges import Span
+from ampd_ray.client.displays.coverage import coverage_text
+from ampd_ray.client.displays.coverage_svg import coverage_svg
 
 
 @dataclass(frozen=True)
@@ -14,8 +17,8 @@ class TableCoverage:
     """One table over the blocks of its :class:`Coverage`; all spans are sorted, disjoint and clipped to it.
 
     ``covered``: in a committed, canonical file, whether or not the block has rows. ``unverified``: those of them that
-    were written without a check of hashes and roots. ``quarantined``: set aside since no provider has them right, and
-    not covered. ``missing``: the rest.
+    were written without a check of all hashes and roots. ``quarantined``: set aside since no provider has them right,
+    and not covered. ``missing``: the rest.
     """
 
     covered: Sequence[Span]
@@ -34,7 +37,7 @@ class Coverage:
     """A dataset's tables over ``start`` to ``end`` (included); ``dataset`` is ``namespace/name``.
 
     Without ``blocks`` given it reaches from the dataset's first block to the last one that is covered or asked for.
-    ``end`` is ``start - 1`` while nothing is.
+    ``end`` is ``start - 1`` while nothing is. It shows itself as a picture, in notebooks as an SVG.
     """
 
     dataset: str
@@ -42,6 +45,15 @@ class Coverage:
     start: int
     end: int
     tables: Mapping[str, TableCoverage]
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        return coverage_text(self, shutil.get_terminal_size().columns)
+
+    def _repr_html_(self) -> str:
+        return coverage_svg(self)
 
     def as_json(self) -> dict[str, Any]:
         """What ``ampd coverage --json`` prints: ``[first, last]`` a span."""

@@ -14,8 +14,9 @@ from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.names import DatasetRef
 
 if TYPE_CHECKING:
-    from pyarrow.dataset import Dataset
+    from pyarrow.dataset import Dataset as ArrowDataset
 
+    from ampd_ray.client.dataset import Dataset
     from ampd_ray.datasets.manifest import Manifest
     from ampd_ray.metadb.connection import Database
     from ampd_ray.metadb.datasets import DatasetRow
@@ -114,20 +115,19 @@ class Client:
         """The manifest behind a reference; ``NotFound`` if there is none."""
         return self.run(self.calls.manifest(ref))
 
+    def dataset(self, ref: DatasetRef | str) -> Dataset:
+        """A dataset to read (``"namespace/name[@revision]"``); ``NotFound`` if there is none of that name."""
+        from ampd_ray.client.dataset import Dataset
+
+        return Dataset(self, ref)
+
     def files(self, dataset: DatasetRef | str, table: str) -> list[str]:
-        """The paths of a table's committed files in block order; what a reorg or a repair replaced is not among them.
+        """``client.dataset(dataset).files(table)``."""
+        return self.dataset(dataset).files(table)
 
-        ``dataset`` is ``"namespace/name[@revision]"``. Raises ``NotFound`` for an unknown dataset or table.
-        """
-        from ampd_ray.client.tables import table_files
-
-        return table_files(self, _ref(dataset), table)
-
-    def scan(self, dataset: DatasetRef | str, table: str) -> Dataset:
-        """The committed rows of a table as a ``pyarrow.dataset``: ``client.scan("_/mainnet", "logs").head(5)``."""
-        from ampd_ray.client.tables import table_scan
-
-        return table_scan(self, _ref(dataset), table)
+    def scan(self, dataset: DatasetRef | str, table: str) -> ArrowDataset:
+        """``client.dataset(dataset).scan(table)``."""
+        return self.dataset(dataset).scan(table)
 
     # -- jobs and workers -----------------------------------------------------------------------------------------
 
@@ -158,7 +158,3 @@ class Client:
 
 def _nothing() -> None:
     """A session that started nothing has nothing to check."""
-
-
-def _ref(dataset: DatasetRef | str) -> DatasetRef:
-    return DatasetRef.parse(dataset) if isinstance(dataset, str) else dataset

@@ -1,49 +1,117 @@
-"""What is committed, for readers: the files of a table, and an Arrow dataset over them.
+"""What is committed, for readers: the files of a dataset's tables at one moment, and an Arrow dataset over them.
 
 A directory listing is not the table: it also shows what a reorg or a repair has replaced.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from pyarrow.fs import LocalFileSystem
 
+from ampd_ray.chain.ranges import Span
 from ampd_ray.config import local_path
 from ampd_ray.datasets.evm.schemas import SCHEMAS
-from ampd_ray.datasets.names import DatasetRef
-from ampd_ray.errors import NotFound
-from ampd_ray.metadb import datasets, files, revisions
-from ampd_ray.store.files import open_store
-
-if TYPE_CHECKING:
-    from ampd_ray.client.session import Client
+from ampd_ray.metadb import files
+from ampd_ray.metadb.connection import Connection
+from ampd_ray.metadb.revisions import Revision
+from ampd_ray.store.files import Store
 
 
-def table_files(client: Client, dataset: DatasetRef, table: str) -> list[str]:
-    """The paths of a table's committed, canonical files in the order of their blocks."""
+@dataclass(frozen=True, slots=True)
+class TableFile:
+    """A committed, canonical file, and the blocks in it; some of them may have no row."""
 
-    async def ask() -> list[str]:
-        async with client.db.connection() as conn:
-            manifest_hash = await datasets.resolve(conn, dataset)
-            found = await revisions.active_revisions(conn, dataset.namespace, dataset.name, manifest_hash)
-            if table not in found:
-                return []
-            names = await files.canonical_names(conn, found[table].location_id)
-            return [f"{found[table].path}/{name}" for name in names]
-
-    _known(table)
-    store = open_store(client.settings.data_dir)
-    return [str(local_path(store.url_of(path))) for path in client.run(ask())]
+    path: str
+    span: Span
 
 
-def table_scan(client: Client, dataset: DatasetRef, table: str) -> ds.Dataset:
-    """The committed, canonical rows of a table as they are now."""
-    schema = SCHEMAS[_known(table)]
-    return ds.dataset(table_files(client, dataset, table), schema=schema, format="parquet")
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The files of some tables at one moment, in block order; rows outside of ``blocks`` (None: no limit) don't count.
+
+    All tables are of the same moment, so that what is joined fits together.
+    """
+
+    files: Mapping[str, Sequence[TableFile]]
+    blocks: Span | None = None
+
+    def paths(self, table: str) -> list[str]:
+        """The paths of a table's files."""
+        return [file.path for file in self.files[table]]
+
+    def edges(self, table: str) -> Span | None:
+        """What to filter a table's rows by: ``blocks``, if some of its files reach out of them."""
+        if self.blocks is None:
+            return None
+        ends = [number for file in self.files[table] for number in (file.span.start, file.span.end)]
+        return None if all(number in self.blocks for number in ends) else self.blocks
 
 
-def _known(table: str) -> str:
-    if table not in SCHEMAS:
-        raise NotFound(f"there is no table {table!r}; the tables are {', '.join(SCHEMAS)}")
-    return table
+async def snapshot(
+    conn: Connection, store: Store, revisions: Mapping[str, Revision], blocks: Span | None = None
+) -> Snapshot:
+    """The files of the revisions, by table, that have one of ``blocks``."""
+    ids = [revision.location_id for revision in revisions.values()]
+    found = await files.canonical_files(conn, ids, blocks)
+    return Snapshot(
+        {
+            table: [
+                TableFile(str(local_path(store.url_of(f"{revision.path}/{file.file_name}"))), file.span)
+                for file in found[revision.location_id]
+            ]
+            for table, revision in revisions.items()
+        },
+        blocks,
+    )
+
+
+def arrow_dataset(taken: Snapshot, table: str) -> ds.Dataset:
+    """The rows of a table; a filter on ``block_num`` opens no file that cannot have a match."""
+    schema, parquet, disk = SCHEMAS[table], ds.ParquetFileFormat(), LocalFileSystem()
+    fragments = [
+        parquet.make_fragment(file.path, disk, partition_expression=_holds(file.span)) for file in taken.files[table]
+    ]
+    whole = ds.FileSystemDataset(fragments, schema, parquet, disk)
+    edges = taken.edges(table)
+    return whole if edges is None else whole.filter(_within("block_num", edges))
+
+
+def first_rows(taken: Snapshot, table: str, count: int, columns: Sequence[str] | None = None) -> pa.Table:
+    """The first rows of a table in block order."""
+    rows = arrow_dataset(taken, table).scanner(
+        columns=columns, batch_size=max(1, count), batch_readahead=1, fragment_readahead=1
+    )
+    return rows.head(count)
+
+
+def last_rows(taken: Snapshot, table: str, count: int, columns: Sequence[str] | None = None) -> pa.Table:
+    """The last rows of a table in block order, which are in the last row groups of its last files."""
+    schema = SCHEMAS[table] if columns is None else pa.schema([SCHEMAS[table].field(name) for name in columns])
+    pieces = [schema.empty_table()]
+    lacking = count
+    for path in reversed(taken.paths(table)):
+        with pq.ParquetFile(path) as file:
+            groups = file.num_row_groups
+            while lacking and groups:
+                groups -= 1
+                rows = file.read_row_group(groups, columns=columns).select(schema.names).cast(schema)
+                pieces.insert(0, rows.slice(max(0, len(rows) - lacking)))
+                lacking -= len(pieces[0])
+        if not lacking:
+            break
+    return pa.concat_tables(pieces)
+
+
+def _holds(span: Span) -> pc.Expression:
+    return _within("block_num", span) & _within("_block_num", span)
+
+
+def _within(column: str, span: Span) -> pc.Expression:
+    number = pc.field(column)
+    return (number >= pa.scalar(span.start, pa.uint64())) & (number <= pa.scalar(span.end, pa.uint64()))

@@ -33,6 +33,7 @@ from ampd_ray.metadb.segment_index import (
 )
 
 __all__ = [
+    "CanonicalFile",
     "CommitRequest",
     "CommittedFile",
     "Intent",
@@ -40,7 +41,7 @@ __all__ = [
     "TableSummary",
     "Uncounted",
     "announce",
-    "canonical_names",
+    "canonical_files",
     "commit",
     "file_names",
     "find_committed",
@@ -115,6 +116,14 @@ class CommittedFile:
     location_id: int
     file_name: str
     segment: Segment
+
+
+@dataclass(frozen=True, slots=True)
+class CanonicalFile:
+    """A file that readers read, and the blocks in it."""
+
+    file_name: str
+    span: Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +206,19 @@ async def file_names(conn: Connection, location_id: int) -> list[str]:
     return [row.file_name for row in rows]
 
 
-async def canonical_names(conn: Connection, location_id: int) -> list[str]:
-    """The canonical files of a revision in the order of their blocks, those behind a gap included."""
-    rows = await (await conn.execute(_SQL["canonical_names"], {"location_id": location_id})).fetchall()
-    return [row.file_name for row in rows]
+async def canonical_files(
+    conn: Connection, location_ids: Collection[int], span: Span | None = None
+) -> dict[int, list[CanonicalFile]]:
+    """Per revision its canonical files that have a block of ``span``, in block order, those behind a gap included."""
+    values = {
+        "location_ids": list(location_ids),
+        "start": span and span.start,
+        "end": span and span.end,
+    }
+    found: dict[int, list[CanonicalFile]] = {location_id: [] for location_id in location_ids}
+    for row in await (await conn.execute(_SQL["canonical_files"], values)).fetchall():
+        found[row.location_id].append(CanonicalFile(row.file_name, Span(row.first, row.last)))
+    return found
 
 
 async def summary(conn: Connection, location_ids: Collection[int], span: Span) -> dict[str, TableSummary]:
