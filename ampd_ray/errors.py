@@ -115,6 +115,13 @@ class SessionClosed(AmpdError):
     code = "SESSION_CLOSED"
 
 
+class InvalidQuery(AmpdError):
+    """A person's SQL cannot be run."""
+
+    code = "INVALID_QUERY"
+    exit_code = 2
+
+
 class ExtraMissing(AmpdError):
     """A library that only an extra of the package installs is not there."""
 

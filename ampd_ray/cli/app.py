@@ -11,7 +11,21 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from ampd_ray import __version__, log
-from ampd_ray.cli import backfill, check, datasets, demo, devnet, jobs, providers, solo, verify, worker
+from ampd_ray.cli import (
+    backfill,
+    check,
+    coverage,
+    datasets,
+    demo,
+    devnet,
+    head,
+    jobs,
+    providers,
+    solo,
+    sql,
+    verify,
+    worker,
+)
 from ampd_ray.cli.options import ConfigOption, remember_config
 from ampd_ray.cli.output import print_error
 from ampd_ray.errors import AmpdError
@@ -86,6 +100,9 @@ app.command("dev", hidden=True)(solo.solo)
 app.command("worker", epilog=worker.WORKER_EXAMPLES)(worker.worker)
 app.command("migrate", epilog=worker.MIGRATE_EXAMPLES)(worker.migrate)
 app.command("deploy", epilog=jobs.DEPLOY_EXAMPLES)(jobs.deploy)
+app.command("coverage", epilog=coverage.COVERAGE_EXAMPLES)(coverage.coverage)
+app.command("sql", epilog=sql.SQL_EXAMPLES)(sql.sql)
+app.command("head", epilog=head.HEAD_EXAMPLES)(head.head)
 app.command("check", epilog=check.EXAMPLES)(check.check)
 app.command("verify", epilog=verify.EXAMPLES)(verify.verify)
 app.command("demo", epilog=demo.EXAMPLES)(demo.demo)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,3 +75,15 @@ def open_client(ctx: typer.Context, config: Path | None, amp_dir: Path | None) -
             "for a solo environment"
         )
     return inspect(directory)
+
+
+def again(ctx: typer.Context, command: str) -> str:
+    """A command for a person to type next: ``ampd`` on the same database as the one that runs now.
+
+    What the environment says (``AMP_CONFIG``, ``AMP_DIR``) still holds then, and is not repeated.
+    """
+    for name in ("amp_dir", "config"):
+        given = ctx.params.get(name) or (ctx.find_root().obj["config"] if name == "config" else None)
+        if given is not None:
+            return f"ampd {command} --{name.replace('_', '-')} {shlex.quote(str(given))}"
+    return f"ampd {command}"

@@ -50,6 +50,11 @@ def print_error(error: AmpdError) -> None:
             told += line
 
 
+def examples(*lines: str) -> str:
+    """The end of a command's help."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def duration(secs: float) -> str:
     """Seconds as people say them."""
     if secs < 100:

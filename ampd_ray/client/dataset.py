@@ -170,13 +170,17 @@ class Dataset:
         """The rows of a table as a pandas frame, without loss: wei as Arrow's decimals, what may be null as UInt64."""
         return pandas_frame(self.to_arrow(table, columns, blocks))
 
-    def to_duckdb(self, con: DuckDBPyConnection | None = None, blocks: str | None = None) -> DuckDBPyConnection:
+    def to_duckdb(
+        self, con: DuckDBPyConnection | None = None, blocks: str | None = None, schema: str | None = None
+    ) -> DuckDBPyConnection:
         """A DuckDB connection (``con``, or a new one in memory) with a view for each table, of what is committed now.
 
-        All tables are of the same moment. Call it again with the same ``con`` to see what has been committed since.
+        ``to_0x(address)`` and ``from_0x('0xa0b8…')`` are there to read and to write bytes.
+        All tables are of the same moment. The views are temporary, unless they are to be in a ``schema``. Call it again
+        with the same ``con`` to see what has been committed since.
         """
         con = duckdb_connection() if con is None else con
-        add_views(con, self._snapshot(TABLES, blocks))
+        add_views(con, self._snapshot(TABLES, blocks), schema)
         return con
 
     def sql(self, query: str, blocks: str | None = None) -> DuckDBPyRelation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
     from pandas import DataFrame as PandasFrame
     from polars import DataFrame as PolarsFrame
+
+MACROS = (
+    "create or replace temp macro to_0x(bytes) as '0x' || lower(hex(bytes))",
+    "create or replace temp macro from_0x(hex) as from_hex(regexp_replace(hex, '^0[xX]', ''))",
+)
 
 
 def library(name: str) -> Any:
@@ -36,7 +42,7 @@ def polars_frame(rows: pa.Table) -> PolarsFrame:
 def pandas_frame(rows: pa.Table) -> PandasFrame:
     """The rows in pandas, without loss.
 
-    Left to itself Arrow makes floats of integers that may be null, and cannot convert lists of hashes at all.
+    Left to itself Arrow makes floats of integers that may be null, and neither converts nor prints lists of hashes.
     """
     pandas = library("pandas")
     columns = {field.name: _series(pandas, field, rows[field.name]) for field in rows.schema}
@@ -45,10 +51,14 @@ def pandas_frame(rows: pa.Table) -> PandasFrame:
 
 
 def _series(pandas: Any, field: pa.Field, values: pa.ChunkedArray) -> Any:
-    if pa.types.is_decimal(field.type) or pa.types.is_nested(field.type):
+    if pa.types.is_nested(field.type):
+        return pandas.Series(values.to_pylist(), dtype=object)
+    if pa.types.is_decimal(field.type):
         return values.to_pandas(types_mapper=pandas.ArrowDtype)
-    nullable = {pa.uint64(): pandas.UInt64Dtype(), pa.bool_(): pandas.BooleanDtype()} if field.nullable else {}
-    return values.to_pandas(types_mapper=nullable.get)
+    kinds = {pa.string(): pandas.StringDtype(na_value=math.nan)}  # of no row as well
+    if field.nullable:
+        kinds[pa.uint64()] = pandas.UInt64Dtype()
+    return values.to_pandas(types_mapper=kinds.get)
 
 
 def duckdb_connection() -> DuckDBPyConnection:
@@ -58,10 +68,12 @@ def duckdb_connection() -> DuckDBPyConnection:
 
 
 def add_views(con: DuckDBPyConnection, taken: Snapshot, schema: str | None = None) -> None:
-    """A view for each table: temporary ones, or in ``schema``, which is made.
+    """A view for each table: temporary ones, or in ``schema``, which is made; ``to_0x`` and ``from_0x`` for literals.
 
     DuckDB reads Parquet by itself, which is three times as fast as an Arrow dataset; types are the same.
     """
+    for macro in MACROS:
+        con.execute(macro)
     if schema is not None:
         con.execute(f"create schema if not exists {_identifier(schema)}")
     for table in taken.files:

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from ampd_ray import log
@@ -26,10 +24,11 @@ from ampd_ray.datasets.evm.schemas import SCHEMAS
 from ampd_ray.datasets.manifest import evm_rpc_manifest
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.errors import AmpdError, InvalidName, JobFailed, NotFound, SchedulerError
-from ampd_ray.metadb import jobs, revisions, workers
+from ampd_ray.metadb import jobs, workers
 from ampd_ray.metadb.jobs import JobStatus
 from ampd_ray.metadb.progress import JobProgress, report
 from ampd_ray.store.files import open_store
+from tests.fakes.tables import Table
 
 NODE = "one"
 REF = DatasetRef("_", "devnet")
@@ -168,56 +167,8 @@ def test_progress_of_an_earlier_run_is_not_passed_on(client: Client, job: Job) -
 # -- files ----------------------------------------------------------------------------------------------------------
 
 
-class Table:
-    """The revision of one table, to put files into."""
-
-    def __init__(self, client: Client, url: str, name: str = "logs"):
-        self.revision = client.run(revisions.open_revision(client.db, "_", "devnet", MANIFEST.hash, name))
-        self.directory = Path(client.settings.data_dir) / self.revision.path
-        self.directory.mkdir(parents=True)
-        self.schema = SCHEMAS[name]
-        self.url = url
-
-    def add(self, name: str, start: int, end: int, *, canonical: bool | None) -> str:
-        """A file with a row for each block; None: it is not registered. Its path."""
-        columns = {field.name: pa.array([], field.type) for field in self.schema}
-        rows = pa.table(columns, self.schema)
-        path = self.directory / name
-        filled = [filled_in(self.schema, number) for number in range(start, end + 1)]
-        pq.write_table(pa.concat_tables([rows, pa.Table.from_pylist(filled, self.schema)]), path)
-        if canonical is not None:
-            self._register(name, start, end, canonical)
-        return str(path)
-
-    def _register(self, name: str, start: int, end: int, canonical: bool) -> None:
-        with psycopg.connect(self.url) as session:
-            row = session.execute(
-                "insert into file_metadata (location_id, file_name, metadata, url) values (%s, %s, '{}', %s) "
-                "returning id",
-                [self.revision.location_id, name, self.directory.as_uri()],
-            ).fetchone()
-            assert row is not None
-            session.execute(
-                "insert into ampd_ray.segment "
-                "(file_id, location_id, network, blocks, start_parent, end_hash, canonical) "
-                "values (%s, %s, 'devnet', int8range(%s, %s, '[]'), '', '', %s)",
-                [row[0], self.revision.location_id, start, end, canonical],
-            )
-
-
-def filled_in(schema: pa.Schema, number: int) -> dict[str, Any]:
-    """A row whose required columns hold something, its block's number above all."""
-
-    def value(kind: pa.DataType) -> Any:
-        if pa.types.is_fixed_size_binary(kind):
-            return bytes(kind.byte_width)
-        return b"" if pa.types.is_binary(kind) else number
-
-    return {field.name: value(field.type) for field in schema if not field.nullable}
-
-
 def test_files_are_the_canonical_ones_in_block_order(client: Client, pg_url: str) -> None:
-    logs = Table(client, pg_url)
+    logs = Table(client, pg_url, MANIFEST.hash)
     later = logs.add("c.parquet", 20, 29, canonical=True)
     logs.add("b.parquet", 5, 9, canonical=False)  # a branch that lost
     first = logs.add("a.parquet", 0, 9, canonical=True)
@@ -240,7 +191,7 @@ def test_a_summary_counts_the_rows_of_its_range_in_files_that_reach_out_of_it(
     client: Client, pg_url: str, counted: bool
 ) -> None:
     for name, last in (("blocks", 39), ("logs", 19)):
-        table = Table(client, pg_url, name)
+        table = Table(client, pg_url, MANIFEST.hash, name)
         for start in range(0, last, 10):
             table.add(f"{start}.parquet", start, start + 9, canonical=True)
         table.add("other.parquet", 10, 19, canonical=False)  # a branch that lost

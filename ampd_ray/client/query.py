@@ -1,0 +1,93 @@
+"""SQL of a person over everything that is committed: which datasets it means, and its answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ampd_ray.client.frames import duckdb_connection, library
+from ampd_ray.datasets.names import DEFAULT_NAMESPACE, DatasetRef
+from ampd_ray.errors import InvalidQuery, NotFound, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ampd_ray.client.session import Client
+
+BATCH_ROWS = 10_000
+TAKEN = {"main", "temp", "system", "pg_catalog", "information_schema"}  # schemas of DuckDB's own
+
+
+def query(
+    client: Client, text: str, dataset: DatasetRef | None = None, blocks: str | None = None
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """The answer to a ``select``: its columns, and its rows as they come.
+
+    ``logs`` is the table of ``dataset``, or of the only one there is; ``devnet.logs`` that of ``_/devnet``,
+    ``"acme/eth".logs`` that of ``acme/eth``. Raises InvalidQuery, UsageError where it must be said which dataset is
+    meant, NotFound, ExtraMissing.
+    """
+    con = duckdb_connection()
+    with _explained():
+        _check(con.extract_statements(text))
+    known = [DatasetRef(row.namespace, row.name) for row in client.datasets()]
+    mentioned = [ref for ref in known if _schema(ref) not in TAKEN and _mentions(text, _schema(ref))]
+    meant = dataset or _only(known, mentioned)
+    if meant is not None:
+        client.dataset(meant).to_duckdb(con, blocks)
+    for ref in mentioned:
+        client.dataset(ref).to_duckdb(con, blocks, schema=_schema(ref))
+    with _explained():
+        reader = con.sql(text).to_arrow_reader(BATCH_ROWS)
+    return reader.schema, _batches(con, reader)
+
+
+def _batches(con: Any, reader: Any) -> Iterator[pa.RecordBatch]:
+    """The rows; until they have come, the connection must not go."""
+    with con, _explained():
+        yield from reader
+
+
+def _check(statements: Sequence[Any]) -> None:
+    """One statement that reads. Raises InvalidQuery."""
+    if len(statements) != 1:
+        raise InvalidQuery(f"expected one select, found {len(statements) or 'no'} statements")
+    if statements[0].type != library("duckdb").StatementType.SELECT:
+        raise InvalidQuery(
+            f"only a select is run here, and this is a {statements[0].type.name.lower()}: nothing is changed"
+        )
+
+
+def _only(known: Sequence[DatasetRef], mentioned: Sequence[DatasetRef]) -> DatasetRef | None:
+    """The dataset whose tables need no name before them; None if the query names all that it means."""
+    if len(known) == 1:
+        return known[0]
+    if not known:
+        raise NotFound("there is no dataset yet; the first one: ampd backfill --rpc URL --blocks 0:1000")
+    if mentioned:
+        return None
+    names = ", ".join(ref.dataset for ref in known)
+    raise UsageError(
+        f"which dataset? There are {names}: give --dataset, or write the tables as {_schema(known[0])}.logs"
+    )
+
+
+def _schema(ref: DatasetRef) -> str:
+    return ref.name if ref.namespace == DEFAULT_NAMESPACE else ref.dataset
+
+
+def _mentions(text: str, schema: str) -> bool:
+    name = re.escape(schema)
+    return re.search(rf'(?<![\w"]){name}\s*\.|"{name}"\s*\.', text) is not None
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """DuckDB's errors as one line."""
+    duckdb = library("duckdb")
+    try:
+        yield
+    except duckdb.Error as error:
+        raise InvalidQuery(" ".join(str(error).partition("\n\nLINE")[0].split())) from None
