@@ -36,10 +36,11 @@ def head(
         raise UsageError(f"{table!r} names no table: write {table}.logs, or .blocks, or .transactions")
     wanted = [column.strip() for column in columns.split(",")] if columns else None
     with open_client(ctx, config, amp_dir) as client:
-        found = client.dataset(name).head(of_table, rows, wanted, tail=tail)
+        dataset = client.dataset(name)
+        found = dataset.head(of_table, rows, wanted, tail=tail)
     if as_json:
         print_json(found.column_names, records(found))
     elif found.num_rows:
         typer.echo("\n".join(grid(found.column_names, records(found), shutil.get_terminal_size().columns)))
     else:
-        typer.echo(f"{name} has no rows of {of_table} yet")
+        typer.echo(f"{dataset.name} has no rows of {of_table} yet")

@@ -21,7 +21,7 @@ Examples:
   ampd sql "select count(*) from logs"
   ampd sql "select address, count(*) as n from logs group by all order by n desc limit 10"
   ampd sql "select * from logs where address = from_0x('0xdac17f958d2ee523a2206206994597c13d831ec7')" --blocks 18M:+1000
-  ampd sql "select date_trunc('day', timestamp) as day, sum(gas_used) from blocks group by day" --csv > gas.csv
+  ampd sql "select date_trunc('day', timestamp) as day, sum(gas_used) from blocks group by day" --csv
   ampd sql "select count(*) from devnet.logs" --dataset _/mainnet
 \b
 The tables of the only dataset, or of --dataset, are blocks, transactions and logs; those of another one have its name

@@ -19,15 +19,8 @@ U256_MAX = 2**256 - 1
 class Table:
     """The revision of one table of a dataset _/NAME of network devnet, to put files into."""
 
-    def __init__(
-        self,
-        client: Client,
-        url: str,
-        manifest_hash: str,
-        name: str = "logs",
-        dataset: tuple[str, str] = ("_", "devnet"),
-    ):
-        self.revision = client.run(revisions.open_revision(client.db, *dataset, manifest_hash, name))
+    def __init__(self, client: Client, url: str, manifest_hash: str, name: str = "logs", dataset: str = "devnet"):
+        self.revision = client.run(revisions.open_revision(client.db, "_", dataset, manifest_hash, name))
         self.directory = Path(client.settings.data_dir) / self.revision.path
         self.directory.mkdir(parents=True)
         self.schema = SCHEMAS[name]

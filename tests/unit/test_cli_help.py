@@ -32,6 +32,7 @@ def options(command: Any) -> set[str]:
 def test_the_commands_are_those_of_the_first_release() -> None:
     assert set(COMMANDS) == {
         "backfill", "solo", "worker", "migrate", "deploy", "check", "verify", "demo", "devnet",
+        "coverage", "sql", "head",
         "jobs list", "jobs show", "jobs progress", "jobs events", "jobs holes", "jobs retry", "jobs stop", "jobs rm",
         "workers list", "datasets register", "datasets list", "datasets show", "providers add", "providers list",
     }  # fmt: skip

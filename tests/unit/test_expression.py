@@ -121,3 +121,23 @@ def test_plain_numbers_mean_themselves(start: int, count: int) -> None:
     want = Span(start, start + count - 1)
     for text in (f"{start}:{start + count}", f"{start:_}:+{count}", f"-{count}:{start + count}"):
         assert parse_range(text).resolve(2 * 10**9) == want
+
+
+@pytest.mark.parametrize(
+    ("text", "last", "span"),
+    [
+        ("5:10", None, Span(5, 9)),
+        ("5:10", 3, Span(5, 9)),
+        ("-5:", 99, Span(95, 99)),
+        ("-500:", 99, Span(0, 99)),
+        ("-5:", None, None),
+        ("90:", 99, Span(90, 99)),
+        (":latest", 99, Span(0, 99)),
+        ("100:", 99, None),
+        ("7", 3, Span(7, 7)),
+    ],
+)
+def test_a_range_of_a_dataset_takes_what_is_there_and_misses_nothing(
+    text: str, last: int | None, span: Span | None
+) -> None:
+    assert parse_range(text).reached(last) == span

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WIDTH, LEFT, BAR = 760, 96, 580  # pixels of the picture, left of the bars, of a bar
 TOP, ROW, HIGH = 34, 28, 18  # of the title, of a row, of the bar in it
-CELLS, FEWER_CELLS, MANY = 290, 116, 100  # of 2 and 5 pixels; with more stretches than MANY in a bar the larger ones
+CELLS, FEWER_CELLS, MANY = 290, 100, 90  # of 2 and 5.8 pixels; with more stretches than MANY in a bar the larger ones
 NARROW = 9  # pixels: here a hatch cannot be told from nothing
 POINTED_AT = 30  # stretches in a bar: with more, an arrow at each narrow one would say nothing
 
@@ -103,8 +103,8 @@ def _row(coverage: Coverage, name: str, table: TableCoverage, marks: list[Mark],
 def _stretch(mark: Mark, left: float, width: float, top: int, told: str) -> str:
     fill = ORANGE if mark is Mark.MISSING and width < NARROW else FILLS[mark]
     return (
-        f'<rect x="{left:.5g}" y="{top}" width="{width:.5g}" height="{HIGH}" fill="{fill}">'
-        f"<title>{escape(told)}</title></rect>"
+        f'<path d="M{left:.5g} {top}h{width:.5g}v{HIGH}h-{width:.5g}z" fill="{fill}">'
+        f"<title>{escape(told)}</title></path>"
     )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ampd_ray.client.coverage import Coverage
 
 HEADER = ("table", "rows", "files", "size", "blocks")
+NUMBERS = {1, 2, 3}
 
 
 def dataset_text(tables: Mapping[str, TableSummary], coverage: Coverage) -> str:
@@ -24,7 +25,7 @@ def dataset_text(tables: Mapping[str, TableSummary], coverage: Coverage) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = [
         "  ".join(
-            cell.rjust(width) if 0 < at < 4 else cell.ljust(width)
+            cell.rjust(width) if at in NUMBERS else cell.ljust(width)
             for at, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
@@ -34,9 +35,17 @@ def dataset_text(tables: Mapping[str, TableSummary], coverage: Coverage) -> str:
 
 def dataset_html(tables: Mapping[str, TableSummary], coverage: Coverage) -> str:
     """The same for a notebook."""
-    head = "".join(f"<th>{name}</th>" for name in HEADER)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in line) + "</tr>" for line in _lines(tables))
-    return f"<div>{coverage_svg(coverage)}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    head, *body = ("".join(map(_cell, line, range(len(line)))) for line in (HEADER, *_lines(tables)))
+    rows = "".join(f"<tr>{cells}</tr>" for cells in body)
+    return (
+        f'<div>{coverage_svg(coverage)}<table style="font:12px system-ui,sans-serif;border-collapse:collapse;margin:6px 0">'
+        f'<thead style="opacity:.75"><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    )
+
+
+def _cell(text: str, at: int) -> str:
+    side = "right" if at in NUMBERS else "left"
+    return f'<td style="text-align:{side};padding:2px 20px 2px 0">{escape(text)}</td>'
 
 
 def _lines(tables: Mapping[str, TableSummary]) -> list[tuple[str, ...]]:

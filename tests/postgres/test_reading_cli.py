@@ -1,0 +1,246 @@
+"""``ampd coverage``, ``sql`` and ``head`` in this process, on two datasets with real files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from ampd_ray.cli.app import app
+from ampd_ray.client import Client
+from ampd_ray.config import load_settings
+from ampd_ray.datasets.descriptor import JobDescriptor
+from ampd_ray.datasets.evm.schemas import SCHEMAS
+from ampd_ray.datasets.manifest import evm_rpc_manifest
+from ampd_ray.datasets.names import DatasetRef
+from ampd_ray.metadb import jobs, workers
+from ampd_ray.metadb.jobs import JobStatus
+from ampd_ray.metadb.schema import migrate
+from tests.fakes.tables import Table
+from tests.servers import Server, run_apart
+
+DEVNET, OTHER = evm_rpc_manifest("devnet"), evm_rpc_manifest("devnet", 5)
+Ampd = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def place(embedded: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A configuration, and its database with ``_/devnet``: blocks 0 to 19 and 30 to 39 of two tables."""
+    url = embedded.url_of(embedded.create_database("template0"))
+    run_apart(lambda: migrate(url))
+    folder = tmp_path_factory.mktemp("reading")
+    for name in ("data", "providers", "manifests"):
+        (folder / name).mkdir()
+    config = folder / "amp.toml"
+    config.write_text(f'[metadata_db]\nurl = "{url}"\n')
+    with Client(load_settings(config, {})) as client:
+        client.register_dataset(DatasetRef("_", "devnet"), DEVNET)
+        for table in ("blocks", "logs"):
+            made = Table(client, url, DEVNET.hash, table)
+            made.add("a.parquet", 0, 19, verified="full")
+            made.add("b.parquet", 30, 39)
+    return config, url
+
+
+@pytest.fixture(scope="module")
+def two(place: tuple[Path, str]) -> None:
+    """A second dataset, from now on."""
+    config, url = place
+    with Client(load_settings(config, {})) as client:
+        client.register_dataset(DatasetRef("_", "other"), OTHER)
+        Table(client, url, OTHER.hash, "logs", dataset="other").add("a.parquet", 5, 7)
+
+
+@pytest.fixture
+def ampd(place: tuple[Path, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ampd:
+    """Run a command in this process on 80 columns: exit code, stdout, stderr."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("AMP_CONFIG", str(place[0]))
+
+    def run(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            app([*words])
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return run
+
+
+# -- coverage ---------------------------------------------------------------------------------------------------------
+
+
+def test_coverage_is_a_picture_the_gaps_and_the_next_command(ampd: Ampd) -> None:
+    code, out, err = ampd("coverage", "_/devnet")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "_/devnet on devnet"
+    assert lines[1].startswith("blocks  ████")
+    assert lines[1].endswith("  75 %")
+    assert lines[3].split() == ["0", "39"]
+    assert lines[4] == "█ covered, verified   ▓ covered, not verified   · missing"
+    assert lines[5:] == [
+        "missing: 20 to 29 (10 blocks)",
+        "to fill it: ampd backfill --rpc URL --blocks 0:30",
+    ]
+
+
+def test_coverage_of_a_range_and_as_json(ampd: Ampd) -> None:
+    code, out, _ = ampd("coverage", "devnet", "--blocks", "15:22", "--json")
+    found = json.loads(out)
+    assert (code, found["start"], found["end"], list(found["tables"])) == (0, 15, 21, ["blocks", "logs"])
+    logs = {"covered": [[15, 19]], "unverified": [], "quarantined": [], "missing": [[20, 21]]}
+    assert found["tables"]["logs"] == logs
+
+
+def test_coverage_names_the_job_that_can_help(ampd: Ampd, place: tuple[Path, str]) -> None:
+    config, url = place
+    with Client(load_settings(config, {})) as client:
+
+        async def register() -> None:
+            async with client.db.connection() as conn:
+                await workers.register(conn, "one", {})
+
+        client.run(register())
+        job = client.deploy(JobDescriptor.of(DatasetRef("_", "devnet"), DEVNET.hash, end_block="39"))
+        with psycopg.connect(url) as session:
+            session.execute(
+                "insert into ampd_ray.quarantine (location_group, block, reason, provider) values (%s, 25, 'x', 'p')",
+                [f"_/devnet@{DEVNET.hash}"],
+            )
+        try:
+            _, out, _ = ampd("coverage", "devnet")
+            assert out.splitlines()[-5:] == [
+                "missing: 20 to 24, 26 to 29 (9 blocks)",
+                "quarantined: 25 (1 blocks)",
+                f"why they are quarantined: ampd jobs holes {job.id}",
+                f"to ask for them again: ampd jobs retry {job.id} --quarantined",
+                f"job {job.id} is SCHEDULED: ampd jobs progress {job.id}",
+            ]
+        finally:
+
+            async def end() -> None:
+                async with client.db.connection() as conn:
+                    for status in (JobStatus.RUNNING, JobStatus.COMPLETED):
+                        assert await jobs.transition(conn, job.id, status, "one")
+
+            client.run(end())
+            job.remove()
+            with psycopg.connect(url) as session:
+                session.execute("delete from ampd_ray.quarantine")
+
+
+def test_coverage_that_lacks_nothing_can_be_verified(ampd: Ampd, place: tuple[Path, str]) -> None:
+    _, out, _ = ampd("coverage", "devnet", "--blocks", "30:40", "--config", str(place[0]))
+    assert out.splitlines()[-1] == f"to verify what is there: ampd verify _/devnet --config {place[0]}"
+
+
+# -- sql --------------------------------------------------------------------------------------------------------------
+
+
+def test_sql_gives_a_table_json_or_csv(ampd: Ampd) -> None:
+    query = "select block_num, address, topic0 from logs order by block_num"
+    code, out, err = ampd("sql", query, "--limit", "2")
+    address, topic = "0x" + "0" * 39 + "1", "0x" + "0" * 63 + "1"
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "block_num  address        topic0",
+        "        0  0x000000…0000  -",
+        "        1  0x000000…0001  0x000000…0001",
+    ]
+    _, out, _ = ampd("sql", query, "--json")
+    rows = json.loads(out)
+    assert len(rows) == 30
+    assert rows[1] == {"block_num": 1, "address": address, "topic0": topic}
+    _, out, _ = ampd("sql", query, "--csv")
+    assert list(csv.reader(io.StringIO(out)))[:3] == [
+        ["block_num", "address", "topic0"], ["0", "0x" + "0" * 40, ""], ["1", address, topic],
+    ]  # fmt: skip
+
+
+def test_sql_reads_only_the_range_and_says_when_there_is_more(ampd: Ampd) -> None:
+    assert ampd("sql", "select min(block_num), max(block_num) from logs", "--blocks", "18:33", "--json")[1] == (
+        '[{"min(block_num)": 18, "max(block_num)": 32}]\n'
+    )
+    _, out, err = ampd("sql", "select unnest(range(60)) as n")
+    assert (len(out.splitlines()), err) == (51, "the first 50 rows; more: --limit N or --all\n")
+    _, out, err = ampd("sql", "select unnest(range(60)) as n", "--all")
+    assert (len(out.splitlines()), err) == (61, "")
+    assert ampd("sql", "select 1 as one where false") == (0, "one\n", "no rows\n")
+    assert ampd("sql", "select 1 where false", "--json") == (0, "[]\n", "")
+    assert ampd("sql", "select count(*) as n from transactions", "--csv") == (0, "n\n0\n", "")
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("select nope from logs", "Referenced column \"nope\" not found"),
+        ("select * from traces", "Table with name traces does not exist"),
+        ("selec 1", "syntax error at or near \"selec\""),
+        ("select 1; select 2", "expected one select, found 2 statements"),
+        ("/* nothing */", "expected one select, found no statements"),
+        ("create table x as select 1", "only a select is run here, and this is a create: nothing is changed"),
+        ("copy logs to 'logs.csv'", "only a select is run here"),
+        ("explain analyze copy logs to 'logs.csv'", "only a select is run here"),
+        ("attach 'x.db'", "only a select is run here"),
+        ("select cast('x' as int) from logs", "Could not convert string 'x' to INT32"),
+    ],
+)  # fmt: skip
+def test_wrong_sql_is_one_clear_line(
+    ampd: Ampd, query: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = ampd("sql", query)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert said in err
+    assert len(err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_that_exclude_each_other(ampd: Ampd) -> None:
+    assert ampd("sql", "select 1", "--csv", "--json")[0] == 2
+    assert ampd("sql", "select 1", "--all", "--limit", "3")[0] == 2
+
+
+@pytest.mark.usefixtures("two")
+def test_of_several_datasets_one_must_be_meant(ampd: Ampd) -> None:
+    code, _, err = ampd("sql", "select count(*) from logs")
+    assert (code, err) == (
+        2, "error: which dataset? There are _/devnet, _/other: give --dataset, or write the tables as devnet.logs\n",
+    )  # fmt: skip
+    count = "select count(*) as n from "
+    assert ampd("sql", count + "logs", "--dataset", "other", "--csv")[1] == "n\n3\n"
+    assert ampd("sql", count + "devnet.logs", "--csv")[1] == "n\n30\n"
+    assert ampd("sql", count + 'logs join "devnet".logs d using (block_num)', "--dataset", "other", "--csv")[1] == (
+        "n\n3\n"
+    )
+    assert "traces does not exist" in ampd("sql", count + "devnet.traces")[2]
+
+
+# -- head -------------------------------------------------------------------------------------------------------------
+
+
+def test_head_shows_all_columns_of_the_first_or_the_last_rows(ampd: Ampd) -> None:
+    code, out, _ = ampd("head", "_/devnet.logs", "--rows", "2")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == SCHEMAS["logs"].names
+    assert out.splitlines()[2].split() == ["block_num", "0", "1"]
+    _, out, _ = ampd("head", "devnet.blocks", "--tail", "-n", "2", "--columns", "hash, block_num", "--json")
+    assert [(list(row), row["block_num"]) for row in json.loads(out)] == [(["hash", "block_num"], n) for n in (38, 39)]
+
+
+def test_head_of_what_is_not_there(ampd: Ampd) -> None:
+    assert ampd("head", "devnet.transactions")[:2] == (0, "_/devnet has no rows of transactions yet\n")
+    assert ampd("head", "devnet.transactions", "--json")[1] == "[]\n"
+    assert ampd("head", "devnet") == (
+        2, "", "error: 'devnet' names no table: write devnet.logs, or .blocks, or .transactions\n"
+    )  # fmt: skip
+    code, _, err = ampd("head", "devnet.traces")
+    assert (code, "there is no table 'traces'" in err) == (1, True)
+    code, _, err = ampd("head", "devnet.logs", "--columns", "x")
+    assert (code, "has no column x; its columns are _block_num" in err) == (1, True)
