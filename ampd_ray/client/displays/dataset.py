@@ -37,10 +37,9 @@ def dataset_html(tables: Mapping[str, TableSummary], coverage: Coverage) -> str:
     """The same for a notebook."""
     head, *body = ("".join(map(_cell, line, range(len(line)))) for line in (HEADER, *_lines(tables)))
     rows = "".join(f"<tr>{cells}</tr>" for cells in body)
-    return (
-        f'<div>{coverage_svg(coverage)}<table style="font:12px system-ui,sans-serif;border-collapse:collapse;margin:6px 0">'
-        f'<thead style="opacity:.75"><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-    )
+    style = "font:12px system-ui,sans-serif;border-collapse:collapse;margin:6px 0"
+    table = f'<table style="{style}"><thead style="opacity:.75"><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    return f"<div>{coverage_svg(coverage)}{table}</div>"
 
 
 def _cell(text: str, at: int) -> str:

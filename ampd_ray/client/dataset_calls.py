@@ -1,0 +1,111 @@
+"""What can be asked about a dataset, as coroutines for the session's loop."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from ampd_ray.chain.expression import MAX_BLOCK, parse_range
+from ampd_ray.chain.ranges import Span
+from ampd_ray.client.coverage import Coverage, TableCoverage
+from ampd_ray.client.session_calls import SessionCalls
+from ampd_ray.client.tables import Snapshot, snapshot
+from ampd_ray.datasets.evm.schemas import SCHEMAS, TABLES
+from ampd_ray.datasets.manifest import Manifest
+from ampd_ray.datasets.names import DatasetRef
+from ampd_ray.errors import NotFound
+from ampd_ray.metadb import coverage, datasets, files, revisions
+from ampd_ray.metadb.connection import Connection
+from ampd_ray.metadb.coverage import Version
+from ampd_ray.metadb.files import TableSummary
+from ampd_ray.metadb.revisions import Revision
+from ampd_ray.store.files import open_store
+
+_EVERYTHING: Final = Span(0, MAX_BLOCK - 1)
+
+
+async def pinned(session: SessionCalls, ref: DatasetRef) -> DatasetRef:
+    """The same dataset by the hash of the manifest that ``ref`` means now. Raises NotFound."""
+    async with session.db.connection() as conn:
+        return DatasetRef(ref.namespace, ref.name, await datasets.resolve(conn, ref))
+
+
+class DatasetCalls:
+    """The calls of one dataset, whose ``ref`` is pinned."""
+
+    def __init__(self, session: SessionCalls, ref: DatasetRef):
+        assert ref.revision is not None
+        self._session = session
+        self._ref = ref
+        self._version = Version(ref.namespace, ref.name, ref.revision)
+
+    async def manifest(self) -> Manifest:
+        """What it is."""
+        return await self._session.manifest(self._ref)
+
+    async def tables(self) -> tuple[str, ...]:
+        """The tables that are extracted; all that it may have while none is."""
+        async with self._session.db.connection() as conn:
+            return _present(await self._revisions(conn))
+
+    async def job_id(self) -> int | None:
+        """The job that fills it; None before there was one."""
+        async with self._session.db.connection() as conn:
+            found = await coverage.newest_job(conn, self._version)
+        return None if found is None else found.job_id
+
+    async def summary(self) -> dict[str, TableSummary]:
+        """Rows, files, bytes and blocks by table; those that have no directory yet are absent."""
+        async with self._session.db.connection() as conn:
+            ids = [revision.location_id for revision in (await self._revisions(conn)).values()]
+            found = await files.summary(conn, ids, _EVERYTHING)
+        return {table: found[table] for table in TABLES if table in found}
+
+    async def coverage(self, blocks: str | None = None) -> Coverage:
+        """Which blocks are there, verified, set aside, missing."""
+        asked = None if blocks is None else parse_range(blocks)
+        manifest = await self.manifest()
+        first, pictured = manifest.start_block, dict[str, TableCoverage]()
+        async with self._session.db.connection() as conn:
+            ids = {table: revision.location_id for table, revision in (await self._revisions(conn)).items()}
+            last = await coverage.last_block(conn, ids.values(), manifest.network)
+            job = await coverage.newest_job(conn, self._version)
+            ends = [end for end in (last, job.end if job else None) if end is not None and end >= first]
+            span = asked.reached(last) if asked else Span(first, max(ends)) if ends else None
+            if span is not None:
+                found = await coverage.coverage(conn, self._version, ids.values(), span)
+                pictured = {table: TableCoverage(**found[ids[table]]) for table in ids}
+        start, end = (first, first - 1) if span is None else (span.start, span.end)
+        nothing = TableCoverage((), (), (), () if span is None else (span,))
+        tables = {table: pictured.get(table, nothing) for table in _present(pictured)}
+        return Coverage(self._ref.dataset, manifest.network, start, end, tables)
+
+    async def snapshot(self, tables: Sequence[str], blocks: str | None = None) -> Snapshot:
+        """The files of some tables that have one of ``blocks``, all of one moment. Raises NotFound, InvalidRange."""
+        for table in tables:
+            if table not in SCHEMAS:
+                raise NotFound(
+                    f"there is no table {table!r}; the tables of {self._ref.dataset} are {', '.join(TABLES)}"
+                )
+        asked = None if blocks is None else parse_range(blocks)
+        network = (await self.manifest()).network if asked and asked.is_relative else ""
+        store = open_store(self._session.settings.data_dir)
+        async with self._session.db.connection() as conn:
+            found = await self._revisions(conn)
+            span = None
+            if asked is not None:
+                ids = [revision.location_id for revision in found.values()]
+                span = asked.reached(await coverage.last_block(conn, ids, network) if asked.is_relative else None)
+                if span is None:
+                    return Snapshot(dict.fromkeys(tables, ()))
+            taken = await snapshot(conn, store, {name: found[name] for name in tables if name in found}, span)
+        return Snapshot({name: taken.files.get(name, ()) for name in tables}, span)
+
+    async def _revisions(self, conn: Connection) -> dict[str, Revision]:
+        version = self._version
+        return await revisions.active_revisions(conn, version.namespace, version.name, version.manifest_hash)
+
+
+def _present(tables: Collection[str]) -> tuple[str, ...]:
+    """The tables that have a directory, in their usual order; all while none has."""
+    return tuple(table for table in TABLES if table in tables) or TABLES
