@@ -30,7 +30,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ampd_ray.client import Client, Job, Summary, aio, backfill, connect, inspect, local
-    from ampd_ray.client.current import job, jobs
+    from ampd_ray.client.coverage import Coverage
+    from ampd_ray.client.current import dataset, job, jobs
+    from ampd_ray.client.dataset import Dataset
     from ampd_ray.client.progress import Progress
     from ampd_ray.client.snapshot import Failure
     from ampd_ray.errors import (
@@ -38,8 +40,10 @@ if TYPE_CHECKING:
         ConfigError,
         DatabaseRefused,
         DatabaseUnavailable,
+        ExtraMissing,
         InvalidDescriptor,
         InvalidName,
+        InvalidQuery,
         InvalidRange,
         JobConflict,
         JobFailed,
@@ -61,11 +65,15 @@ __all__ = [
     "AmpdError",
     "Client",
     "ConfigError",
+    "Coverage",
     "DatabaseRefused",
     "DatabaseUnavailable",
+    "Dataset",
+    "ExtraMissing",
     "Failure",
     "InvalidDescriptor",
     "InvalidName",
+    "InvalidQuery",
     "InvalidRange",
     "Job",
     "JobConflict",
@@ -86,6 +94,7 @@ __all__ = [
     "aio",
     "backfill",
     "connect",
+    "dataset",
     "inspect",
     "job",
     "jobs",
@@ -94,11 +103,13 @@ __all__ = [
 
 _HOMES = {
     "Client": "ampd_ray.client.session",
+    "Coverage": "ampd_ray.client.coverage",
+    "Dataset": "ampd_ray.client.dataset",
     "Failure": "ampd_ray.client.snapshot",
     "Job": "ampd_ray.client.job",
     "Progress": "ampd_ray.client.progress",
     "Summary": "ampd_ray.client.summary",
-    **dict.fromkeys(("backfill", "connect", "inspect", "job", "jobs", "local"), "ampd_ray.client.current"),
+    **dict.fromkeys(("backfill", "connect", "dataset", "inspect", "job", "jobs", "local"), "ampd_ray.client.current"),
 }  # all others are errors
 
 

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 from ampd_ray.client import current
+from ampd_ray.client.aio_dataset import AsyncDataset
 from ampd_ray.client.backfills import begin
 from ampd_ray.client.displays import live
 from ampd_ray.client.job import Job
@@ -25,6 +26,7 @@ from ampd_ray.client.snapshot import Failure, failure_of
 from ampd_ray.client.summary import Summary
 from ampd_ray.client.work import Work
 from ampd_ray.datasets.descriptor import JobDescriptor
+from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.errors import JobFailed
 from ampd_ray.metadb.datasets import DatasetRow
 from ampd_ray.metadb.jobs import JobEvent, JobRow
@@ -32,7 +34,18 @@ from ampd_ray.metadb.quarantine import Quarantined
 from ampd_ray.metadb.statuses import JobStatus
 from ampd_ray.metadb.workers import WorkerRow
 
-__all__ = ["AsyncClient", "AsyncJob", "backfill", "connect", "inspect", "job", "jobs", "local"]
+__all__ = [
+    "AsyncClient",
+    "AsyncDataset",
+    "AsyncJob",
+    "backfill",
+    "connect",
+    "dataset",
+    "inspect",
+    "job",
+    "jobs",
+    "local",
+]
 
 T = TypeVar("T")
 
@@ -70,6 +83,10 @@ class AsyncClient:
     async def workers(self) -> list[WorkerRow]:
         """As :meth:`Client.workers`."""
         return await self.sync.awaited(self.sync.calls.workers())
+
+    async def dataset(self, ref: DatasetRef | str) -> AsyncDataset:
+        """As :meth:`Client.dataset`."""
+        return AsyncDataset(await asyncio.to_thread(self.sync.dataset, ref))
 
     async def datasets(self) -> list[DatasetRow]:
         """As :meth:`Client.datasets`."""
@@ -213,6 +230,11 @@ async def backfill(
 async def job(job_id: int) -> AsyncJob:
     """As :func:`ampd_ray.job`."""
     return await (await _session()).job(job_id)
+
+
+async def dataset(ref: DatasetRef | str) -> AsyncDataset:
+    """As :func:`ampd_ray.dataset`."""
+    return await (await _session()).dataset(ref)
 
 
 async def jobs(*, active_only: bool = False, limit: int = 1000) -> list[JobRow]:

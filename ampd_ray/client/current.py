@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from weakref import WeakSet
 
 from ampd_ray.client import solo
@@ -15,8 +15,12 @@ from ampd_ray.client.request import BackfillRequest
 from ampd_ray.client.session import Client
 from ampd_ray.client.target import ConfigFile, DatabaseUrl, SoloDirectory, solo_directory, target_of
 from ampd_ray.config import Settings, load_settings
+from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.errors import ConfigError
 from ampd_ray.metadb.jobs import JobRow
+
+if TYPE_CHECKING:
+    from ampd_ray.client.dataset import Dataset
 
 _open: list[Client] = []  # the newest is the current one
 _without_worker: WeakSet[Client] = WeakSet()  # solo environments that were opened just to look
@@ -118,6 +122,11 @@ def backfill(
 def job(job_id: int) -> Job:
     """The handle of a job, also after a restart of the kernel or on another machine; ``NotFound`` if there is none."""
     return session().job(job_id)
+
+
+def dataset(ref: DatasetRef | str) -> Dataset:
+    """The current session's :meth:`Client.dataset`: ``amp.dataset("_/mainnet").coverage()``."""
+    return session().dataset(ref)
 
 
 def jobs(*, active_only: bool = False, limit: int = 1000) -> list[JobRow]:

@@ -13,7 +13,7 @@ from ampd_ray.client.tables import Snapshot, arrow_dataset, first_rows, last_row
 from ampd_ray.datasets.evm.schemas import SCHEMAS, TABLES
 from ampd_ray.datasets.manifest import Manifest
 from ampd_ray.datasets.names import DatasetRef
-from ampd_ray.errors import NotFound
+from ampd_ray.errors import NotFound, ObjectMissing
 from ampd_ray.metadb.files import TableSummary
 
 if TYPE_CHECKING:
@@ -123,7 +123,13 @@ class Dataset:
     ) -> pa.Table:
         """The first rows of a table, or with ``tail`` the last ones; no more is read than it takes."""
         taken = self._snapshot(table)
-        return (last_rows if tail else first_rows)(taken, table, rows, _columns(table, columns))
+        wanted = _columns(table, columns)
+        try:
+            return (last_rows if tail else first_rows)(taken, table, rows, wanted)
+        except FileNotFoundError as error:
+            raise ObjectMissing(
+                f"a file of {self.name} is not there: {error}. If it was not replaced just now, see `ampd check`."
+            ) from None
 
     def to_polars(
         self, table: str = "logs", columns: Sequence[str] | None = None, blocks: str | None = None

@@ -61,9 +61,10 @@ def _series(pandas: Any, field: pa.Field, values: pa.ChunkedArray) -> Any:
     return values.to_pandas(types_mapper=kinds.get)
 
 
-def duckdb_connection() -> DuckDBPyConnection:
-    """A DuckDB in memory, that finds data frames of its callers by the names of their variables."""
-    connection: DuckDBPyConnection = library("duckdb").connect(config={"python_scan_all_frames": True})
+def duckdb_connection(*, frames: bool = True) -> DuckDBPyConnection:
+    """A DuckDB in memory; with ``frames`` it finds data frames of its callers by the names of their variables."""
+    config = {"python_scan_all_frames": frames, "python_enable_replacements": frames}
+    connection: DuckDBPyConnection = library("duckdb").connect(config=config)
     return connection
 
 

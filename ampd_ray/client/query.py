@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ampd_ray.client.frames import duckdb_connection, library
 from ampd_ray.datasets.names import DEFAULT_NAMESPACE, DatasetRef
-from ampd_ray.errors import InvalidQuery, NotFound, UsageError
+from ampd_ray.errors import InvalidQuery, NotFound, StoreError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,19 +27,19 @@ def query(
 
     ``logs`` is the table of ``dataset``, or of the only one there is; ``devnet.logs`` that of ``_/devnet``,
     ``"acme/eth".logs`` that of ``acme/eth``. Raises InvalidQuery, UsageError where it must be said which dataset is
-    meant, NotFound, ExtraMissing.
+    meant, NotFound, StoreError, ExtraMissing.
     """
-    con = duckdb_connection()
+    con = duckdb_connection(frames=False)
     with _explained():
         _check(con.extract_statements(text))
     known = [DatasetRef(row.namespace, row.name) for row in client.datasets()]
     mentioned = [ref for ref in known if _schema(ref) not in TAKEN and _mentions(text, _schema(ref))]
     meant = dataset or _only(known, mentioned)
-    if meant is not None:
-        client.dataset(meant).to_duckdb(con, blocks)
-    for ref in mentioned:
-        client.dataset(ref).to_duckdb(con, blocks, schema=_schema(ref))
     with _explained():
+        if meant is not None:
+            client.dataset(meant).to_duckdb(con, blocks)
+        for ref in mentioned:
+            client.dataset(ref).to_duckdb(con, blocks, schema=_schema(ref))
         reader = con.sql(text).to_arrow_reader(BATCH_ROWS)
     return reader.schema, _batches(con, reader)
 
@@ -85,9 +85,12 @@ def _mentions(text: str, schema: str) -> bool:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """DuckDB's errors as one line."""
+    """DuckDB's errors as one line. Raises InvalidQuery, or StoreError for what cannot be read."""
     duckdb = library("duckdb")
     try:
         yield
+    except duckdb.IOException as error:
+        message = " ".join(str(error).split())
+        raise StoreError(f"{message}. If it is a file of a dataset, run it again, or see `ampd check`.") from None
     except duckdb.Error as error:
         raise InvalidQuery(" ".join(str(error).partition("\n\nLINE")[0].split())) from None

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pytest
 from psycopg.types.json import Jsonb
 
+import ampd_ray as amp
 from ampd_ray.chain.ranges import Span
 from ampd_ray.client import Client
 from ampd_ray.client.dataset import Dataset
@@ -342,3 +343,30 @@ def test_coverage_of_a_hundred_thousand_files_is_merged_by_the_database(client: 
         )
     found = client.dataset("devnet").coverage().tables["logs"]
     assert (found.covered, found.missing) == ([Span(0, 999_999)], [])
+
+
+# -- in the current session, and awaited ------------------------------------------------------------------------------
+
+
+async def test_the_current_session_has_it_and_event_loops_await_it(pg_url: str, tmp_path: Path) -> None:
+    directories = {f"{name}_dir": tmp_path / name for name in ("data", "providers", "manifests")}
+    for path in directories.values():
+        path.mkdir()
+    with amp.connect(pg_url, **directories) as client:
+        client.register_dataset(REF, MANIFEST)
+        Table(client, pg_url, MANIFEST.hash).add("a.parquet", 0, 9, counted=True)
+        plain, awaited = amp.dataset("_/devnet"), await amp.aio.dataset("_/devnet")
+        assert isinstance(plain, amp.Dataset)
+        assert (awaited.name, awaited.ref, await awaited.tables()) == ("_/devnet", plain.ref, plain.tables)
+        assert await awaited.coverage("0:20") == plain.coverage("0:20")
+        assert isinstance(plain.coverage(), amp.Coverage)
+        assert await awaited.summary() == plain.summary()
+        assert await awaited.files(blocks="3") == plain.files()
+        assert (await awaited.scan(blocks="3:5")).count_rows() == 2
+        assert (await awaited.to_arrow(columns=["block_num"], blocks="3")).to_pylist() == [{"block_num": 3}]
+        assert (await awaited.head(rows=3, tail=True)).equals(plain.head(rows=3, tail=True))
+        assert (await awaited.to_polars(blocks="3:5")).equals(plain.to_polars(blocks="3:5"))
+        assert (await awaited.to_pandas(blocks="3:5")).equals(plain.to_pandas(blocks="3:5"))
+        for con in (await awaited.to_duckdb(blocks="3:5"), await awaited.to_duckdb(duckdb.connect(), "3:5")):
+            assert con.sql("select count(*) from logs").fetchall() == [(2,)]
+        assert (await awaited.sql("select count(*) from logs")).fetchall() == [(10,)]

@@ -202,6 +202,25 @@ def test_wrong_sql_is_one_clear_line(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_that_is_gone_is_named(ampd: Ampd, place: tuple[Path, str]) -> None:
+    config, _ = place
+    with Client(load_settings(config, {})) as client:
+        path, _ = map(Path, client.files("devnet", "blocks"))
+    aside = path.rename(path.with_suffix(".aside"))
+    try:
+        for words in (["sql", "select count(*) from blocks"], ["head", "devnet.blocks"]):
+            code, out, err = ampd(*words)
+            assert (code, out) == (1, "")
+            assert str(path) in err
+            assert "ampd check" in err
+    finally:
+        aside.rename(path)
+
+
+def test_a_query_sees_no_variable_of_ours(ampd: Ampd) -> None:
+    assert "Table with name known does not exist" in ampd("sql", "select * from known")[2]
+
+
 def test_options_that_exclude_each_other(ampd: Ampd) -> None:
     assert ampd("sql", "select 1", "--csv", "--json")[0] == 2
     assert ampd("sql", "select 1", "--all", "--limit", "3")[0] == 2
