@@ -95,12 +95,39 @@ class InvalidName(AmpdError):
     """A node id, namespace, dataset, provider or table name breaks its rule."""
 
     code = "INVALID_NAME"
+    exit_code = 2
 
 
 class InvalidRange(AmpdError):
-    """A block range cannot be parsed, is empty or reversed, or lies beyond the head."""
+    """A block range cannot be parsed, is empty or reversed."""
 
     code = "INVALID_RANGE"
+    exit_code = 2
+
+
+class BeyondHead(InvalidRange):
+    """A block range is well formed, and the chain does not have all of its blocks yet."""
+
+    code = "BEYOND_HEAD"
+    exit_code = 1
+
+
+class Interrupted(AmpdError):
+    """Somebody pressed Ctrl-C."""
+
+    code = "INTERRUPTED"
+
+
+class StillRunning(AmpdError):
+    """The job has not ended within the time that it was given."""
+
+    code = "STILL_RUNNING"
+
+
+class NothingThere(AmpdError):
+    """None of the blocks that were asked for has been extracted."""
+
+    code = "NOTHING_THERE"
 
 
 class NotFound(AmpdError):

@@ -53,6 +53,19 @@ _PATH_SCHEMES = frozenset({"file", "ipc"})  # a path on this machine: no secret,
 
 
 @contextmanager
+def sparing(logger_name: str) -> Iterator[None]:
+    """No warnings of this logger in this block, unless somebody wants to see more than warnings."""
+    logger = logging.getLogger(logger_name)
+    before = logger.level
+    if not logger.isEnabledFor(logging.INFO):
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextmanager
 def bind(**fields: Any) -> Iterator[None]:
     """Add ``fields`` to every record of this block, and of the tasks started in it."""
     token = _bound.set({**(_bound.get() or {}), **fields})

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ampd_ray.chain.ranges import Span
-from ampd_ray.errors import InvalidRange
+from ampd_ray.errors import BeyondHead, InvalidRange
 
 EXAMPLES = "15M:16M, 15M:+1000, -1000: or 18M:latest (the end is excluded)"
 MAX_BLOCK = 2**63 - 1
@@ -37,17 +37,21 @@ class RangeExpr:
         return self.end is None
 
     def resolve(self, head: int) -> Span:
-        """The blocks meant while ``head`` is the highest block; InvalidRange if the chain does not have them yet."""
+        """The blocks meant while ``head`` is the highest block; BeyondHead if the chain does not have them yet."""
         end = head if self.end is None else self.end - 1
         start = head + 1 - self.last if self.last is not None else self.start
         assert start is not None
         if start < 0:
-            raise _invalid(
-                self.text, f"it asks for {self.last:,} blocks and the chain has {head + 1:,}", f"Write 0:{head + 1}"
+            raise BeyondHead(
+                f"block range {self.text!r}: it asks for {self.last:,} blocks and the chain has {head + 1:,}. "
+                f"Write 0:{head + 1}.",
+                range=self.text,
             )
         if max(start, end) > head:
-            raise _invalid(
-                self.text, f"block {max(start, end)} is beyond the head, {head}", f"Write {min(start, head)}:latest"
+            raise BeyondHead(
+                f"block range {self.text!r}: block {max(start, end)} is beyond the head, {head}. "
+                f"Write {min(start, head)}:latest.",
+                range=self.text,
             )
         return Span(start, end)
 

@@ -11,15 +11,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ampd_ray import log
+from ampd_ray.cli import completion
+from ampd_ray.cli.card import Subject
 from ampd_ray.cli.display import Display
-from ampd_ray.cli.options import AmpDirOption, ConfigOption, config_path, configured, solo_directory
-from ampd_ray.cli.output import duration, size
-from ampd_ray.errors import UsageError
+from ampd_ray.cli.options import (
+    AmpDirOption,
+    ConfigOption,
+    NewNetworkOption,
+    again,
+    config_path,
+    configured,
+    network_name,
+    solo_directory,
+)
+from ampd_ray.cli.output import duration, print_error, size
+from ampd_ray.errors import AmpdError, ConfigError, Interrupted, StillRunning, UsageError
 
 if TYPE_CHECKING:
     from ampd_ray.chain.ranges import Span
     from ampd_ray.client import Client, Job, Summary
     from ampd_ray.client.prepare import Prepared
+    from ampd_ray.client.request import BackfillRequest, Probe
 
 EXAMPLES = """\b
 Examples:
@@ -28,7 +41,9 @@ Examples:
   ampd backfill --rpc https://eth.example.com --blocks -1000: --writers 2
 \b
 Ranges exclude their end: 15M:16M, 15M:+1000 (1,000 blocks), -1000: (the last 1,000), 18_000_000:18_000_100,
-18M:latest. The same command again resumes. Ends with 0 if the range is complete, 1 if it has holes."""
+18M:latest. The same command again resumes. Ctrl-C commits what is complete and stops.
+\b
+Exit code: 0 if the range is complete, 1 if it has holes or something failed, 2 if an option is wrong."""
 
 STOP_WITHIN_SECS = 30.0
 
@@ -36,8 +51,14 @@ STOP_WITHIN_SECS = 30.0
 def backfill(
     ctx: typer.Context,
     rpc: Annotated[str, typer.Option("--rpc", help="JSON-RPC address: http(s)://, ws(s):// or ipc://.")],
-    blocks: Annotated[str, typer.Option("--blocks", help="Block range, its end excluded.")],
-    network: Annotated[str | None, typer.Option("--network", help="Its name; by default found by chain id.")] = None,
+    blocks: Annotated[
+        str, typer.Option("--blocks", help="Block range, its end excluded (unlike deploy's --end-block).")
+    ],
+    network: Annotated[
+        str | None,
+        typer.Option("--network", help="Its name; by default found by chain id.", autocompletion=completion.networks),
+    ] = None,
+    new_network: NewNetworkOption = False,
     tables: Annotated[str | None, typer.Option("--tables", help="Comma list of blocks, transactions, logs.")] = None,
     writers: Annotated[int, typer.Option("--writers", min=1, max=64, help="Files written at a time.")] = 1,
     verify: Annotated[bool, typer.Option("--verify", help="Recompute each block's hash and roots first.")] = False,
@@ -51,7 +72,8 @@ def backfill(
 ) -> None:
     """Extract a block range into Parquet, in a solo environment or on the configured database."""
     from ampd_ray.client.prepare import prepare
-    from ampd_ray.client.request import BackfillRequest, probe
+    from ampd_ray.client.request import BackfillRequest
+    from ampd_ray.datasets.networks import network_name as network_name_of
 
     wanted = tuple(table.strip() for table in tables.split(",")) if tables else None
     request = BackfillRequest(
@@ -63,33 +85,59 @@ def backfill(
         verify="full" if verify_full else verify,
     )
     relative = request.checked().is_relative
+    if network is not None:
+        network_name(network, new_network)
     display = Display(sys.stderr, quiet=quiet)
-    found = probe(request)
+    found = _probe(request)
     span = request.resolved(found)
     which = "" if relative else f", {_blocks(span)}"  # an unfinished backfill may have settled what is relative
     display.say(f"{request.network_of(found)} (chain {found.chain_id}), head {found.head.number:,}{which}")
+    if network is not None and (known := network_name_of(found.chain_id)) != network and not known.startswith("chain_"):
+        display.say(f"chain {found.chain_id} is commonly named {known}; this is kept apart as {network}")
     started = time.monotonic()
-    where = f" --amp-dir {amp_dir}" if amp_dir else f" --config {config}" if config else ""
     with _open(ctx, config, amp_dir, display) as client:
         prepared = prepare(client, request, found)
-        if relative:
-            earlier = "" if prepared.span == span else f", which is what {blocks} meant when this was started"
-            display.say(f"{_blocks(prepared.span)}{earlier}")
-        if prepared.covered and (verify or verify_full):
-            display.say(
-                f"what is there already is not verified again; for that: ampd verify {prepared.dataset.dataset}{where}"
-            )
-        run, failure = _run(prepared, display)
+        _say_what_is_new(ctx, prepared, span, request, display)
+        run, failure = _run(ctx, prepared, display)
         if run is not None:
             summary = replace(run.summary(), seconds=time.monotonic() - started)
             # Before a solo environment takes its time to end.
-            _print(summary, as_json, client.settings.data_dir, failure)
+            _print(summary, prepared.covered, client.settings.data_dir, as_json=as_json)
             if summary.quarantined and not as_json:
-                _print_quarantined(run, prepared.span, summary.quarantined, where)
-    if run is None:
-        typer.echo(f"error: {failure}", err=True)
-        raise typer.Exit(1)
-    raise typer.Exit(1 if summary.holes or failure else 0)
+                _print_quarantined(ctx, run, prepared.span, summary.quarantined)
+        if failure is not None:
+            print_error(failure, as_json=as_json)
+    raise typer.Exit(1 if run is None or summary.holes or failure else 0)
+
+
+def _probe(request: BackfillRequest) -> Probe:
+    """What the provider says of itself; an address that cannot be used is wrong usage."""
+    from ampd_ray.client.request import probe
+
+    try:
+        with log.sparing("ampd_ray.providers"):  # it fails within seconds, and the error says how often it tried
+            return probe(request)
+    except ConfigError as error:
+        raise UsageError(f"--rpc: {error.message.removeprefix('provider rpc: ')}") from None
+
+
+def _say_what_is_new(
+    ctx: typer.Context, prepared: Prepared, span: Span, request: BackfillRequest, display: Display
+) -> None:
+    """What a person would not expect: another range, another revision, blocks that are not verified."""
+    if request.checked().is_relative:
+        earlier = "" if prepared.span == span else f", which is what {request.blocks} meant when this was started"
+        display.say(f"{_blocks(prepared.span)}{earlier}")
+    before = prepared.before
+    if before is not None and before.start_block != prepared.span.start:
+        name = prepared.dataset.dataset
+        display.say(
+            f"another revision of {name}, with files of its own: it starts at block {prepared.span.start:,}, the one "
+            f"before at {before.start_block:,}; that one: {again(ctx, f'datasets show {name}@{before.hash}')}"
+        )
+    if prepared.covered and request.verify:
+        verify = again(ctx, f"verify {prepared.dataset.dataset}")
+        display.say(f"what is there already is not verified again; for that: {verify}")
 
 
 def _open(ctx: typer.Context, config: Path | None, amp_dir: Path | None, display: Display) -> Client:
@@ -105,60 +153,62 @@ def _open(ctx: typer.Context, config: Path | None, amp_dir: Path | None, display
         return local(solo_directory(amp_dir))
 
 
-def _run(prepared: Prepared, display: Display) -> tuple[Job | None, str | None]:
+def _run(ctx: typer.Context, prepared: Prepared, display: Display) -> tuple[Job | None, AmpdError | None]:
     """Start the job and watch it to its end; what went wrong, if anything. Ctrl-C stops the job, if there is one."""
     run = None
     try:
         run = prepared.start()
-        _watch(run, prepared, display)
+        _watch(ctx, run, prepared, display)
     except KeyboardInterrupt:
         run = run or prepared.active_job()
-        return (run, _stop(run, display)) if run else (None, "interrupted before there was a job")
-    failure = run.failure()
-    return run, None if failure is None else str(failure)
+        return (run, _stop(run, display)) if run else (None, Interrupted("interrupted before there was a job"))
+    return run, run.failure()
 
 
-def _watch(run: Job, prepared: Prepared, display: Display) -> None:
+def _watch(ctx: typer.Context, run: Job, prepared: Prepared, display: Display) -> None:
     if run.other_provider is not None:
         display.say(
             f"job {run.id} is at work already with another provider ({run.other_provider}), and goes on with that; "
-            f"to use {run.provider}: ampd jobs stop {run.id}, then this command again"
+            f"to use {run.provider}: {again(ctx, f'jobs stop {run.id}')}, then this command again"
         )
     if prepared.covered:
         display.say(f"resuming: {100 * prepared.covered // len(prepared.span)} % covered")
-    with display.bar(len(prepared.span), prepared.covered) as update:
+    name = prepared.dataset.dataset
+    subject = Subject(run.id, name, prepared.network, prepared.span, prepared.tables, prepared.covered)
+    with display.watching(subject) as update:
         run.outcome(on_progress=update)
 
 
-def _stop(run: Job, display: Display) -> str | None:
+def _stop(run: Job, display: Display) -> AmpdError | None:
     """Let the job commit what is complete; pressed again, Ctrl-C does not wait for that."""
     display.say("stopping: complete blocks are committed first")
     try:
         run.stop()
         row = run.outcome(STOP_WITHIN_SECS)
     except TimeoutError:
-        return f"job {run.id} has not stopped within {STOP_WITHIN_SECS:.0f} s; the same command again resumes"
+        return StillRunning(
+            f"job {run.id} has not stopped within {STOP_WITHIN_SECS:.0f} s; the same command again resumes"
+        )
     except KeyboardInterrupt:
-        return f"interrupted before job {run.id} had stopped; the same command again resumes"
-    return None if row.status == "COMPLETED" else "stopped; the same command again resumes"
+        return Interrupted(f"interrupted before job {run.id} had stopped; the same command again resumes")
+    return None if row.status == "COMPLETED" else Interrupted("stopped; the same command again resumes")
 
 
 def _blocks(span: Span) -> str:
     return f"blocks {span.start:,} to {span.end:,}"
 
 
-def _print_quarantined(run: Job, span: Span, count: int, where: str) -> None:
+def _print_quarantined(ctx: typer.Context, run: Job, span: Span, count: int) -> None:
     """What is wrong with the first of the holes, and what can be done about all of them."""
     first = next(hole for hole in run.holes() if hole.block in span)
     typer.echo(f"\n{count:,} of the blocks that are missing {'is' if count == 1 else 'are'} right at no provider:")
     typer.echo(f"  {first.reason}")
-    typer.echo(f"all of them:  ampd jobs holes {run.id}{where}")
-    typer.echo(f"to ask again: ampd jobs retry {run.id} --quarantined{where}")
+    typer.echo(f"all of them:  {again(ctx, f'jobs holes {run.id}')}")
+    typer.echo(f"to ask again: {again(ctx, f'jobs retry {run.id} --quarantined')}")
 
 
-def _print(summary: Summary, as_json: bool, data_dir: str, failure: str | None) -> None:
-    if failure:
-        typer.echo(f"error: {failure}", err=True)
+def _print(summary: Summary, before: int, data_dir: str, *, as_json: bool) -> None:
+    """``before``: how many of the blocks were there when this began."""
     if as_json:
         typer.echo(json.dumps(summary.as_json()))
         return
@@ -167,7 +217,8 @@ def _print(summary: Summary, as_json: bool, data_dir: str, failure: str | None) 
     more = f" and {len(summary.holes) - 10} more" if len(summary.holes) > 10 else ""
     typer.echo(f"dataset   {summary.dataset} ({summary.network})")
     asked = f"{summary.end - summary.start + 1:,} ({summary.start:,} to {summary.end:,})"
-    typer.echo(f"blocks    {summary.blocks:,} of {asked}")
+    there = f"; {before:,} were there before" if before else ""
+    typer.echo(f"blocks    {summary.blocks:,} of {asked}{there}")
     typer.echo(f"rows      {rows}")
     typer.echo(f"files     {summary.files}, {size(summary.bytes)}, in {data_dir}")
     typer.echo(f"retries   {summary.retries}")

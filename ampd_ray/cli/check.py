@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ampd_ray.cli.options import AmpDirOption, ConfigOption, JsonOption, open_client
+from ampd_ray.cli.options import AmpDirOption, ConfigOption, DatasetArgument, JsonOption, again, open_client
 from ampd_ray.cli.output import duration, size
+from ampd_ray.cli.progress_line import ProgressLine
 
 if TYPE_CHECKING:
     from ampd_ray.client.check import CheckedTable, Report
@@ -28,14 +28,12 @@ Reads every file once, and changes nothing unless told to. With --repair it mend
 finishes interrupted deletions, and deletes objects that nothing accounts for and that are older than a day; files that
 are registered are never touched. Ends with 0 if all is well (again), 1 if something is wrong."""
 
-LIVE_EVERY_SECS = 0.2
-PLAIN_EVERY_SECS = 5.0
 SHOWN_PER_KIND = 10
 
 
 def check(
     ctx: typer.Context,
-    dataset: Annotated[str, typer.Argument(help="NAMESPACE/NAME[@REVISION].")],
+    dataset: DatasetArgument,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what is safe to mend.")] = False,
     config: ConfigOption = None,
     amp_dir: AmpDirOption = None,
@@ -47,7 +45,7 @@ def check(
     from ampd_ray.datasets.names import DatasetRef
 
     ref = DatasetRef.parse(dataset)
-    line = ProgressLine(sys.stderr, quiet=quiet)
+    line = ProgressLine(sys.stderr, quiet=quiet, text=progress_text)
     with open_client(ctx, config, amp_dir) as client:
         try:
             report = audit(client, ref, repair=repair, on_progress=line.update)
@@ -56,51 +54,8 @@ def check(
     if as_json:
         typer.echo(json.dumps(report.as_json()))
     else:
-        _print(report, repair)
+        _print(ctx, report, repair)
     raise typer.Exit(1 if report.remaining else 0)
-
-
-class ProgressLine:
-    """One line that is written over on a terminal; elsewhere a line every few seconds.
-
-    ``text`` makes it of a progress and the seconds since the start.
-    """
-
-    def __init__(
-        self,
-        stream: TextIO,
-        *,
-        quiet: bool = False,
-        clock: Callable[[], float] = time.monotonic,
-        text: Callable[[Any, float], str] | None = None,
-    ):
-        self._text = text or progress_text
-        self._stream = stream
-        self._quiet = quiet
-        self._clock = clock
-        self._live = stream.isatty()
-        self._started = self._said_at = clock()
-        self._width = 0
-
-    def update(self, progress: Any) -> None:
-        """Say how far it is, if it is time to."""
-        now = self._clock()
-        if self._quiet or now - self._said_at < (LIVE_EVERY_SECS if self._live else PLAIN_EVERY_SECS):
-            return
-        self._said_at = now
-        text = self._text(progress, now - self._started)
-        if self._live:
-            self._stream.write("\r" + text.ljust(self._width))
-            self._width = len(text)
-        else:
-            self._stream.write(text + "\n")
-        self._stream.flush()
-
-    def end(self) -> None:
-        """Leave nothing on the terminal's line."""
-        if self._width:
-            self._stream.write("\r" + " " * self._width + "\r")
-            self._stream.flush()
 
 
 def progress_text(progress: Progress, secs: float) -> str:
@@ -116,7 +71,7 @@ def progress_text(progress: Progress, secs: float) -> str:
     return "  ".join(parts)
 
 
-def _print(report: Report, repair: bool) -> None:
+def _print(ctx: typer.Context, report: Report, repair: bool) -> None:
     typer.echo(f"{'dataset':14}{report.dataset} (manifest {report.manifest_hash[:12]})")
     for table in report.tables:
         typer.echo(f"{table.table:14}{_extent(table)}")
@@ -132,7 +87,7 @@ def _print(report: Report, repair: bool) -> None:
             if len(report.quarantined) > SHOWN_PER_KIND
             else ""
         )
-        typer.echo(f"{'set aside':14}{blocks}{more}: right at no provider, see `ampd jobs holes`")
+        typer.echo(f"{'set aside':14}{blocks}{more}: right at no provider, see {again(ctx, 'jobs holes JOB')}")
     repaired = len(report.findings) - len(report.remaining)
     suffix = f", {repaired} of them repaired" if repaired else ""
     typer.echo(f"{'findings':14}{len(report.findings) or 'none'}{suffix}")
@@ -146,9 +101,23 @@ def _print(report: Report, repair: bool) -> None:
     for (kind, _), count in shown.items():
         if count > SHOWN_PER_KIND:
             typer.echo(f"  {kind}  and {count - SHOWN_PER_KIND:,} more; --json lists them all")
-    if report.remaining and not repair:
-        typer.echo("what is safe to mend: the same command with --repair")
+    for advice in _advice(ctx, report, repaired=repair):
+        typer.echo(f"{'to do':14}{advice}")
     typer.echo(f"{'time':14}{duration(report.seconds)}")
+
+
+def _advice(ctx: typer.Context, report: Report, *, repaired: bool) -> Iterator[str]:
+    """What helps with what was found, each thing once."""
+    from ampd_ray.materialize.audit import TO_EXTRACT
+    from ampd_ray.materialize.mend import MENDABLE
+
+    kinds = {finding.kind for finding in report.remaining}
+    if kinds & MENDABLE and not repaired:
+        yield f"what is safe to mend: {again(ctx, f'check {report.dataset} --repair')}"
+    if kinds & TO_EXTRACT:
+        yield "blocks that are in no file: the same backfill or deployment again extracts them"
+    if report.quarantined:
+        yield f"blocks that are set aside: {again(ctx, 'jobs retry JOB --quarantined')}"
 
 
 def _extent(table: CheckedTable) -> str:

@@ -8,11 +8,26 @@ from typing import Annotated
 
 import typer
 
-from ampd_ray.cli.options import AmpDirOption, ConfigOption, JsonOption, open_client
-from ampd_ray.cli.output import joined, print_object, print_rows
+from ampd_ray.cli import completion
+from ampd_ray.cli.options import (
+    AmpDirOption,
+    ConfigOption,
+    DatasetArgument,
+    JsonOption,
+    NewNetworkOption,
+    again,
+    network_name,
+    open_client,
+)
+from ampd_ray.cli.output import examples, joined, print_object, print_rows
 from ampd_ray.errors import NotFound, UsageError
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Datasets: manifests and their versions.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Datasets: manifests and their versions.",
+    epilog=examples("ampd datasets list", "ampd datasets show _/mainnet"),
+)
 
 REGISTER_EXAMPLES = """\b
 Examples:
@@ -35,8 +50,12 @@ def register(
     ctx: typer.Context,
     dataset: Annotated[str, typer.Argument(help="NAMESPACE/NAME; _ is the default namespace.")],
     network: Annotated[
-        str | None, typer.Option("--network", help="Make the complete manifest for this network.")
+        str | None,
+        typer.Option(
+            "--network", help="Make the complete manifest for this network.", autocompletion=completion.networks
+        ),
     ] = None,
+    new_network: NewNetworkOption = False,
     start_block: Annotated[int, typer.Option("--start-block", min=0, help="First block, with --network.")] = 0,
     finalized: Annotated[
         bool, typer.Option("--finalized-blocks-only", help="Never extract a block that may be reorganised.")
@@ -61,7 +80,7 @@ def register(
         parsed = parse_manifest(manifest.read_bytes())
     else:
         assert network is not None
-        parsed = evm_rpc_manifest(names.network(network), start_block, finalized)
+        parsed = evm_rpc_manifest(network_name(names.network(network), new_network), start_block, finalized)
     with open_client(ctx, config, amp_dir) as client:
         hash_ = client.register_dataset(ref, parsed, tag)
     fields = {"dataset": f"{ref.namespace}/{ref.name}", "manifest_hash": hash_, "network": parsed.network,
@@ -82,14 +101,14 @@ def list_(
     shown = rows if as_json else [row | {"versions": joined(row["versions"] or [])} for row in rows]
     print_rows(
         shown, ["dataset", "latest", "versions"], as_json=as_json,
-        empty="no datasets yet; register one: ampd datasets register NAMESPACE/NAME --network NETWORK",
+        empty=f"no datasets yet; register one: {again(ctx, 'datasets register NAMESPACE/NAME --network NETWORK')}",
     )  # fmt: skip
 
 
 @app.command("show", epilog=SHOW_EXAMPLES)
 def show(
     ctx: typer.Context,
-    dataset: Annotated[str, typer.Argument(help="NAMESPACE/NAME[@REVISION].")],
+    dataset: DatasetArgument,
     config: ConfigOption = None,
     amp_dir: AmpDirOption = None,
     as_json: JsonOption = False,

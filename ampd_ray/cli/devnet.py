@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
+
+from ampd_ray.cli.progress_line import ProgressLine
+
+SAY_EVERY_SECS = 1.0
 
 EXAMPLES = """\b
 Examples:
@@ -20,6 +25,16 @@ def devnet(
     seed: Annotated[int, typer.Option("--seed", help="Another seed, another chain.")] = 1,
 ) -> None:
     """Serve a small, valid, deterministic Ethereum chain over JSON-RPC on loopback."""
-    from ampd_ray.devnet.server import run
+    from ampd_ray.devnet.server import announce, run
 
-    run(host="127.0.0.1", port=port, blocks=blocks, block_time=block_time, seed=seed)
+    line = ProgressLine(
+        sys.stderr,
+        plain_every_secs=SAY_EVERY_SECS,
+        text=lambda number, secs: f"making the chain: {number:,} of {blocks:,} blocks",
+    )
+
+    def ready(url: str) -> None:
+        line.end()
+        announce(url)
+
+    run(port=port, blocks=blocks, block_time=block_time, seed=seed, on_ready=ready, on_block=line.update)

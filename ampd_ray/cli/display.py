@@ -1,34 +1,31 @@
-"""Progress on a terminal: one bar; elsewhere a plain line every few seconds."""
+"""What runs, on a terminal as a card that is drawn over; elsewhere as a plain line every few seconds."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from ampd_ray.cli.output import duration
+from ampd_ray.cli.card import SILENT_SECS, card, plain
+from ampd_ray.cli.painter import Painter, is_live
 
 if TYPE_CHECKING:
-    from ampd_ray.client.progress import Progress as JobProgress
+    from ampd_ray.cli.card import Line, Subject
+    from ampd_ray.client.progress import Progress
 
-    Update = Callable[[JobProgress], None]
+    Update = Callable[[Progress], None]
 
 PLAIN_EVERY_SECS = 5.0
-# A node reports every second: after so long without a word, say so.
-SILENT_SECS = 10.0
-REQUESTS_WINDOW_SECS = 10.0
-MIN_BAR, MAX_BAR, TEXT = 12, 40, 64  # cells of the bar, and those that a long text beside it takes
 
 
 class Display:
     """Says things on ``stream``, which is not where results go."""
 
-    def __init__(self, stream: TextIO, *, quiet: bool = False):
+    def __init__(self, stream: TextIO, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic):
         self._stream = stream
         self._quiet = quiet
-        self._live = stream.isatty() and not quiet
+        self._clock = clock
 
     def say(self, text: str) -> None:
         """One line."""
@@ -38,86 +35,65 @@ class Display:
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
         """Say what takes a moment, and how long it took."""
-        started = time.monotonic()
+        started = self._clock()
         self.say(f"{what} …")
         yield
-        self.say(f"ready after {time.monotonic() - started:.1f} s")
+        self.say(f"ready after {self._clock() - started:.1f} s")
 
     @contextmanager
-    def bar(self, total: int, covered: int) -> Iterator[Update]:
-        """A function that takes the progress towards ``total`` blocks, ``covered`` of which were there before."""
+    def watching(self, subject: Subject) -> Iterator[Update]:
+        """A function that takes each state of a job."""
         if self._quiet:
             yield lambda now: None
-        elif self._live:
-            with self._rich_bar(total, covered) as update:
-                yield update
+        elif is_live(self._stream):
+            state = _Card(subject, self._clock)
+            with Painter(self._stream, state.lines):
+                yield state.update
         else:
-            yield self._plain(total)
-
-    @contextmanager
-    def _rich_bar(self, total: int, covered: int) -> Iterator[Update]:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
-        from rich.table import Column
-
-        console = Console(file=self._stream, highlight=False)
-        columns = (
-            BarColumn(max(MIN_BAR, min(MAX_BAR, console.width - TEXT))),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[rest]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
-        )
-        with Progress(*columns, console=console) as progress:
-            task = progress.add_task("", total=total, completed=covered, rest="starting")
-            speed = _Speed()
-
-            def update(now: JobProgress) -> None:
-                if now.age_secs is not None:
-                    progress.update(task, completed=now.done, rest=speed.describe(now))
-
-            yield update
-
-    def _plain(self, total: int) -> Update:
-        speed = _Speed()
-        said_at = time.monotonic()
-        last: int | None = None
-
-        def update(now: JobProgress) -> None:
-            nonlocal said_at, last
-            if now.age_secs is None:
-                return
-            finished = now.done >= total
-            if now.done == last or not (finished or time.monotonic() - said_at >= PLAIN_EVERY_SECS):
-                return
-            said_at, last = time.monotonic(), now.done
-            self.say(f"{100 * now.done / total:3.0f} %  {now.done:,} of {total:,} blocks  {speed.describe(now)}")
-
-        return update
+            yield _Plain(subject, self.say, self._clock).update
 
 
-class _Speed:
-    """Requests a second, from the counter that the reports carry: it jumps with each task, so over a while."""
+class _Card:
+    """The job as it was last heard of."""
 
-    def __init__(self) -> None:
-        self._history = deque([(time.monotonic(), 0)])
+    def __init__(self, subject: Subject, clock: Callable[[], float]):
+        self._subject = subject
+        self._clock = clock
+        self._started = self._heard_at = clock()
+        self._now: Progress | None = None
 
-    def describe(self, now: JobProgress) -> str:
-        """Rates, the time left and what limits, in one short text."""
-        if now.age_secs is not None and now.age_secs > SILENT_SECS:
-            return f"no word from {now.node_id} for {duration(now.age_secs)}"
-        requests = self._requests_per_sec(now.rpc_requests)
-        if not now.rpc_requests:
-            return "starting"
-        parts = [f"{now.blocks_per_sec or 0:,.0f} blocks/s", f"{requests:,.0f} requests/s"]
-        if now.eta_secs:
-            parts.append(f"ETA {duration(now.eta_secs) if now.eta_secs >= 100 else f'{now.eta_secs:.0f} s'}")
-        if now.limit:
-            parts.append(f"limit: {now.limit}")
-        return "  ".join(parts)
+    def update(self, now: Progress) -> None:
+        self._now, self._heard_at = now, self._clock()
 
-    def _requests_per_sec(self, requests: int) -> float:
-        now = time.monotonic()
-        self._history.append((now, requests))
-        while now - self._history[0][0] > REQUESTS_WINDOW_SECS:
-            self._history.popleft()
-        then, before = self._history[0]
-        return max(0, requests - before) / (now - then) if now > then else 0.0
+    def lines(self, width: int) -> list[Line]:
+        at = self._clock()
+        if self._now is None:
+            return [[("starting", "")]]
+        return card(
+            self._subject, self._now, width, secs=at - self._started, unheard_secs=at - self._heard_at
+        )  # fmt: skip
+
+
+class _Plain:
+    """Lines for a log: only when something has changed, and the last state in any case."""
+
+    def __init__(self, subject: Subject, say: Callable[[str], None], clock: Callable[[], float]):
+        self._subject = subject
+        self._say = say
+        self._clock = clock
+        self._said_at = self._heard_at = clock()
+        self._last: tuple[object, ...] | None = None
+
+    def update(self, now: Progress) -> None:
+        at = self._clock()
+        if at - self._heard_at > SILENT_SECS:
+            self._say(f"the database answers again, after {at - self._heard_at:.0f} s")
+        self._heard_at = at
+        silent = now.age_secs is not None and now.age_secs > SILENT_SECS
+        state = (now.done, now.status.terminal, now.holes, silent)
+        if now.phase is None and not now.status.terminal:
+            return  # nothing is known of this run yet
+        if state == self._last or (not now.status.terminal and at - self._said_at < PLAIN_EVERY_SECS):
+            return
+        self._said_at, self._last = at, state
+        self._say(plain(self._subject, now))

@@ -1,21 +1,36 @@
-"""``ampd deploy``, ``ampd jobs`` and ``ampd workers``: what runs where."""
+"""``ampd deploy`` and ``ampd jobs``: what runs, how far it is, and how it ended."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ampd_ray.cli.options import AmpDirOption, ConfigOption, JsonOption, open_client
-from ampd_ray.cli.output import duration, print_object, print_rows, size
+from ampd_ray.cli.display import Display
+from ampd_ray.cli.options import (
+    AmpDirOption,
+    ConfigOption,
+    DatasetArgument,
+    JobArgument,
+    JsonOption,
+    again,
+    open_client,
+)
+from ampd_ray.cli.output import duration, examples, print_object, print_rows, size
+from ampd_ray.errors import InvalidDescriptor, StillRunning, UsageError
 
 if TYPE_CHECKING:
     from ampd_ray.client.progress import Progress
     from ampd_ray.metadb.jobs import JobRow
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Jobs: list, watch, stop, try again, remove.")
-workers_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Workers: who is alive.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Jobs: list, watch, stop, try again, remove.",
+    epilog=examples("ampd jobs list --active", "ampd jobs watch 1", "ampd jobs stop 1", "ampd jobs retry 1"),
+)
 
 DEPLOY_EXAMPLES = """\b
 Examples:
@@ -23,19 +38,17 @@ Examples:
   ampd deploy _/mainnet --end-block latest       # up to the head of now
   ampd deploy acme/eth@1.0.0 --end-block 18000000 --max-writers 4 --worker 'extract-*'"""
 
-JobArgument = Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="The job's id.")]
-
-
-def _examples(*lines: str) -> str:
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
-
 
 def deploy(
     ctx: typer.Context,
-    dataset: Annotated[str, typer.Argument(help="NAMESPACE/NAME[@REVISION].")],
+    dataset: DatasetArgument,
     end_block: Annotated[
         str | None,
-        typer.Option("--end-block", help="Last block (included), `latest`, or -N: N before the head. None: follow it."),
+        typer.Option(
+            "--end-block",
+            help="Last block, included (unlike the end of backfill's --blocks); `latest`, or -N: N before the head. "
+            "Without it: follow the head.",
+        ),
     ] = None,
     max_writers: Annotated[int, typer.Option("--max-writers", min=1, max=65535, help="Files written at a time.")] = 1,
     verify: Annotated[bool, typer.Option("--verify", help="Recompute each block's hash and roots first.")] = False,
@@ -53,16 +66,40 @@ def deploy(
 
     ref = DatasetRef.parse(dataset)
     with open_client(ctx, config, amp_dir) as client:
-        descriptor = JobDescriptor.of(
-            ref, client.manifest(ref).hash, end_block=end_block, max_writers=max_writers,
-            verify=verify or verify_full, verify_level="full" if verify_full else None,
-        )  # fmt: skip
+        manifest = client.manifest(ref)
+        try:
+            descriptor = JobDescriptor.of(
+                ref, manifest.hash, end_block=end_block, max_writers=max_writers,
+                verify=verify or verify_full, verify_level="full" if verify_full else None,
+            )  # fmt: skip
+        except InvalidDescriptor:
+            raise UsageError(
+                f"--end-block {end_block!r}: give a block's number (it is the last one), latest, or -N for N before "
+                "the head; without it the job follows the head"
+            ) from None
         row = client.deploy(descriptor, worker).row()
-    fields = {"job_id": row.job_id, "node_id": row.node_id, "status": str(row.status), "dataset": descriptor.dataset}
+    fields = {
+        "job_id": row.job_id,
+        "node_id": row.node_id,
+        "status": str(row.status),
+        "dataset": descriptor.dataset,
+        "blocks": extent(manifest.start_block, end_block),
+    }
     print_object(fields, as_json=as_json)
 
 
-@app.command("list", epilog=_examples("ampd jobs list", "ampd jobs list --active --json"))
+def extent(start: int, end_block: str | None) -> str:
+    """The blocks that ``--end-block`` means, in words."""
+    if end_block is None:
+        return f"{start:,} and on, following the head"
+    if end_block == "latest":
+        return f"{start:,} to the head as the job finds it"
+    if end_block.startswith("-"):
+        return f"{start:,} to {int(end_block[1:]):,} before the head as the job finds it"
+    return f"{start:,} to {int(end_block):,}, which is included"
+
+
+@app.command("list", epilog=examples("ampd jobs list", "ampd jobs list --active --json"))
 def list_(
     ctx: typer.Context,
     active: Annotated[bool, typer.Option("--active", help="Only those that have not ended.")] = False,
@@ -76,11 +113,11 @@ def list_(
         rows = [_fields(row) for row in client.jobs(active_only=active, limit=limit)]
     print_rows(
         rows, ["job_id", "status", "holes", "dataset", "end_block", "node_id", "updated_at"], as_json=as_json,
-        empty="no jobs yet; deploy a dataset: ampd deploy NAMESPACE/NAME",
+        empty=f"no jobs yet; deploy a dataset: {again(ctx, 'deploy NAMESPACE/NAME')}",
     )  # fmt: skip
 
 
-@app.command("show", epilog=_examples("ampd jobs show 1", "ampd jobs show 1 --json"))
+@app.command("show", epilog=examples("ampd jobs show 1", "ampd jobs show 1 --json"))
 def show(
     ctx: typer.Context,
     job: JobArgument,
@@ -95,7 +132,7 @@ def show(
     print_object(_fields(row) | {"descriptor": row.descriptor, "error": error}, as_json=as_json)
 
 
-@app.command("progress", epilog=_examples("ampd jobs progress 1", "ampd jobs progress 1 --json"))
+@app.command("progress", epilog=examples("ampd jobs progress 1", "ampd jobs progress 1 --json"))
 def progress(
     ctx: typer.Context,
     job: JobArgument,
@@ -110,7 +147,52 @@ def progress(
     print_object(fields | progress_fields(now, as_json), as_json=as_json)
 
 
-@app.command("events", epilog=_examples("ampd jobs events 1", "ampd jobs events 1 --json"))
+WATCH_EXAMPLES = """\b
+Examples:
+  ampd jobs watch 1
+  ampd jobs watch 1 --until-ended
+  ampd jobs watch 1 --json
+\b
+Watching never stops the job: Ctrl-C ends the watching alone, with exit code 0. Otherwise: 0 if the job is complete, 1
+if it failed, was stopped or has holes. A failed job may be tried again by itself; --until-ended waits for that."""
+
+
+@app.command("watch", epilog=WATCH_EXAMPLES)
+def watch(
+    ctx: typer.Context,
+    job: JobArgument,
+    until_ended: Annotated[
+        bool, typer.Option("--until-ended", help="Go on after an error that is tried again.")
+    ] = False,
+    config: ConfigOption = None,
+    amp_dir: AmpDirOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each change.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only how it ended.")] = False,
+) -> None:
+    """Watch a job until it ends: how far it is, how fast, and what holds it back."""
+    from ampd_ray.cli.watching import as_lines, ending, follow, subject_of
+
+    display = Display(sys.stderr, quiet=quiet or as_json)
+    with open_client(ctx, config, amp_dir) as client:
+        handle = client.job(job)
+        try:
+            if as_json:
+                last = follow(handle, as_lines(typer.echo), for_good=until_ended)
+            else:
+                with display.watching(subject_of(client, handle)) as update:
+                    last = follow(handle, update, for_good=until_ended)
+        except KeyboardInterrupt:
+            display.say(f"job {job} goes on; to watch it again: {again(ctx, f'jobs watch {job}')}")
+            raise typer.Exit(0) from None
+        failure = handle.failure()
+    if failure is not None:
+        raise failure
+    if not as_json:
+        typer.echo(ending(last, lambda command: again(ctx, command)))
+    raise typer.Exit(0 if last.status == "COMPLETED" and not last.holes else 1)
+
+
+@app.command("events", epilog=examples("ampd jobs events 1", "ampd jobs events 1 --json"))
 def events(
     ctx: typer.Context,
     job: JobArgument,
@@ -127,7 +209,7 @@ def events(
     print_rows(rows, ["id", "created_at", "node_id", "event"], as_json=as_json, empty=f"job {job} has no events")
 
 
-@app.command("holes", epilog=_examples("ampd jobs holes 1", "ampd jobs holes 1 --json"))
+@app.command("holes", epilog=examples("ampd jobs holes 1", "ampd jobs holes 1 --json"))
 def holes(
     ctx: typer.Context,
     job: JobArgument,
@@ -143,10 +225,10 @@ def holes(
         empty=f"job {job} has no holes",
     )  # fmt: skip
     if rows and not as_json:
-        typer.echo(f"ask for them again: ampd jobs retry {job} --quarantined")
+        typer.echo(f"ask for them again: {again(ctx, f'jobs retry {job} --quarantined')}")
 
 
-@app.command("retry", epilog=_examples("ampd jobs retry 1", "ampd jobs retry 1 --quarantined --worker 'extract-*'"))
+@app.command("retry", epilog=examples("ampd jobs retry 1", "ampd jobs retry 1 --quarantined --worker 'extract-*'"))
 def retry(
     ctx: typer.Context,
     job: JobArgument,
@@ -167,7 +249,7 @@ def retry(
     print_object(fields | ({"asked_again": asked} if quarantined else {}), as_json=as_json)
 
 
-@app.command("stop", epilog=_examples("ampd jobs stop 1", "ampd jobs stop 1 --wait 30"))
+@app.command("stop", epilog=examples("ampd jobs stop 1", "ampd jobs stop 1 --wait 30"))
 def stop(
     ctx: typer.Context,
     job: JobArgument,
@@ -187,11 +269,10 @@ def stop(
             row, late = handle.row(), True
     print_object({"job_id": job, "status": str(row.status)}, as_json=as_json)
     if late and not row.status.terminal:
-        typer.echo(f"error: job {job} is still stopping after {wait:g} s; see `ampd jobs progress {job}`", err=True)
-        raise typer.Exit(1)
+        raise StillRunning(f"job {job} is still stopping after {wait:g} s; see `{again(ctx, f'jobs watch {job}')}`")
 
 
-@app.command("rm", epilog=_examples("ampd jobs rm 1"))
+@app.command("rm", epilog=examples("ampd jobs rm 1"))
 def remove(
     ctx: typer.Context,
     job: JobArgument,
@@ -203,30 +284,6 @@ def remove(
     with open_client(ctx, config, amp_dir) as client:
         client.job(job).remove()
     print_object({"job_id": job, "removed": True}, as_json=as_json)
-
-
-@workers_app.command("list", epilog=_examples("ampd workers list", "ampd workers list --json"))
-def workers_list(
-    ctx: typer.Context, config: ConfigOption = None, amp_dir: AmpDirOption = None, as_json: JsonOption = False
-) -> None:  # fmt: skip
-    """List all workers that ever registered, with their last heartbeat."""
-    with open_client(ctx, config, amp_dir) as client:
-        rows: list[dict[str, Any]] = [
-            {
-                "node_id": w.node_id,
-                "state": "draining" if w.draining else "alive" if w.alive else "dead",
-                "jobs": w.active_jobs,
-                "heartbeat_at": w.heartbeat_at,
-                "registered_at": w.registered_at,
-                "implementation": w.info.get("implementation", "amp"),
-                "version": w.info.get("version"),
-            }
-            for w in client.workers()
-        ]
-    print_rows(
-        rows, ["node_id", "state", "jobs", "heartbeat_at", "implementation", "version"], as_json=as_json,
-        empty="no workers yet; start one: ampd worker --config PATH --node-id ID",
-    )  # fmt: skip
 
 
 def progress_fields(now: Progress, as_json: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ampd_ray.cli import completion
 from ampd_ray.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +27,23 @@ AmpDirOption = Annotated[
         show_default=False,
     ),
 ]  # fmt: skip
+DatasetArgument = Annotated[str, typer.Argument(help="NAMESPACE/NAME[@REVISION].", autocompletion=completion.datasets)]
+JobArgument = Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="The job's id.", autocompletion=completion.jobs)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+NewNetworkOption = Annotated[
+    bool, typer.Option("--new-network", help="Take --network as it is, also if it looks like a known name misspelt.")
+]
+
+
+def network_name(network: str, new: bool) -> str:
+    """``--network``; raises ``UsageError`` for what is probably a slip, since a new name makes a new dataset."""
+    from ampd_ray.datasets.networks import misspelt
+
+    meant = None if new else misspelt(network)
+    if meant is not None:
+        raise UsageError(f"--network {network}: did you mean {meant}? If not, insist with --new-network")
+    return network
 
 
 def remember_config(ctx: typer.Context, config: Path | None) -> None:

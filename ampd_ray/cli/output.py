@@ -38,8 +38,11 @@ def print_object(fields: Mapping[str, Any], *, as_json: bool) -> None:
         typer.echo(f"{name.ljust(width)}  {_text(value)}")
 
 
-def print_error(error: AmpdError) -> None:
-    """The message, then the causes that it does not tell already, a line each, on stderr."""
+def print_error(error: AmpdError, *, as_json: bool = False) -> None:
+    """The message, then the causes that it does not tell already, a line each, on stderr; or one JSON object there."""
+    if as_json:
+        print_failure(error.code, error.message, error.exit_code)
+        return
     message, *causes = chain_of(error)
     typer.echo(f"error: {message}", err=True)
     told = message
@@ -48,6 +51,11 @@ def print_error(error: AmpdError) -> None:
         if line.rpartition(": ")[2].rstrip(".") not in told:
             typer.echo(f"  caused by: {line}", err=True)
             told += line
+
+
+def print_failure(code: str, message: str, exit_code: int) -> None:
+    """What programs get on stderr for whatever went wrong, in one line."""
+    typer.echo(json.dumps({"error": {"code": code, "message": message, "exit_code": exit_code}}), err=True)
 
 
 def examples(*lines: str) -> str:

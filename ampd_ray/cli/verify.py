@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ampd_ray.cli.check import ProgressLine
-from ampd_ray.cli.options import AmpDirOption, ConfigOption, JsonOption, open_client
+from ampd_ray.cli.options import AmpDirOption, ConfigOption, DatasetArgument, JsonOption, open_client
 from ampd_ray.cli.output import duration
+from ampd_ray.cli.progress_line import ProgressLine
 from ampd_ray.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Examples:
 Reads the Parquet files alone, and changes nothing. Level roots recomputes each block's hash and the roots of its
 transactions and receipts, and compares what rows repeat of others; full also recomputes each transaction's hash and
 its sender. What the files cannot tell is listed as unverified, neither right nor wrong. Ends with 0 if nothing is
-wrong, with 1 if a block failed or could not be read."""
+wrong, with 1 if a block failed or could not be read, or if none of --blocks is there."""
 
 LEVELS = ("roots", "full")
 BAR = 30  # characters
@@ -40,7 +40,7 @@ SHOWN = 20
 
 def verify(
     ctx: typer.Context,
-    dataset: Annotated[str, typer.Argument(help="NAMESPACE/NAME[@REVISION].")],
+    dataset: DatasetArgument,
     blocks: Annotated[
         str | None, typer.Option("--blocks", help="Block range, its end excluded; all if not given.")
     ] = None,

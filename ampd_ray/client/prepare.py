@@ -17,10 +17,10 @@ from ampd_ray.client.session import Client
 from ampd_ray.client.summary import committed, holes
 from ampd_ray.client.work import descriptor_of, reference
 from ampd_ray.datasets.descriptor import JobDescriptor
-from ampd_ray.datasets.manifest import evm_rpc_manifest
+from ampd_ray.datasets.manifest import Manifest, evm_rpc_manifest
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.datasets.tables import TABLES
-from ampd_ray.errors import AmpdError
+from ampd_ray.errors import AmpdError, NotFound
 from ampd_ray.metadb.jobs import JobRow
 
 
@@ -29,6 +29,7 @@ class Prepared:
     """A backfill that only needs its job. ``dataset`` names the manifest by its hash.
 
     ``covered``: how many blocks of ``span`` are there already; ``provider``: the name of the provider's file.
+    ``before``: what the dataset's name meant before; None if nothing.
     """
 
     client: Client = field(repr=False)
@@ -39,6 +40,7 @@ class Prepared:
     tables: tuple[str, ...]
     covered: int
     provider: str
+    before: Manifest | None = None
 
     def start(self) -> Job:
         """Have it done: schedule the job, or find it at work. Raises ``JobConflict`` or ``SchedulerError``.
@@ -84,6 +86,7 @@ async def prepared(client: Client, request: BackfillRequest, found: Probe | None
     provider = await asyncio.to_thread(provide, client, slug, network, request)
     name = DatasetRef("_", slug)
     span = await _unfinished(client, name, network, request) or request.resolved(found)
+    before = await _meant(client, name)
     manifest_hash = await client.calls.register_dataset(name, evm_rpc_manifest(network, span.start))
     dataset = DatasetRef(name.namespace, name.name, manifest_hash)
     descriptor = JobDescriptor.of(
@@ -100,7 +103,14 @@ async def prepared(client: Client, request: BackfillRequest, found: Probe | None
     tables = request.tables or TABLES
     lacking = holes(span, await committed(client.db, dataset, span, tables), tables)
     covered = len(span) - sum(map(len, lacking))
-    return Prepared(client, descriptor, dataset, network, span, tables, covered, provider)
+    return Prepared(client, descriptor, dataset, network, span, tables, covered, provider, before)
+
+
+async def _meant(client: Client, dataset: DatasetRef) -> Manifest | None:
+    try:
+        return await client.calls.manifest(dataset)
+    except NotFound:
+        return None
 
 
 def provide(client: Client, slug: str, network: str, request: BackfillRequest) -> str:

@@ -88,7 +88,7 @@ async def ask(request: BackfillRequest) -> Probe:
     from ampd_ray.providers.registry import ProviderConfig
 
     given = ProviderConfig(
-        name="backfill", network=request.network or "unknown", timeout_secs=PROBE_SECS, **request.provider_keys()
+        name="rpc", network=request.network or "unknown", timeout_secs=PROBE_SECS, **request.provider_keys()
     )
     config = given.resolved(os.environ)
     source = EvmRpcSource(config, timing=Timing(give_up_secs=PROBE_SECS))

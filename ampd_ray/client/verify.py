@@ -19,6 +19,7 @@ from ampd_ray.datasets.evm.schemas import TABLES
 from ampd_ray.datasets.evm.verify import Level
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.datasets.networks import chain_of
+from ampd_ray.errors import BeyondHead, NothingThere
 from ampd_ray.metadb import audit, datasets, networks, revisions
 from ampd_ray.metadb.connection import Connection
 from ampd_ray.metadb.revisions import Revision
@@ -67,7 +68,9 @@ def verify(
     carry_out: CarryOut = here,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Report:
-    """Verify the rows of ``dataset``, or of some blocks of it. Raises ``NotFound`` and ``InvalidRange``.
+    """Verify the rows of ``dataset``, or of some blocks of it.
+
+    Raises ``NotFound``; ``BeyondHead`` for blocks above the last one that is there, ``NothingThere`` if none is.
 
     ``carry_out`` calls ``verify_span`` for each task, wherever that may be.
     """
@@ -84,7 +87,7 @@ def verify(
             return chain_id, {table: await _live_files(conn, store, revision) for table, revision in found.items()}
 
     chain_id, files = client.run(ask())
-    wanted = _wanted(files, blocks)
+    wanted = _wanted(dataset, files, blocks)
     tasks = [] if wanted is None else plan(files, wanted, level, chain_id)
     results = list(_results(tasks, carry_out, on_progress))
     return report(dataset.dataset, manifest.hash, level, wanted, results, time.monotonic() - started)
@@ -109,12 +112,24 @@ async def _live_files(conn: Connection, store: Store, revision: Revision) -> lis
     return sorted(files, key=lambda file: file.span)
 
 
-def _wanted(files: Mapping[str, Sequence[StoredFile]], blocks: RangeExpr | None) -> Span | None:
+def _wanted(dataset: DatasetRef, files: Mapping[str, Sequence[StoredFile]], blocks: RangeExpr | None) -> Span | None:
     """The blocks that are asked for; without a range, from the first to the last that any table has."""
     spans = merge(file.span for each in files.values() for file in each)
+    if blocks is None:
+        return Span(spans[0].start, spans[-1].end) if spans else None
     if not spans:
-        return None
-    return blocks.resolve(spans[-1].end) if blocks else Span(spans[0].start, spans[-1].end)
+        raise NothingThere(f"nothing of {dataset.dataset} has been extracted yet, so there is no {blocks} to verify")
+    last = spans[-1].end
+    try:
+        wanted = blocks.resolve(last)
+    except BeyondHead:
+        raise BeyondHead(f"block range {blocks.text!r}: the last block that {dataset.dataset} has is {last}") from None
+    if not any(intersect([wanted], span) for span in spans):
+        raise NothingThere(
+            f"{dataset.dataset} has none of the blocks {wanted.start:,} to {wanted.end:,}; it has some from "
+            f"{spans[0].start:,} to {last:,}"
+        )
+    return wanted
 
 
 def plan(

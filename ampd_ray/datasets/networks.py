@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 
 CHAIN_IDS = {
     "mainnet": 1,
@@ -40,3 +41,15 @@ def chain_of(network: str, told: Mapping[str, int]) -> int | None:
     digits = network.removeprefix(_UNNAMED)
     unnamed = int(digits) if digits != network and digits.isascii() and digits.isdecimal() else None
     return told.get(network, CHAIN_IDS.get(network, unnamed))
+
+
+def misspelt(network: str) -> str | None:
+    """The name that people use and that this one looks like; None if it is one of them, or like none of them.
+
+    A name with something behind it is another name: ``base_fork`` is meant.
+    """
+    if chain_of(network, {}) is not None:
+        return None
+    likely = get_close_matches(network.strip().lower(), CHAIN_IDS, n=1, cutoff=0.8)
+    longer = any(network.startswith(f"{name}{mark}") for name in likely for mark in "_-.0123456789")
+    return None if longer or not likely else likely[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -71,7 +72,8 @@ class DevnetServer:
         except OSError as error:
             await self._runner.cleanup()
             raise UsageError(
-                f"cannot listen on {self._host}:{self._port} ({error.strerror}): try another port"
+                f"cannot listen on {self._host}:{self._port} ({os.strerror(error.errno or 0)}): try another --port, "
+                "or 0 for any free one"
             ) from error
         self._port = self._runner.addresses[0][1]
         if self._block_time > 0:
@@ -129,26 +131,32 @@ def announce(url: str) -> None:
 
 def run(
     *,
-    host: str = "127.0.0.1",
     port: int = 0,
     blocks: int = 0,
     block_time: float = 0.0,
     seed: int = 1,
     txs_per_block: int = TXS_PER_BLOCK,
     on_ready: Callable[[str], None] = announce,
+    on_block: Callable[[int], None] = lambda number: None,
 ) -> None:
-    """Serve a chain of blocks 0 to ``blocks`` until SIGINT or SIGTERM; ``on_ready`` gets the URL."""
-    server = DevnetServer(DevChain(seed, txs_per_block), host=host, port=port, block_time=block_time)
-    asyncio.run(_serve(server, blocks, on_ready))
+    """Serve a chain of blocks 0 to ``blocks`` until SIGINT or SIGTERM; ``on_ready`` gets the URL.
+
+    Before that the chain is made, and ``on_block`` gets the number of each block.
+    """
+    server = DevnetServer(DevChain(seed, txs_per_block), port=port, block_time=block_time)
+    asyncio.run(_serve(server, blocks, on_ready, on_block))
 
 
-async def _serve(server: DevnetServer, blocks: int, on_ready: Callable[[str], None]) -> None:
+async def _serve(
+    server: DevnetServer, blocks: int, on_ready: Callable[[str], None], on_block: Callable[[int], None]
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     while server.chain.head.number < blocks and not stop.is_set():
         server.chain.mine()
+        on_block(server.chain.head.number)
         await asyncio.sleep(0)  # lets a signal in
     if stop.is_set():
         return

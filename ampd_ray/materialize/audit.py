@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import pairwise
+from typing import Final
 
 from ampd_ray.chain.ranges import Span, merge, subtract
 from ampd_ray.chain.segments import Segment, canonical_flags, resolve
@@ -18,7 +19,6 @@ from ampd_ray.materialize.inspect import ObjectFacts
 from ampd_ray.metadb.audit import FileRow, IntentRow
 
 _AGAIN = "restore it, or delete its row in file_metadata to have its blocks extracted again"
-_EXTRACT = "deploy the dataset again to have them extracted (if they are set aside: ampd jobs retry JOB --quarantined)"
 
 
 class Kind(StrEnum):
@@ -51,6 +51,10 @@ class Kind(StrEnum):
     INTENT_FULFILLED = "intent_fulfilled"
     TOMBSTONE = "tombstone"
     TOMBSTONE_REGISTERED = "tombstone_registered"
+
+
+TO_EXTRACT: Final = frozenset({Kind.CHAIN_BROKEN, Kind.FORK, Kind.HOLE, Kind.TABLES_DIFFER})
+"""What goes away when the dataset's blocks are extracted again: a job does what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +148,12 @@ def of_chain(table: str, files: Sequence[Registered]) -> Iterator[Finding]:
     chain = sorted((f.segment for f in files if right[f.segment.file_id]), key=lambda s: s.range.start)
     for before, after in pairwise(chain):
         if before.range.end + 1 == after.range.start and before.range.hash != after.range.prev_hash:
-            message = f"block {after.range.start} does not follow block {before.range.end}: {_EXTRACT}"
+            message = f"block {after.range.start} does not follow block {before.range.end}"
             yield Finding(Kind.CHAIN_BROKEN, table, str(after.range.span), message, after.file_id)
     resolved = resolve(file.segment for file in files)
     if resolved and resolved.fork:
         span = Span(resolved.fork[0].range.start, resolved.fork[-1].range.end)
-        message = f"blocks {span} of another branch reach above the chain: {_EXTRACT}"
+        message = f"blocks {span} of another branch reach above the chain"
         yield Finding(Kind.FORK, table, str(span), message)
 
 
@@ -186,11 +190,11 @@ def of_coverage(start: int, tables: Mapping[str, Sequence[Span]]) -> Iterator[Fi
     for table, spans in tables.items():
         holes = subtract(Span(start, spans[-1].end), spans) if spans and spans[-1].end >= start else []
         for hole in holes:
-            message = f"blocks {hole} are in no file: {_EXTRACT}"
+            message = f"blocks {hole} are in no file"
             yield Finding(Kind.HOLE, table, str(hole), message)
         for lacking in subtract(subtract(everything, spans), holes):
             having = [other for other, theirs in tables.items() if subtract(lacking, theirs) != [lacking]]
-            message = f"blocks {lacking} are in {' and '.join(having)}, but not here: {_EXTRACT}"
+            message = f"blocks {lacking} are in {' and '.join(having)}, but not here"
             yield Finding(Kind.TABLES_DIFFER, table, str(lacking), message)
 
 

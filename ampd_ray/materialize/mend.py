@@ -42,6 +42,9 @@ _LEFT_OVER: Final = frozenset(
     }
 )
 
+MENDABLE: Final = _OF_INDEX | _OF_FOOTER | _LEFT_OVER | {Kind.ROW_COUNT, Kind.QUEUED_CANONICAL, Kind.ORPHAN_OBJECT}
+"""What may be mended; of what is found some may yet be too young, or stand in a file that is wrong itself."""
+
 logger = logging.getLogger(__name__)
 
 

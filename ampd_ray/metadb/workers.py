@@ -27,7 +27,10 @@ NODE_LEASE_LIFE: Final = timedelta(seconds=4)
 
 @dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """A registered node. ``active_jobs``: those that are not at an end; ``draining``: takes no more."""
+    """A registered node. ``active_jobs``: those that are not at an end; ``draining``: takes no more.
+
+    ``ended``: it has drained and given itself up, until it registers again.
+    """
 
     node_id: str
     heartbeat_at: datetime
@@ -36,6 +39,7 @@ class WorkerRow:
     registered_at: datetime
     alive: bool
     draining: bool
+    ended: bool
     active_jobs: int
 
 

@@ -87,10 +87,11 @@ where node_id = %(node_id)s
   and exists (select from ampd_ray.node_lease l where l.node_id = workers.node_id and l.incarnation = %(incarnation)s);
 
 -- name: list_workers
--- Every node ever registered, whether it lives, whether it is draining, and how many jobs it has in hand.
+-- Every node ever registered, whether it lives, drains or has given itself up, and how many jobs it has in hand.
 select w.node_id, w.heartbeat_at, w.info, w.created_at, w.registered_at,
        w.heartbeat_at > (now() at time zone 'utc') - interval '5 s' as alive,
        coalesce(l.draining and w.info ->> 'implementation' = 'ampd-ray', false) as draining,
+       coalesce(l.draining and l.expires_at <= now() and w.info ->> 'implementation' = 'ampd-ray', false) as ended,
        (select count(*) from jobs_status s where s.node_id = w.node_id and upper(s.status) = any (%(active)s::text[]))
            as active_jobs
 from workers w

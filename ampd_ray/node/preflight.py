@@ -21,6 +21,7 @@ from ampd_ray.store.files import open_store
 
 _log: Final = logging.getLogger(__name__)
 
+SAY_EVERY: Final = timedelta(seconds=15)
 ASK_EVERY: Final = timedelta(seconds=1)
 KNOCK_WITHIN: Final = timedelta(seconds=5)
 
@@ -74,10 +75,13 @@ async def _until_free(conn: Connection, node_id: str, patience: timedelta) -> No
     """Wait for the lock of a process that is just ending; the lock itself is the coordinator's to take."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + patience.total_seconds()
+    say_at = loop.time()
     while (holder := await workers.holder(conn, node_id)) is not None:
         await workers.end_dead_session(conn, node_id, holder)
         left = deadline - loop.time()
         if left <= 0:
             raise in_use(node_id, patience)
-        _log.warning("the node id is in use; asking again", extra={"node_id": node_id, "for_secs": round(left)})
+        if loop.time() >= say_at:
+            say_at += SAY_EVERY.total_seconds()
+            _log.warning("the node id is in use; asking again", extra={"node_id": node_id, "for_secs": round(left)})
         await asyncio.sleep(min(left, ASK_EVERY.total_seconds()))

@@ -36,12 +36,12 @@ TRIES: dict[type[ProviderError], int] = {
 }
 
 ADVICE: dict[type[ProviderError], str] = {
-    ProviderUnreachable: "Check that the node is up and that the url in the provider file is right.",
+    ProviderUnreachable: "Check that the node is up and that its url is right.",
     RateLimited: "Lower rate_limit_per_minute or concurrent_request_limit in the provider file.",
     ResponseTooLarge: "Lower rpc_batch_size in the provider file, or use a provider with a higher limit.",
-    ProviderRefused: "Check auth_token and auth_header in the provider file.",
+    ProviderRefused: "Check auth_token and auth_header in the provider file, or the key in its url.",
     MethodMissing: "Use a provider that has it.",
-    MalformedResponse: "Check that the url in the provider file is a JSON-RPC endpoint.",
+    MalformedResponse: "Check that its url is that of a JSON-RPC endpoint.",
     DataFault: "Use another provider.",
     BlockUnavailable: "It may lag behind or have pruned it: try later, or use an archive node.",
     ProviderError: "Check the provider.",

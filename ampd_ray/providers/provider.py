@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -69,6 +70,11 @@ class ProviderConfig(BaseModel):
         """The file's content, secrets in clear: what is not the default."""
         kept = self.model_dump(exclude_defaults=True) | {"kind": self.kind}
         return {key: _plain(value) for key, value in kept.items()}
+
+    def variables(self) -> list[str]:
+        """The names of the variables in its values, each once."""
+        text = json.dumps(self.keys())
+        return list(dict.fromkeys(name for name, _ in _VARIABLE.findall(text)))
 
     def resolved(self, env: Mapping[str, str]) -> Self:
         """The same with every variable replaced. Raises ``ConfigError`` that names what is missing or wrong.

@@ -30,6 +30,8 @@ __all__ = [
     "find_by_name",
     "list_providers",
     "load_providers",
+    "provider_file",
+    "remove_provider",
     "usable",
     "write_provider",
 ]
@@ -74,7 +76,7 @@ def find(directory: str, kind: str, network: str) -> list[ProviderConfig]:
 
 def find_by_name(directory: str, name: str) -> ProviderConfig:
     """One provider, unresolved. Raises ``NotFound``, or ``ConfigError`` if its file cannot be used."""
-    path = _local(directory) / f"{provider_name(name)}.toml"
+    path = provider_file(directory, name)
     if not path.is_file():
         raise NotFound(f"there is no provider {name}; see `ampd providers list`", provider=name)
     listed = _read(path)
@@ -98,8 +100,9 @@ def usable(
             resolved = config.resolved(os.environ if env is None else env)
             Endpoint.of(resolved)
         except ConfigError as error:
-            _warn_once(f"{error.message}; it is not used")
-            reasons.append(error.message)
+            where = f"{error.message} ({provider_file(directory, config.name)})"
+            _warn_once(f"{where}; it is not used")
+            reasons.append(where)
         else:
             found.append(resolved)
     if found:
@@ -109,13 +112,29 @@ def usable(
     raise ProviderMissing(f"no usable {kind} provider{wanted} for network {network}: {why}", network=network)
 
 
+def provider_file(directory: str, name: str) -> Path:
+    """Where the file of a provider of this name is, or would be. Raises ``InvalidName``."""
+    return _local(directory) / f"{provider_name(name)}.toml"
+
+
+def remove_provider(directory: str, name: str) -> None:
+    """Delete a provider's file. Raises ``NotFound`` if there is none, ``InvalidName`` or ``StoreError``."""
+    path = provider_file(directory, name)
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        raise NotFound(f"there is no provider {name} in {path.parent}; see `ampd providers list`") from None
+    except OSError as error:
+        raise StoreError(f"cannot remove {path}: {error.strerror}") from error
+
+
 def write_provider(directory: str, name: str, keys: Mapping[str, Any], *, replace: bool = False) -> ProviderConfig:
     """Write a provider's file, readable for its owner only; ``keys`` as in the file, variables unresolved.
 
     The same settings again are no change. Raises ``InvalidName``, ``StoreError``, or ``ConfigError`` for bad keys
     and, without ``replace``, for a file of that name with other settings.
     """
-    path = _local(directory) / f"{provider_name(name)}.toml"
+    path = provider_file(directory, name)
     config = _parsed(name, keys)
     if path.exists() and _read(path).config == config:
         return config

@@ -100,7 +100,7 @@ def test_a_wrong_call_is_wrong_usage(arguments: list[str], tmp_path: Path) -> No
 @pytest.mark.parametrize("node_id", ["9lives", "a:b", "grüße", "x" * 129])
 def test_a_node_id_that_breaks_the_rule_is_told_the_rule(place: Place, node_id: str) -> None:
     said = place.worker(node_id=node_id)
-    assert (said.code, "start with a letter" in said.error) == (1, True)
+    assert (said.code, "start with a letter" in said.error) == (2, True)
 
 
 SEVERAL = f"""
@@ -344,20 +344,28 @@ def test_what_there_is_not_and_what_cannot_be_done(place: Place, database: Calla
     assert ampd("datasets", "register", "_/chain", "--network", "chain", "--config", place.config).code == 0
     (place.folder / "half.json").write_text('{"kind": "evm-rpc", ')
     wrong = {
+        ("providers", "show", "p"): "there is no provider p; see `ampd providers list`",
+        ("providers", "rm", "p"): "there is no provider p in ",
+        ("jobs", "watch", "7"): "there is no job 7",
         ("jobs", "show", "7"): "there is no job 7; see `ampd jobs list`",
         ("jobs", "stop", "7"): "there is no job 7",
         ("datasets", "show", "_/nothing"): "dataset _/nothing does not exist",
         ("datasets", "register", "_/half", "--manifest", str(place.folder / "half.json")): "the manifest is not JSON",
-        ("datasets", "register", "_/Half!", "--network", "a"): "'Half!' is not a dataset name",
-        ("datasets", "register", "_/half", "--network", ""): "a network's name must not be empty",
         ("deploy", "_/chain"): "no worker is alive",
         ("deploy", "_/chain", "--worker", "w9"): "worker 'w9' is not alive",
-        ("deploy", "_/chain", "--end-block", "soon"): 'end_block: must be null, "latest", "123" or "-100"',
-        ("providers", "add", "p", "--network", "a", "--url", f"nothing/{CANARY}"): "url must begin with one of",
     }
-    for command, told in wrong.items():
-        said = ampd(*command, "--config", place.config)
-        assert (said.code, told in said.error) == (1, True), said.err
+    usage = {
+        ("datasets", "register", "_/Half!", "--network", "a"): "'Half!' is not a dataset name",
+        ("datasets", "register", "_/half", "--network", ""): "a network's name must not be empty",
+        ("datasets", "register", "_/half", "--network", "Sepolia"): "did you mean sepolia?",
+        ("deploy", "_/chain", "--end-block", "soon"): "give a block's number (it is the last one), latest, or -N",
+        ("providers", "add", "p", "--network", "a", "--url", f"nothing/{CANARY}"): "url must begin with one of",
+        ("providers", "add", "p", "--network", "basse", "--url", "http://h"): "did you mean base?",
+    }
+    for code, commands in ((1, wrong), (2, usage)):
+        for command, told in commands.items():
+            said = ampd(*command, "--config", place.config)
+            assert (said.code, told in said.error) == (code, True), said.err
     assert ampd("jobs", "show", str(1 << 63), "--config", place.config).code == 2
 
 
@@ -425,34 +433,43 @@ def backfill(rpc: str, tmp_path: Path, *more: str, blocks: str = "0:9", **env: s
 
 
 @pytest.mark.parametrize(
-    ("blocks", "told"),
+    ("blocks", "code", "told"),
     [
-        ("9:3", "the end 3 lies before the start 9. Write 3:9"),
-        ("5:5", "it holds no block, since the end is excluded. Write 5:6"),
-        ("ten:20", "Write for example 15M:16M"),
-        ("", "Write for example 15M:16M"),
-        ("-5:-1", "Write"),
-        ("1.5:9", "1.5"),
-        ("0:1000", f"block 999 is beyond the head, {HEAD}"),
-        ("1000:latest", f"the head, {HEAD}"),
-        ("99999999999999999999:+5", ""),
+        ("9:3", 2, "the end 3 lies before the start 9. Write 3:9"),
+        ("5:5", 2, "it holds no block, since the end is excluded. Write 5:6"),
+        ("ten:20", 2, "Write for example 15M:16M"),
+        ("", 2, "Write for example 15M:16M"),
+        ("-5:-1", 2, "Write"),
+        ("1.5:9", 2, "1.5"),
+        ("0:1000", 1, f"block 999 is beyond the head, {HEAD}"),
+        ("1000:latest", 1, f"the head, {HEAD}"),
+        ("99999999999999999999:+5", 2, ""),
     ],
 )
-def test_a_range_that_is_none(node: FaultyRpc, tmp_path: Path, blocks: str, told: str) -> None:
+def test_a_range_that_is_none(node: FaultyRpc, tmp_path: Path, blocks: str, code: int, told: str) -> None:
+    """What is no range is wrong usage; what the chain does not have yet is not."""
     said = backfill(node.url, tmp_path, blocks=blocks)
-    assert said.code == 1
+    assert said.code == code
     assert f"range {blocks!r}" in said.error
     assert told in said.error
 
 
 def test_a_table_that_there_is_not(node: FaultyRpc, tmp_path: Path) -> None:
     said = backfill(node.url, tmp_path, "--tables", "blocks,traces")
-    assert (said.code, "no table 'traces'; the tables are blocks, transactions, logs" in said.error) == (1, True)
+    assert (said.code, "no table 'traces'; the tables are blocks, transactions, logs" in said.error) == (2, True)
 
 
 def test_a_network_without_a_name(node: FaultyRpc, tmp_path: Path) -> None:
     said = backfill(node.url, tmp_path, "--network", " ")
-    assert (said.code, "a network's name must not be empty" in said.error) == (1, True)
+    assert (said.code, "a network's name must not be empty" in said.error) == (2, True)
+
+
+def test_a_network_that_is_probably_misspelt(node: FaultyRpc, tmp_path: Path) -> None:
+    said = backfill(node.url, tmp_path, "--network", "mainet")
+    assert (said.code, "did you mean mainnet? If not, insist with --new-network" in said.error) == (2, True)
+    assert not node.requests
+    insisted = backfill(node.url, tmp_path, "--network", "mainet", "--new-network", blocks="0:1000")
+    assert (insisted.code, "beyond the head" in insisted.error) == (1, True)
 
 
 def secret_url(url: str) -> str:
@@ -522,21 +539,21 @@ def test_https_where_there_is_none(node: FaultyRpc, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "code", "told"),
     [
-        (f"ftp://{CANARY}@127.0.0.1/", "url must begin with one of http://, https://"),
-        ("127.0.0.1:8545", "url must begin with one of http://, https://"),
-        (f"http://{CANARY}@127.0.0.1:99999/", "url has a malformed host or port"),
-        (f"http:///{CANARY}", "url has no host"),
-        ("ipc:///no/such/geth.ipc", "geth.ipc"),
-        ("http://no-such-host.invalid:8545", "no-such-host.invalid:8545 cannot be found"),
-        ("${NO_SUCH_VARIABLE}", "the environment variable NO_SUCH_VARIABLE is not set"),
-        ("", "url must begin with one of http://, https://"),
+        (f"ftp://{CANARY}@127.0.0.1/", 2, "url must begin with one of http://, https://"),
+        ("127.0.0.1:8545", 2, "url must begin with one of http://, https://"),
+        (f"http://{CANARY}@127.0.0.1:99999/", 2, "url has a malformed host or port"),
+        (f"http:///{CANARY}", 2, "url has no host"),
+        ("ipc:///no/such/geth.ipc", 1, "geth.ipc"),
+        ("http://no-such-host.invalid:8545", 1, "no-such-host.invalid:8545 cannot be found"),
+        ("${NO_SUCH_VARIABLE}", 2, "the environment variable NO_SUCH_VARIABLE is not set"),
+        ("", 2, "url must begin with one of http://, https://"),
     ],
 )
-def test_an_address_that_cannot_be_asked(tmp_path: Path, address: str, told: str) -> None:
+def test_an_address_that_cannot_be_asked(tmp_path: Path, address: str, code: int, told: str) -> None:
     said = backfill(address, tmp_path)
-    assert (said.code, told in said.error) == (1, True), said.err
+    assert (said.code, told in said.error) == (code, True), said.err
 
 
 # -- bugs -----------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from ampd_ray.client.prepare import Prepared, prepare, provide
 from ampd_ray.client.request import BackfillRequest
 from ampd_ray.client.session_calls import SessionCalls
 from ampd_ray.config import create_directories, load_settings
+from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.metadb import workers
 from ampd_ray.metadb.statuses import JobStatus
 from tests.fakes.devnet import Devnet
@@ -120,6 +121,27 @@ def test_what_a_relative_range_meant_at_first_is_what_is_said_when_it_is_resumed
     first, second, *_ = err.splitlines()
     assert first == "devnet (chain 1337), head 55"
     assert second == "blocks 41 to 50, which is what -10: meant when this was started"
+
+
+def test_another_first_block_makes_another_revision_and_that_is_said(
+    client: Client, devnet: Devnet, pg_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    end(client, amp.backfill(client, rpc=devnet.url, blocks="0:10"))
+    before = client.manifest(DatasetRef("_", "devnet")).hash
+    config = tmp_path / "amp.toml"
+    config.write_text(f'[metadata_db]\nurl = "{pg_url}"\n')
+    monkeypatch.setattr(Job, "outcome", interrupt)
+    monkeypatch.setattr(command, "STOP_WITHIN_SECS", 0.0)
+    for blocks, told in (("0:9", False), ("5:10", True)):
+        err = cli(capsys, "backfill", "--config", config, "--rpc", devnet.url, "--blocks", blocks)
+        line = (
+            "another revision of _/devnet, with files of its own: it starts at block 5, the one before at 0; "
+            f"that one: ampd datasets show _/devnet@{before} --config {config}"
+        )
+        assert (line in err.splitlines()) is told
+        for row in client.jobs(active_only=True):
+            end(client, client.job(row.job_id))
 
 
 def test_an_interrupt_right_after_the_deployment_leaves_the_job_and_the_same_call_finds_it(

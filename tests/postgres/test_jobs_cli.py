@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
+from ampd_ray.cli import watching
 from ampd_ray.cli.app import app
+from ampd_ray.client.job import Job, OnProgress
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.metadb import jobs, workers
 from ampd_ray.metadb.connection import Database
+from ampd_ray.metadb.jobs import JobRow
 from tests.servers import run_apart
 
 
@@ -75,7 +81,10 @@ def test_a_stop_that_takes_longer_than_the_wait_shows_the_row_and_says_so(
     assert ampd(config, "jobs", "stop", "1", "--wait", "0.01", "--json") == 1
     said = capsys.readouterr()
     assert json.loads(said.out) == {"job_id": 1, "status": "STOP_REQUESTED"}
-    assert said.err == "error: job 1 is still stopping after 0.01 s; see `ampd jobs progress 1`\n"
+    assert json.loads(said.err)["error"]["code"] == "STILL_RUNNING"
+    assert ampd(config, "jobs", "stop", "1", "--wait", "0.01") == 1
+    said = capsys.readouterr()
+    assert said.err == f"error: job 1 is still stopping after 0.01 s; see `ampd jobs watch 1 --config {config}`\n"
 
 
 def set_aside(pg_url: str, *blocks: int) -> None:
@@ -103,7 +112,7 @@ def test_holes_are_seen_in_every_list(config: Path, pg_url: str, capsys: pytest.
     assert [line.split()[0] for line in said] == ["BLOCK", "7", "9", "ask"]
     assert "alchemy" in said[1]
     assert said[1].endswith("two receipts are missing")
-    assert said[-1].endswith("ampd jobs retry 1 --quarantined")
+    assert said[-1] == f"ask for them again: ampd jobs retry 1 --quarantined --config {config}"
     assert ampd(config, "jobs", "holes", "1", "--json") == 0
     assert [hole["block"] for hole in json.loads(capsys.readouterr().out)] == [7, 9]
 
@@ -139,3 +148,148 @@ def test_a_retry_needs_a_worker(config: Path, pg_url: str, capsys: pytest.Captur
     assert "error: " in capsys.readouterr().err
     assert ampd(config, "jobs", "show", "1", "--json") == 0
     assert json.loads(capsys.readouterr().out)["holes"] == 1
+
+
+# -- watching -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def database(config: Path, pg_url: str) -> tuple[Path, str]:
+    """The configuration, and the address that stands in it."""
+    return config, pg_url
+
+
+def put(pg_url: str, status: str, *, done: int = 7, total: int | None = 9) -> None:
+    """The job in a status, and its node's word on it."""
+    error = json.dumps({"error_code": "RPC_REFUSED", "error_message": "HTTP 401"})
+    with psycopg.connect(pg_url) as session:
+        session.execute(
+            "update jobs_status set status = %s, detail = case when %s in ('ERROR', 'FATAL') then %s::jsonb end",
+            [status, status, error],
+        )
+        session.execute("delete from ampd_ray.job_progress")
+        session.execute(
+            "insert into ampd_ray.job_progress (job_id, node_id, phase, blocks_done, blocks_total, rows, bytes, "
+            "rpc_requests, retries, rows_by_table, updated_at) "
+            "values (1, 'one', 'extracting', %s, %s, 0, 0, 5, 0, '{}', clock_timestamp())",
+            [done, total],
+        )
+
+
+@pytest.mark.parametrize(
+    ("status", "aside", "out", "err"),
+    [
+        ("COMPLETED", (), "job 1 is complete: {blocks}, no holes", ""),
+        ("COMPLETED", (7,), "job 1 is complete but for 1 hole; see ampd jobs holes 1 --config {config}", ""),
+        ("STOPPED", (), "job 1 was stopped: {blocks}; to go on: ampd jobs retry 1 --config {config}", ""),
+        ("ERROR", (), "", "error: job 1 ended as ERROR: HTTP 401 [RPC_REFUSED]"),
+        ("FATAL", (), "", "error: job 1 ended as FATAL: HTTP 401 [RPC_REFUSED]"),
+    ],
+)
+def test_watching_ends_with_the_job_and_says_how(
+    database: tuple[Path, str], capsys: pytest.CaptureFixture[str], status: str, aside: tuple[int, ...], out: str,
+    err: str,
+) -> None:  # fmt: skip
+    config, pg_url = database
+    put(pg_url, status)
+    set_aside(pg_url, *aside)
+    assert ampd(config, "jobs", "watch", "1", "--quiet") == (0 if (status, aside) == ("COMPLETED", ()) else 1)
+    said = capsys.readouterr()
+    told = re.escape(out).replace(re.escape("{blocks}"), r"\d+( of \d+)? blocks")
+    assert re.fullmatch(told.replace(re.escape("{config}"), re.escape(str(config))), said.out.strip()), said.out
+    assert said.err.strip() == err
+
+
+def test_watching_as_json_is_a_line_for_each_state(
+    config: Path, pg_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outcome(job: Job, timeout_secs: float | None = None, on_progress: OnProgress = lambda now: None) -> JobRow:
+        for status, done in next(runs):
+            put(pg_url, status, done=done)
+            on_progress(job.progress())
+        return job.row()
+
+    runs = iter([[("RUNNING", 3), ("RUNNING", 3), ("ERROR", 5)], [("SCHEDULED", 5), ("COMPLETED", 9)]])
+    monkeypatch.setattr(Job, "outcome", outcome)
+    monkeypatch.setattr(watching, "POLL_SECS", 0.0)
+    assert ampd(config, "jobs", "watch", "1", "--json", "--until-ended") == 0
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["status"] for line in said] == ["RUNNING", "ERROR", "SCHEDULED", "COMPLETED"]
+    assert said[0]["job_id"] == 1
+
+
+def test_ctrl_c_ends_the_watching_and_not_the_job(
+    config: Path, pg_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    put(pg_url, "RUNNING")
+    monkeypatch.setattr(Job, "outcome", interrupt)
+    assert ampd(config, "jobs", "watch", "1") == 0
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"job 1 goes on; to watch it again: ampd jobs watch 1 --config {config}"
+    )
+    with psycopg.connect(pg_url) as session:
+        assert session.execute("select status from jobs_status").fetchone() == ("RUNNING",)
+
+
+# -- workers, providers and a shell ---------------------------------------------------------------------------------
+
+
+def test_a_worker_is_alive_draining_ended_or_dead(
+    config: Path, pg_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def state() -> str:
+        assert ampd(config, "workers", "list", "--json") == 0
+        (worker,) = json.loads(capsys.readouterr().out)
+        return str(worker["state"])
+
+    def change(statement: LiteralString) -> None:
+        with psycopg.connect(pg_url) as session:
+            session.execute(statement)
+
+    change("update workers set info = '{\"implementation\": \"ampd-ray\"}', heartbeat_at = now() at time zone 'utc'")
+    assert state() == "alive"
+    change("update workers set heartbeat_at = heartbeat_at - interval '10 s'")
+    assert state() == "dead"
+    change(
+        "insert into ampd_ray.node_lease (node_id, epoch, incarnation, expires_at, draining) "
+        "values ('one', 1, gen_random_uuid(), now() + interval '4 s', true)"
+    )
+    assert state() == "draining"
+    change("update ampd_ray.node_lease set expires_at = now()")
+    assert state() == "ended"
+
+
+def test_a_provider_is_shown_without_its_secrets_and_removed_unless_a_job_is_bound_to_it(
+    config: Path, pg_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SET", "s3cr3t")
+    url = "https://${SET}@h.example/${UNSET}"
+    assert ampd(config, "providers", "add", "p", "--network", "x", "--url", url, "--auth-token", "s3cr3t") == 0
+    capsys.readouterr()
+    assert ampd(config, "providers", "show", "p", "--json") == 0
+    said = capsys.readouterr().out
+    assert "s3cr3t" not in said
+    shown = json.loads(said)
+    assert (shown["file"], shown["auth_token"]) == (str(config.parent / "providers" / "p.toml"), True)
+    assert shown["variables"] == {"SET": True, "UNSET": False}
+    with psycopg.connect(pg_url) as session:
+        session.execute('update job_events set detail = detail || \'{"provider": "p"}\'')
+    assert ampd(config, "providers", "rm", "p") == 1
+    stop = f"ampd jobs stop 1 --wait 30 --config {config}"
+    assert f"job 1 is bound to provider p; stop it first: {stop}" in capsys.readouterr().err
+    with psycopg.connect(pg_url) as session:
+        session.execute("update jobs_status set status = 'STOPPED'")
+    assert ampd(config, "providers", "rm", "p") == 0
+    assert not (config.parent / "providers" / "p.toml").exists()
+
+
+def test_a_shell_completes_jobs_and_datasets_of_a_database_that_runs(config: Path) -> None:
+    manifest = ["datasets", "register", "_/chain", "--network", "chain"]
+    assert ampd(config, *manifest) == 0
+    for words, offered in ((["jobs", "watch"], ["1"]), (["check"], ["_/chain"])):
+        line = ["ampd", *words, "--config", str(config), ""]
+        env = {"_AMPD_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(line), "COMP_CWORD": str(len(line) - 1)}
+        assert CliRunner().invoke(app, [], env=env, prog_name="ampd").stdout.split() == offered

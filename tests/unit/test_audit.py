@@ -10,7 +10,8 @@ import pytest
 
 from ampd_ray.chain.ranges import BlockRange, Span
 from ampd_ray.chain.segments import Segment, canonical_flags
-from ampd_ray.cli.check import ProgressLine, progress_text
+from ampd_ray.cli.check import progress_text
+from ampd_ray.cli.progress_line import ProgressLine
 from ampd_ray.materialize.audit import Kind, Registered, of_chain, of_coverage, of_intent, of_tombstone
 from ampd_ray.materialize.check import Progress
 from ampd_ray.metadb.audit import IntentRow
@@ -154,7 +155,7 @@ def test_away_from_a_terminal_progress_is_a_line_every_few_seconds(
     stream: io.StringIO, quiet: bool, lines: int
 ) -> None:  # fmt: skip
     steps = iter(range(10_000))
-    line = ProgressLine(stream, quiet=quiet, clock=lambda: next(steps) / 8)
+    line = ProgressLine(stream, text=progress_text, quiet=quiet, clock=lambda: next(steps) / 8)
     for files in range(800):
         line.update(Progress(files, 800, files, 800))
     line.end()
@@ -164,7 +165,7 @@ def test_away_from_a_terminal_progress_is_a_line_every_few_seconds(
 
 def test_on_a_terminal_it_is_one_line_that_goes_at_the_end() -> None:
     steps, stream = iter(range(1000)), Terminal()
-    line = ProgressLine(stream, clock=lambda: next(steps))
+    line = ProgressLine(stream, text=progress_text, clock=lambda: next(steps))
     for files in (1, 2):
         line.update(Progress(files, 2, files, 2))
     line.end()

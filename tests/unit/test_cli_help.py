@@ -33,8 +33,9 @@ def test_the_commands_are_those_of_the_first_release() -> None:
     assert set(COMMANDS) == {
         "backfill", "solo", "worker", "migrate", "deploy", "check", "verify", "demo", "devnet",
         "coverage", "sql", "head",
-        "jobs list", "jobs show", "jobs progress", "jobs events", "jobs holes", "jobs retry", "jobs stop", "jobs rm",
-        "workers list", "datasets register", "datasets list", "datasets show", "providers add", "providers list",
+        "jobs list", "jobs show", "jobs watch", "jobs progress", "jobs events", "jobs holes", "jobs retry", "jobs stop",
+        "jobs rm", "workers list", "datasets register", "datasets list", "datasets show", "providers add",
+        "providers list", "providers show", "providers rm",
     }  # fmt: skip
 
 
@@ -67,6 +68,10 @@ def test_groups_list_their_commands_with_a_sentence_each(group: str) -> None:
     below = [name.removeprefix(group).split()[0] for name in COMMANDS if name.startswith(group)]
     for name in below:
         assert re.search(rf"^  {name} +[A-Z].{{15,}}$", text, re.MULTILINE), name
+    examples = re.findall(r"^ {4,}ampd (.*)$", text, re.MULTILINE)
+    assert examples
+    for example in examples:
+        parse(example)
 
 
 def test_help_starts_with_the_demo() -> None:

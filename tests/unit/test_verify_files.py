@@ -31,6 +31,7 @@ from ampd_ray.datasets.evm.rpc import BlockAndReceipts
 from ampd_ray.datasets.evm.schemas import TABLES
 from ampd_ray.datasets.evm.verify import Check, Level
 from ampd_ray.datasets.names import DatasetRef
+from ampd_ray.errors import AmpdError, BeyondHead, NothingThere
 from ampd_ray.materialize.encode import footer_metadata
 from ampd_ray.metadb import audit, datasets, networks, revisions
 from ampd_ray.metadb.audit import FileRow
@@ -153,6 +154,31 @@ def test_a_range_is_verified_alone(tmp_path: Path, honest: Tables, monkeypatch: 
     shelf = Shelf(tmp_path, honest).listed(monkeypatch)
     found = verify(shelf, REF, blocks=parse_range("15:25"), level=Level.ROOTS)  # type: ignore[arg-type]
     assert (found.wanted, found.passed, found.level) == (Span(15, 24), 10, Level.ROOTS)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "error", "told"),
+    [
+        ("0:10", NothingThere, "_/test has none of the blocks 0 to 9; it has some from 20 to 54"),
+        ("50:60", BeyondHead, "block range '50:60': the last block that _/test has is 54"),
+    ],
+)
+def test_to_verify_what_is_not_there_is_an_error(
+    tmp_path: Path, honest: Tables, monkeypatch: pytest.MonkeyPatch, blocks: str, error: type[AmpdError], told: str
+) -> None:
+    shelf = Shelf(tmp_path, honest, CUTS[1:]).listed(monkeypatch)
+    with pytest.raises(error) as raised:
+        verify(shelf, REF, blocks=parse_range(blocks))  # type: ignore[arg-type]
+    assert (str(raised.value), raised.value.exit_code) == (told, 1)
+
+
+def test_to_verify_blocks_of_what_was_never_extracted_is_an_error(
+    tmp_path: Path, honest: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = Shelf(tmp_path, honest, []).listed(monkeypatch)
+    assert verify(shelf, REF).wanted is None  # type: ignore[arg-type]
+    with pytest.raises(NothingThere, match="nothing of _/test has been extracted yet, so there is no 0:10 to verify"):
+        verify(shelf, REF, blocks=parse_range("0:10"))  # type: ignore[arg-type]
 
 
 def test_processes_of_a_pool_find_the_same(tmp_path: Path, honest: Tables, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,161 @@
+"""How the command line speaks: errors for programs, hints that can be typed, colours, values for a shell."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import ampd_ray.client.request
+from ampd_ray import log
+from ampd_ray.cli import completion
+from ampd_ray.cli.app import app
+from ampd_ray.cli.options import again
+from ampd_ray.datasets.networks import misspelt
+from tests.fakes.command_line import ROOT
+
+NOBODY = {"AMP_CONFIG": None, "AMP_DIR": None}
+
+
+def failed(*arguments: str) -> tuple[int, Any]:
+    """The exit code, and the one JSON object on stderr; stdout is empty."""
+    result = CliRunner().invoke(app, list(arguments), env=NOBODY)
+    assert result.stdout == ""
+    return result.exit_code, json.loads(result.stderr)
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "exit_code", "code", "told"),
+    [
+        ("jobs show first --json", 2, "USAGE", "valid integer"),
+        ("jobs show 1 --json --no-such-option", 2, "USAGE", "--no-such-option"),
+        ("backfill --json", 2, "USAGE", "--rpc"),
+        ("backfill --rpc http://127.0.0.1:1 --blocks 9:3 --json", 2, "INVALID_RANGE", "Write 3:9"),
+        ("verify Nothing! --json", 2, "INVALID_NAME", "Nothing!"),
+        ("jobs list --amp-dir /no/such/place --json", 1, "NOT_FOUND", "/no/such/place"),
+        ("jobs list --config /no/such/file --json", 1, "INVALID_CONFIG", "/no/such/file"),
+    ],
+)
+def test_with_json_an_error_is_one_object_on_stderr(line: str, exit_code: int, code: str, told: str) -> None:
+    got, said = failed(*line.split())
+    assert got == exit_code
+    assert {**said["error"], "message": ""} == {"code": code, "message": "", "exit_code": exit_code}
+    assert told in said["error"]["message"]
+
+
+def test_a_bug_and_an_interrupt_are_objects_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    for raised, code in ((KeyError("https://u:secret@host/"), "PANIC"), (KeyboardInterrupt(), "INTERRUPTED")):
+
+        def probe(request: object, raised: BaseException = raised) -> None:
+            raise raised
+
+        monkeypatch.setattr(ampd_ray.client.request, "probe", probe)
+        got, said = failed("backfill", "--rpc", "http://127.0.0.1:1", "--blocks", "0:9", "--json")
+        assert (got, said["error"]["code"], said["error"]["exit_code"]) == (1, code, 1)
+        assert "secret" not in str(said)
+
+
+# -- hints ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("jobs holes 7", "ampd jobs retry 7"),
+        ("jobs holes 7 --amp-dir chains", "ampd jobs retry 7 --amp-dir chains"),
+        ("jobs holes 7 --config amp.toml", "ampd jobs retry 7 --config amp.toml"),
+        ("-c 'a b.toml' jobs holes 7", "ampd jobs retry 7 --config 'a b.toml'"),
+    ],
+)
+def test_a_hint_can_be_typed_as_it_is(line: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def shown(ctx: typer.Context, *_: object) -> None:
+        said.append(again(ctx, "jobs retry 7"))
+        raise typer.Exit
+
+    monkeypatch.setattr("ampd_ray.cli.jobs.open_client", shown)
+    CliRunner().invoke(app, line.replace("'a b.toml'", "a_b.toml").split(), env=NOBODY)
+    assert said == [told.replace("'a b.toml'", "a_b.toml")]
+
+
+def test_a_path_that_a_shell_would_split_is_quoted() -> None:
+    context = ROOT.make_context("ampd", ["jobs", "list"])
+    context.obj = {"config": None}
+    context.params["amp_dir"] = Path("my chains")
+    assert again(context, "jobs list") == "ampd jobs list --amp-dir 'my chains'"
+
+
+# -- networks ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("mainet", "mainnet"), ("Mainnet", "mainnet"), ("arbitrum", "arbitrum_one"), ("base-sepolia", "base_sepolia"),
+        ("devent", "devnet"), ("polygn", "polygon"),
+        ("mainnet", None), ("chain_7", None), ("base_fork", None), ("devnet2", None), ("acme", None),
+    ],
+)  # fmt: skip
+def test_a_network_that_looks_like_a_known_one_is_noticed(name: str, meant: str | None) -> None:
+    assert misspelt(name) == meant
+
+
+# -- colours and logs -------------------------------------------------------------------------------------------------
+
+
+def test_no_color_holds_for_what_is_started_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "")
+    assert CliRunner().invoke(app, ["--no-color", "jobs", "list"], env=NOBODY).exit_code == 2
+    assert os.environ["NO_COLOR"] == "1"
+
+
+def test_warnings_can_be_spared_but_not_from_those_who_want_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    for level, heard in ((logging.WARNING, False), (logging.DEBUG, True)):
+        logger = logging.getLogger("ampd_ray.spared")
+        logger.setLevel(level)
+        with log.sparing(logger.name):
+            assert logger.isEnabledFor(logging.WARNING) is heard
+        assert logger.level == level
+
+
+# -- completion -------------------------------------------------------------------------------------------------------
+
+
+def completed(*words: str) -> list[str]:
+    """What a shell is offered for the last of the words."""
+    env = {**NOBODY, "_AMPD_COMPLETE": "complete_bash", "COMP_CWORD": str(len(words)),
+           "COMP_WORDS": " ".join(["ampd", *words])}  # fmt: skip
+    result = CliRunner().invoke(app, [], env=env, prog_name="ampd")
+    assert result.stderr == ""
+    return result.stdout.split()
+
+
+def test_a_shell_completes_commands_networks_and_providers(tmp_path: Path) -> None:
+    (tmp_path / "providers").mkdir()
+    for name in ("alchemy.toml", "another.toml", "my_node.toml", "notes.txt", ".hidden.toml"):
+        (tmp_path / "providers" / name).touch()
+    assert completed("jobs", "wat") == ["watch"]
+    assert completed("backfill", "--network", "ba") == ["base", "base_sepolia"]
+    assert completed("providers", "show", "--amp-dir", str(tmp_path), "a") == ["alchemy", "another"]
+
+
+def test_without_a_database_that_runs_nothing_is_completed_and_nothing_is_started(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("=")
+    (tmp_path / "away.toml").write_text('[metadata_db]\nurl = "postgresql://127.0.0.1:1/amp"\n')
+    began = time.monotonic()
+    for where in (f"--amp-dir {tmp_path / 'amp'}", f"--config {tmp_path}/bad.toml", f"--config {tmp_path}/away.toml"):
+        assert completed("jobs", "watch", *where.split(), "") == []
+        assert completed("check", *where.split(), "_") == []
+    assert time.monotonic() - began < 6 * (completion.WITHIN_SECS + 2)
+    assert not (tmp_path / "amp").exists()
