@@ -17,6 +17,7 @@ from ampd_ray.cli import (
     coverage,
     datasets,
     demo,
+    deploy,
     devnet,
     head,
     jobs,
@@ -149,7 +150,7 @@ app.command("migrate", epilog=worker.MIGRATE_EXAMPLES, rich_help_panel=OPERATE)(
 app.command("worker", epilog=worker.WORKER_EXAMPLES, rich_help_panel=OPERATE)(worker.worker)
 app.add_typer(workers.app, name="workers", rich_help_panel=OPERATE)
 app.add_typer(providers.app, name="providers", rich_help_panel=OPERATE)
-app.command("deploy", epilog=jobs.DEPLOY_EXAMPLES, rich_help_panel=OPERATE)(jobs.deploy)
+app.command("deploy", epilog=deploy.EXAMPLES, rich_help_panel=OPERATE)(deploy.deploy)
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import replace
@@ -25,12 +24,13 @@ from ampd_ray.cli.options import (
     network_name,
     solo_directory,
 )
-from ampd_ray.cli.output import duration, print_error, size
+from ampd_ray.cli.output import print_error
+from ampd_ray.cli.summary import print_quarantined, print_summary
 from ampd_ray.errors import AmpdError, ConfigError, Interrupted, StillRunning, UsageError
 
 if TYPE_CHECKING:
     from ampd_ray.chain.ranges import Span
-    from ampd_ray.client import Client, Job, Summary
+    from ampd_ray.client import Client, Job
     from ampd_ray.client.prepare import Prepared
     from ampd_ray.client.request import BackfillRequest, Probe
 
@@ -102,9 +102,9 @@ def backfill(
         if run is not None:
             summary = replace(run.summary(), seconds=time.monotonic() - started)
             # Before a solo environment takes its time to end.
-            _print(summary, prepared.covered, client.settings.data_dir, as_json=as_json)
+            print_summary(summary, prepared.covered, client.settings.data_dir, as_json=as_json)
             if summary.quarantined and not as_json:
-                _print_quarantined(ctx, run, prepared.span, summary.quarantined)
+                print_quarantined(ctx, run, prepared.span, summary.quarantined)
         if failure is not None:
             print_error(failure, as_json=as_json)
     raise typer.Exit(1 if run is None or summary.holes or failure else 0)
@@ -196,31 +196,3 @@ def _stop(run: Job, display: Display) -> AmpdError | None:
 
 def _blocks(span: Span) -> str:
     return f"blocks {span.start:,} to {span.end:,}"
-
-
-def _print_quarantined(ctx: typer.Context, run: Job, span: Span, count: int) -> None:
-    """What is wrong with the first of the holes, and what can be done about all of them."""
-    first = next(hole for hole in run.holes() if hole.block in span)
-    typer.echo(f"\n{count:,} of the blocks that are missing {'is' if count == 1 else 'are'} right at no provider:")
-    typer.echo(f"  {first.reason}")
-    typer.echo(f"all of them:  {again(ctx, f'jobs holes {run.id}')}")
-    typer.echo(f"to ask again: {again(ctx, f'jobs retry {run.id} --quarantined')}")
-
-
-def _print(summary: Summary, before: int, data_dir: str, *, as_json: bool) -> None:
-    """``before``: how many of the blocks were there when this began."""
-    if as_json:
-        typer.echo(json.dumps(summary.as_json()))
-        return
-    rows = ", ".join(f"{count:,} {table}" for table, count in summary.rows.items())
-    holes = ", ".join(f"{hole.start:,} to {hole.end:,}" for hole in summary.holes[:10]) or "none"
-    more = f" and {len(summary.holes) - 10} more" if len(summary.holes) > 10 else ""
-    typer.echo(f"dataset   {summary.dataset} ({summary.network})")
-    asked = f"{summary.end - summary.start + 1:,} ({summary.start:,} to {summary.end:,})"
-    there = f"; {before:,} were there before" if before else ""
-    typer.echo(f"blocks    {summary.blocks:,} of {asked}{there}")
-    typer.echo(f"rows      {rows}")
-    typer.echo(f"files     {summary.files}, {size(summary.bytes)}, in {data_dir}")
-    typer.echo(f"retries   {summary.retries}")
-    typer.echo(f"holes     {holes}{more}")
-    typer.echo(f"time      {duration(summary.seconds)}")

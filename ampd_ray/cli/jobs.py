@@ -1,4 +1,4 @@
-"""``ampd deploy`` and ``ampd jobs``: what runs, how far it is, and how it ended."""
+"""``ampd jobs``: what runs, how far it is, and how it ended."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from ampd_ray.cli.display import Display
 from ampd_ray.cli.options import (
     AmpDirOption,
     ConfigOption,
-    DatasetArgument,
     JobArgument,
     JsonOption,
     again,
     open_client,
 )
 from ampd_ray.cli.output import duration, examples, print_object, print_rows, size
-from ampd_ray.errors import InvalidDescriptor, StillRunning, UsageError
+from ampd_ray.errors import StillRunning
 
 if TYPE_CHECKING:
     from ampd_ray.client.progress import Progress
@@ -31,72 +30,6 @@ app = typer.Typer(
     help="Jobs: list, watch, stop, try again, remove.",
     epilog=examples("ampd jobs list --active", "ampd jobs watch 1", "ampd jobs stop 1", "ampd jobs retry 1"),
 )
-
-DEPLOY_EXAMPLES = """\b
-Examples:
-  ampd deploy _/mainnet                          # follow the head
-  ampd deploy _/mainnet --end-block latest       # up to the head of now
-  ampd deploy acme/eth@1.0.0 --end-block 18000000 --max-writers 4 --worker 'extract-*'"""
-
-
-def deploy(
-    ctx: typer.Context,
-    dataset: DatasetArgument,
-    end_block: Annotated[
-        str | None,
-        typer.Option(
-            "--end-block",
-            help="Last block, included (unlike the end of backfill's --blocks); `latest`, or -N: N before the head. "
-            "Without it: follow the head.",
-        ),
-    ] = None,
-    max_writers: Annotated[int, typer.Option("--max-writers", min=1, max=65535, help="Files written at a time.")] = 1,
-    verify: Annotated[bool, typer.Option("--verify", help="Recompute each block's hash and roots first.")] = False,
-    verify_full: Annotated[
-        bool, typer.Option("--verify-full", help="The same, with transaction hashes and senders.")
-    ] = False,
-    worker: Annotated[str | None, typer.Option("--worker", help="Node ID, or PREFIX*.")] = None,
-    config: ConfigOption = None,
-    amp_dir: AmpDirOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Schedule a job that extracts a dataset; an identical active job is left as it is."""
-    from ampd_ray.datasets.descriptor import JobDescriptor
-    from ampd_ray.datasets.names import DatasetRef
-
-    ref = DatasetRef.parse(dataset)
-    with open_client(ctx, config, amp_dir) as client:
-        manifest = client.manifest(ref)
-        try:
-            descriptor = JobDescriptor.of(
-                ref, manifest.hash, end_block=end_block, max_writers=max_writers,
-                verify=verify or verify_full, verify_level="full" if verify_full else None,
-            )  # fmt: skip
-        except InvalidDescriptor:
-            raise UsageError(
-                f"--end-block {end_block!r}: give a block's number (it is the last one), latest, or -N for N before "
-                "the head; without it the job follows the head"
-            ) from None
-        row = client.deploy(descriptor, worker).row()
-    fields = {
-        "job_id": row.job_id,
-        "node_id": row.node_id,
-        "status": str(row.status),
-        "dataset": descriptor.dataset,
-        "blocks": extent(manifest.start_block, end_block),
-    }
-    print_object(fields, as_json=as_json)
-
-
-def extent(start: int, end_block: str | None) -> str:
-    """The blocks that ``--end-block`` means, in words."""
-    if end_block is None:
-        return f"{start:,} and on, following the head"
-    if end_block == "latest":
-        return f"{start:,} to the head as the job finds it"
-    if end_block.startswith("-"):
-        return f"{start:,} to {int(end_block[1:]):,} before the head as the job finds it"
-    return f"{start:,} to {int(end_block):,}, which is included"
 
 
 @app.command("list", epilog=examples("ampd jobs list", "ampd jobs list --active --json"))

@@ -212,6 +212,17 @@ async def test_a_taken_port_is_said_so(server: DevnetServer) -> None:
         await DevnetServer(DevChain(1), port=port).start()
 
 
+def test_while_a_long_chain_is_made_it_says_how_far_it_is() -> None:
+    code = "from ampd_ray.cli import devnet; devnet.SAY_EVERY_SECS = 0.0; devnet.devnet(blocks=3, port=0)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith(b"LISTENING ")
+        process.terminate()
+        said = process.stderr.read().decode().splitlines()
+    assert said == [f"making the chain: {number} of 3 blocks" for number in (1, 2, 3)]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_process_says_where_it_listens_and_ends_cleanly(number: signal.Signals) -> None:
     command = [sys.executable, "-c", "from ampd_ray.devnet.server import run; run(blocks=2, seed=3)"]
