@@ -16,6 +16,7 @@ from ampd_ray.cli.output import examples
 from ampd_ray.datasets.names import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
+    from ampd_ray.chain.ranges import Span
     from ampd_ray.client.coverage import Coverage
     from ampd_ray.metadb.jobs import JobRow
 
@@ -54,17 +55,17 @@ def coverage(
 
 def lacking(shown: Coverage) -> Iterator[str]:
     """What is missing and quarantined, in short; tables that lack the same are told together."""
+    from ampd_ray.client.displays.figures import plural
     from ampd_ray.client.displays.words import spans_of
 
     for kind in ("missing", "quarantined"):
-        alike: dict[tuple[object, ...], list[str]] = {}
+        alike: dict[tuple[Span, ...], list[str]] = {}
         for name, table in shown.tables.items():
             alike.setdefault(tuple(getattr(table, kind)), []).append(name)
         for spans, names in alike.items():
             if spans:
                 of = "" if len(names) == len(shown.tables) else f" of {', '.join(names)}"
-                blocks = sum(map(len, getattr(shown.tables[names[0]], kind)))
-                yield f"{kind}{of}: {spans_of(getattr(shown.tables[names[0]], kind))} ({blocks:,} blocks)"
+                yield f"{kind}{of}: {spans_of(spans)} ({plural(sum(map(len, spans)), 'block')})"
 
 
 def next_steps(ctx: typer.Context, shown: Coverage, job: JobRow | None, start: int) -> Iterator[str]:

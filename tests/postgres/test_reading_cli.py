@@ -116,7 +116,7 @@ def test_coverage_names_the_job_that_can_help(ampd: Ampd, place: tuple[Path, str
             _, out, _ = ampd("coverage", "devnet")
             assert out.splitlines()[-5:] == [
                 "missing: 20 to 24, 26 to 29 (9 blocks)",
-                "quarantined: 25 (1 blocks)",
+                "quarantined: 25 (1 block)",
                 f"why they are quarantined: ampd jobs holes {job.id}",
                 f"to ask for them again: ampd jobs retry {job.id} --quarantined",
                 f"job {job.id} is SCHEDULED: ampd jobs progress {job.id}",

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from ampd_ray.client.displays.coverage import coverage_text
 from ampd_ray.client.displays.coverage_svg import coverage_svg
-from ampd_ray.client.displays.words import size, spans_of
+from ampd_ray.client.displays.figures import size
+from ampd_ray.client.displays.words import spans_of
 from ampd_ray.metadb.files import TableSummary
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Numbers and kinds of blocks as people say them."""
+"""Blocks as people speak of them: their kinds, shares and numbers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,6 @@ WORDS = {
     Mark.QUARANTINED: "quarantined",
     Mark.MISSING: "missing",
 }
-
-
-def size(nbytes: float) -> str:
-    """Bytes in powers of 1,000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if nbytes < 1000:
-            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:.1f} TB"
 
 
 def percent(part: int, whole: int) -> str:
