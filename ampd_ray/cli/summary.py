@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ampd_ray.cli.options import again
-from ampd_ray.cli.output import duration, size
+from ampd_ray.cli.output import duration
 
 if TYPE_CHECKING:
     from ampd_ray.chain.ranges import Span
@@ -20,18 +20,10 @@ def print_summary(summary: Summary, before: int, data_dir: str, *, as_json: bool
     if as_json:
         typer.echo(json.dumps(summary.as_json()))
         return
-    rows = ", ".join(f"{count:,} {table}" for table, count in summary.rows.items())
-    holes = ", ".join(f"{hole.start:,} to {hole.end:,}" for hole in summary.holes[:10]) or "none"
-    more = f" and {len(summary.holes) - 10} more" if len(summary.holes) > 10 else ""
-    typer.echo(f"dataset   {summary.dataset} ({summary.network})")
-    asked = f"{summary.end - summary.start + 1:,} ({summary.start:,} to {summary.end:,})"
-    there = f"; {before:,} were there before" if before else ""
-    typer.echo(f"blocks    {summary.blocks:,} of {asked}{there}")
-    typer.echo(f"rows      {rows}")
-    typer.echo(f"files     {summary.files}, {size(summary.bytes)}, in {data_dir}")
-    typer.echo(f"retries   {summary.retries}")
-    typer.echo(f"holes     {holes}{more}")
-    typer.echo(f"time      {duration(summary.seconds)}")
+    from ampd_ray.client.displays.summary import summary_text
+
+    time = duration(summary.seconds)
+    typer.echo(summary_text(summary, time=time, before=before, data_dir=data_dir))
 
 
 def print_quarantined(ctx: typer.Context, run: Job, span: Span, count: int) -> None:

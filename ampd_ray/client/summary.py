@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ampd_ray.chain.ranges import Span, intersect, merge, subtract
+from ampd_ray.client.displays.figures import duration
+from ampd_ray.client.displays.summary import summary_text
 from ampd_ray.client.work import Work
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.datasets.tables import TABLES
@@ -40,6 +42,12 @@ class Summary:
     holes: list[Span] = field(default_factory=list)
     quarantined: int = 0
     seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return summary_text(self, time=duration(self.seconds))
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
 
     def as_json(self) -> dict[str, Any]:
         """The last line of ``ampd backfill --json``."""

@@ -119,7 +119,7 @@ def test_coverage_names_the_job_that_can_help(ampd: Ampd, place: tuple[Path, str
                 "quarantined: 25 (1 block)",
                 f"why they are quarantined: ampd jobs holes {job.id}",
                 f"to ask for them again: ampd jobs retry {job.id} --quarantined",
-                f"job {job.id} is SCHEDULED: ampd jobs progress {job.id}",
+                f"job {job.id} is SCHEDULED: ampd jobs watch {job.id}",
             ]
         finally:
 
