@@ -15,16 +15,15 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ampd_ray.actors.coordinator import CoordinatorActor, Sizes
+from ampd_ray.actors.coordinator import CoordinatorActor
 from ampd_ray.actors.driver_watch import Watched
 from ampd_ray.actors.failures import domain_error
 from ampd_ray.config import Settings
 from ampd_ray.errors import ActorLost, AmpdError, RayUnavailable
+from ampd_ray.node.sizes import LOCAL_CPUS, Sizes
 
 logger = logging.getLogger(__name__)
 
-# Fetching waits: a small machine gets more logical CPUs than it has cores.
-MIN_LOCAL_CPUS = 4
 LOCAL_OBJECT_STORE_BYTES = 1 << 30
 SIGNAL_CHECK_SECS = 0.2
 AT_ONCE_SECS = 5.0  # beyond its time, or after the second signal, for a coordinator that does not end
@@ -88,21 +87,15 @@ def _start_coordinator(settings: Settings, node_id: str, info: dict[str, str]) -
     as_actor: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor = as_actor(CoordinatorActor).options(scheduling_strategy=here, max_concurrency=CALLS)
-    return actor.remote(settings, node_id, info, _sizes(settings), Watched.of(os.getpid()))
+    return actor.remote(
+        settings, node_id, info, Sizes.of(cluster_cpus(), settings.ampd_ray.extractors), Watched.of(os.getpid())
+    )
 
 
 def cluster_cpus() -> int:
     """How many CPUs the cluster has now."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return int(resources.get("CPU", 0))
-
-
-def _sizes(settings: Settings) -> Sizes:
-    """Upper bounds by the CPUs that the cluster has now."""
-    cpus = cluster_cpus()
-    writers = max(1, cpus // 4)
-    extractors = settings.ampd_ray.extractors or max(1, cpus - writers - 1)
-    return Sizes(extractors=extractors, writers=writers)
 
 
 @contextmanager
@@ -126,7 +119,7 @@ def _start_ray() -> None:
     """A Ray of our own, on loopback."""
     ray.init(
         address="local",
-        num_cpus=max(MIN_LOCAL_CPUS, os.cpu_count() or 1),
+        num_cpus=max(LOCAL_CPUS, os.cpu_count() or 1),
         include_dashboard=False,
         object_store_memory=LOCAL_OBJECT_STORE_BYTES,
         logging_level=logging.WARNING,

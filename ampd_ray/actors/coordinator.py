@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from dataclasses import dataclass
 
 from ampd_ray import log
 from ampd_ray.actors import driver_watch
@@ -21,20 +20,11 @@ from ampd_ray.materialize.setup import Environment, JobSpec
 from ampd_ray.materialize.types import WriterOptions
 from ampd_ray.metadb.jobs import JobRow
 from ampd_ray.node.coordinator import Coordinator
+from ampd_ray.node.sizes import Sizes
 from ampd_ray.providers.registry import usable
 from ampd_ray.store.files import Store, open_store
 
 logger = logging.getLogger(__name__)
-
-MAX_ROW_GROUP_BYTES = 64 << 20
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How many actors a node may have."""
-
-    extractors: int
-    writers: int
 
 
 class CoordinatorActor:
@@ -95,7 +85,7 @@ class CoordinatorActor:
                 config.name for config in usable(settings.providers_dir, "evm-rpc", network, name=wanted)
             ),
             open_source=lambda provider, network: open_source(settings, provider, network),
-            options=writer_options(settings),
+            options=WriterOptions.of(settings.writer),
             flush_secs=settings.writer.segment_flush_interval_secs,
             poll_secs=settings.poll_interval_secs,
             memory_bytes=settings.ampd_ray.memory_bytes,
@@ -105,16 +95,3 @@ class CoordinatorActor:
             chain_of=lambda network: chain_of(network, settings.ampd_ray.networks),
             wholly=settings.ampd_ray.verify_unsupported == "fail",
         )
-
-
-def writer_options(settings: Settings) -> WriterOptions:
-    """The Parquet settings; a row group is bounded for memory's sake, whatever Amp's default allows."""
-    writer = settings.writer
-    return WriterOptions(
-        compression=writer.compression.codec,
-        compression_level=writer.compression.level,
-        bloom_filters=writer.bloom_filters,
-        row_group_bytes=min(writer.max_row_group_mb << 20, MAX_ROW_GROUP_BYTES),
-        segment_bytes=writer.bytes or 1 << 62,
-        collect_after_secs=writer.collector.deletion_lock_duration if writer.collector.collects else None,
-    )

@@ -10,11 +10,8 @@ from ampd_ray.actors.failures import actor_is_gone, domain_error
 from ampd_ray.actors.pool import Member, Pool
 from ampd_ray.chain.ranges import Span
 from ampd_ray.errors import ActorLost
+from ampd_ray.materialize.state import TASKS_PER_EXTRACTOR
 from ampd_ray.materialize.types import ExtractSummary, Partition, RangeTask, WriterReport
-
-# Tasks at one extractor at a time: while the last blocks of one are waited for, those of the next are under way. At
-# 200 ms those are more blocks than two tasks have.
-TASKS_PER_EXTRACTOR = 4
 
 
 class RayExtractors:

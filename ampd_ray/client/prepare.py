@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from ampd_ray.chain.expression import parse_range
 from ampd_ray.chain.ranges import Span
@@ -22,6 +24,9 @@ from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.datasets.tables import TABLES
 from ampd_ray.errors import AmpdError, NotFound
 from ampd_ray.metadb.jobs import JobRow
+
+if TYPE_CHECKING:
+    from ampd_ray.providers.registry import ListedProvider, ProviderConfig
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,10 @@ async def prepared(client: Client, request: BackfillRequest, found: Probe | None
     request.checked()
     found = found or await ask(request)
     network = request.network_of(found)
-    slug = re.sub(r"[^a-z0-9_]", "_", network.lower())
-    slug = slug if re.match(r"[a-z_]", slug) else f"_{slug}"
+    slug = slug_of(network)
     provider = await asyncio.to_thread(provide, client, slug, network, request)
     name = DatasetRef("_", slug)
-    span = await _unfinished(client, name, network, request) or request.resolved(found)
+    span = await unfinished(client, name, network, request) or request.resolved(found)
     before = await _meant(client, name)
     manifest_hash = await client.calls.register_dataset(name, evm_rpc_manifest(network, span.start))
     dataset = DatasetRef(name.namespace, name.name, manifest_hash)
@@ -119,18 +123,37 @@ def provide(client: Client, slug: str, network: str, request: BackfillRequest) -
     A file that says the same is used, and more may stand in it, a rate limit say. No file is ever changed: it may be
     somebody's, another network's that looks alike, or what another job is using.
     """
-    wanted = {"kind": "evm-rpc", "network": network, **request.provider_keys()}
-    there = {listed.name: listed.config for listed in client.providers()}
-    same = [name for name, config in there.items() if config and wanted.items() <= config.keys().items()]
-    if same:
-        return slug if slug in same else same[0]
+    there = client.providers()
+    same = provided(there, slug, network, request)
+    if same is not None:
+        return same.name
+    wanted = _wanted(network, request)
     digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
-    name = f"{slug}_{digest[:8]}" if slug in there else slug
+    name = f"{slug}_{digest[:8]}" if slug in {listed.name for listed in there} else slug
     client.add_provider(name, **wanted)
     return name
 
 
-async def _unfinished(client: Client, dataset: DatasetRef, network: str, request: BackfillRequest) -> Span | None:
+def provided(
+    there: Iterable[ListedProvider], slug: str, network: str, request: BackfillRequest
+) -> ProviderConfig | None:
+    """The one of the provider files that says what the request does; that of the network's name before any other."""
+    wanted = _wanted(network, request).items()
+    same = {each.name: each.config for each in there if each.config and wanted <= each.config.keys().items()}
+    return same.get(slug) or next(iter(same.values()), None)
+
+
+def _wanted(network: str, request: BackfillRequest) -> dict[str, Any]:
+    return {"kind": "evm-rpc", "network": network, **request.provider_keys()}
+
+
+def slug_of(network: str) -> str:
+    """The network's name as that of a dataset and a provider's file."""
+    slug = re.sub(r"[^a-z0-9_]", "_", network.lower())
+    return slug if re.match(r"[a-z_]", slug) else f"_{slug}"
+
+
+async def unfinished(client: Client, dataset: DatasetRef, network: str, request: BackfillRequest) -> Span | None:
     """A relative range means what it meant when an unfinished backfill with the same text was started."""
     if not parse_range(request.blocks).is_relative:
         return None

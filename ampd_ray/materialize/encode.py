@@ -136,6 +136,14 @@ class TableFile:
             self._writer.write_table(table, row_group_size=MAX_ROW_GROUP_ROWS)
 
 
+def measured(table: str, rows: pa.Table, options: WriterOptions) -> int:
+    """The bytes of a file of these rows in one row group, as a writer would make it; it is made in memory."""
+    sink = HashedSink(pa.BufferOutputStream())
+    with _parquet_writer(pa.PythonFile(sink, "w"), table, options) as writer:
+        writer.write_table(rows, row_group_size=MAX_ROW_GROUP_ROWS)
+    return sink.size
+
+
 def _copied(rows: pa.Table) -> pa.Table:
     """The rows, and no others, in memory of their own.
 

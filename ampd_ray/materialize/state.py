@@ -53,6 +53,9 @@ FIRST_TASK_BLOCKS = 16
 MAX_TASK_BLOCKS = 2_000
 TASK_BYTES = 16 << 20
 GROWTH = 4
+# Tasks at one extractor at a time: while the last blocks of one are waited for, those of the next are under way. At
+# 200 ms those are more blocks than two tasks have.
+TASKS_PER_EXTRACTOR = 4
 
 
 @dataclass(frozen=True)

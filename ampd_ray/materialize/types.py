@@ -15,8 +15,11 @@ import pyarrow as pa
 
 from ampd_ray.chain.links import BlockLinks
 from ampd_ray.chain.ranges import BlockRange, Span
+from ampd_ray.config.keys import Writer
 from ampd_ray.datasets.evm.verdicts import Level
 from ampd_ray.errors import AmpdError
+
+MAX_ROW_GROUP_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,18 @@ class WriterOptions:
     segment_bytes: int = 2 << 30
     segment_blocks: int = 1_000_000
     collect_after_secs: float | None = None
+
+    @classmethod
+    def of(cls, writer: Writer) -> WriterOptions:
+        """As configured; a row group is bounded for memory's sake, whatever Amp's default allows."""
+        return cls(
+            compression=writer.compression.codec,
+            compression_level=writer.compression.level,
+            bloom_filters=writer.bloom_filters,
+            row_group_bytes=min(writer.max_row_group_mb << 20, MAX_ROW_GROUP_BYTES),
+            segment_bytes=writer.bytes or 1 << 62,
+            collect_after_secs=writer.collector.deletion_lock_duration if writer.collector.collects else None,
+        )
 
 
 @dataclass(frozen=True)

@@ -57,9 +57,9 @@ class EvmRpcSource:
         self._requester = Requester(
             self._endpoint, self._transport, limiter, batch_size=config.rpc_batch_size, timing=self._timing
         )
-        receipts = ReceiptFetcher(self._requester, per_transaction=config.fetch_receipts_per_tx)
+        self._receipts = ReceiptFetcher(self._requester, per_transaction=config.fetch_receipts_per_tx)
         level: Integrity = integrity or config.ampd_ray.integrity
-        self._blocks = BlockFetcher(self._requester, receipts, config.network, level)
+        self._blocks = BlockFetcher(self._requester, self._receipts, config.network, level)
         self._limiter = limiter
         self._window: Window = Window(self._parts_ahead)
         self._careful_until = float("-inf")
@@ -68,6 +68,16 @@ class EvmRpcSource:
     def chain(self) -> int | None:
         """The id of the chain, as the provider said when it was started; None before."""
         return self._blocks.chain_id
+
+    @property
+    def batch_size(self) -> int:
+        """Calls that go into one request now: less than configured after the provider refused so many."""
+        return self._requester.batch_size
+
+    @property
+    def receipts_per_transaction(self) -> bool:
+        """True if each receipt takes a call of its own: as configured, or as the provider has turned out to be."""
+        return self._receipts.per_transaction
 
     async def start(self) -> None:
         """Make the first call. Raises ``WrongChain``, or a ``ProviderError`` if the provider cannot be used."""

@@ -14,11 +14,47 @@ from ampd_ray.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$\{([^}]*)(\}?)")
 
+BLOCK, BLOCK_RECEIPTS, RECEIPT = "eth_getBlockByNumber", "eth_getBlockReceipts", "eth_getTransactionReceipt"
+"""The methods that extraction is made of."""
+DEFAULT_UNITS = "default"
+
+Method = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _priced(units: dict[str, float]) -> dict[str, float]:
+    lacking = {BLOCK, BLOCK_RECEIPTS, RECEIPT} - units.keys()
+    if lacking and DEFAULT_UNITS not in units:
+        raise ValueError(f'must name {", ".join(sorted(lacking))} too, or "{DEFAULT_UNITS}" for what is not named')
+    return units
+
 
 def _literal(value: str) -> str:
     if "${" in value:
         raise ValueError("must not hold a variable: it is compared before variables are replaced")
     return value
+
+
+class Price(BaseModel):
+    """``[ampd_ray.price]``: what calls cost, as the provider's price list says. It changes nothing but a plan's bill.
+
+    ``units``: compute units of a call by its method; ``default`` stands for those that are not named. The price is that
+    of a million of them, in ``currency``.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, hide_input_in_errors=True)
+
+    units: Annotated[dict[Method, NotNegative], AfterValidator(_priced)]
+    per_million_units: NotNegative
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3,5}$")] = "USD"
+
+    def units_of(self, method: str) -> float:
+        """The compute units of one call."""
+        return self.units.get(method, self.units.get(DEFAULT_UNITS, 0.0))
+
+    def cost_of(self, units: float) -> float:
+        """What so many compute units cost."""
+        return units * self.per_million_units / 1e6
 
 
 class Extras(BaseModel):
@@ -30,6 +66,7 @@ class Extras(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, hide_input_in_errors=True)
 
     integrity: Literal["strict", "basic"] = "strict"
+    price: Price | None = None
 
 
 class ProviderConfig(BaseModel):

@@ -21,7 +21,7 @@ from ampd_ray.config import local_path
 from ampd_ray.datasets.names import provider_name
 from ampd_ray.errors import ConfigError, InvalidName, NotFound, ProviderMissing, StoreError
 from ampd_ray.providers.endpoint import Endpoint
-from ampd_ray.providers.provider import Extras, ProviderConfig, reason
+from ampd_ray.providers.provider import Extras, Price, ProviderConfig, reason
 
 __all__ = [
     "ListedProvider",
@@ -199,8 +199,11 @@ def _parsed(name: str, keys: Mapping[str, Any]) -> ProviderConfig:
     if "${" not in config.url.get_secret_value():
         Endpoint.of(config)
     ours = keys.get("ampd_ray", {})
-    unknown = [*(keys.keys() - ProviderConfig.model_fields.keys()), *(f"ampd_ray.{key}" for key in ours)]
-    for key in sorted(set(unknown) - {f"ampd_ray.{key}" for key in Extras.model_fields}):
+    price = ours.get("price") or {}
+    unknown = keys.keys() - ProviderConfig.model_fields.keys()
+    unknown |= {f"ampd_ray.{key}" for key in ours.keys() - Extras.model_fields.keys()}
+    unknown |= {f"ampd_ray.price.{key}" for key in price.keys() - Price.model_fields.keys()}
+    for key in sorted(unknown):
         _warn_once(f"provider {name}: the key {key} has no effect; is it a typo?")
     return config
 
@@ -215,13 +218,19 @@ def _warn_once(message: str) -> None:
 
 def _toml(config: ProviderConfig) -> str:
     """The file's text. Strings are JSON strings, which TOML reads alike."""
-    keys = config.keys()
-    tables = {key: keys.pop(key) for key in list(keys) if isinstance(keys[key], dict)}
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items()]
-    for name, table in tables.items():
-        lines += ["", f"[{name}]"]
-        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
-    return "\n".join([*lines, ""]).replace("\x7f", "\\u007f")
+    return "\n".join([*_lines(config.keys()), ""]).replace("\x7f", "\\u007f")
+
+
+def _lines(keys: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[str]:
+    """A table's keys, then the tables in it, since each heading ends the one before."""
+    if path:
+        yield from ("", f"[{'.'.join(path)}]")
+    for key, value in keys.items():
+        if not isinstance(value, Mapping):
+            yield f"{key} = {json.dumps(value, ensure_ascii=False)}"
+    for key, value in keys.items():
+        if isinstance(value, Mapping):
+            yield from _lines(value, (*path, key))
 
 
 def _put(path: Path, text: str, *, replace: bool) -> None:

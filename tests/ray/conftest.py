@@ -16,11 +16,12 @@ import pytest
 import ray
 
 from ampd_ray import failpoints
-from ampd_ray.actors.coordinator import CoordinatorActor, Sizes
+from ampd_ray.actors.coordinator import CoordinatorActor
 from ampd_ray.actors.driver_watch import Watched
 from ampd_ray.actors.environment import prepare
 from ampd_ray.actors.pool import Member, Pool
 from ampd_ray.config import Settings
+from ampd_ray.node.sizes import Sizes
 from tests.fakes.site import empty_database
 from tests.servers import Server
 

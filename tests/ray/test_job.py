@@ -19,7 +19,7 @@ import pytest
 import ray
 
 from ampd_ray.actors import pool
-from ampd_ray.actors.coordinator import CoordinatorActor, Sizes
+from ampd_ray.actors.coordinator import CoordinatorActor
 from ampd_ray.actors.pool import Member, extractor_pool, writer_pool
 from ampd_ray.actors.ports import RayExtractors
 from ampd_ray.chain.ranges import Span
@@ -28,6 +28,7 @@ from ampd_ray.errors import ProviderUnreachable
 from ampd_ray.materialize.types import RangeTask
 from ampd_ray.metadb.jobs import JobRow
 from ampd_ray.metadb.statuses import JobStatus
+from ampd_ray.node.sizes import Sizes
 from tests.chaos.check import check
 from tests.fakes.devnet import Devnet
 from tests.fakes.fetched import Fetched

@@ -14,11 +14,11 @@ import pytest
 import ray
 
 from ampd_ray.actors import cluster, pool, ports, silence
-from ampd_ray.actors.coordinator import Sizes
 from ampd_ray.actors.pool import Pool
 from ampd_ray.actors.probed import PROBES, Probed
-from ampd_ray.config.keys import AmpdRay
 from ampd_ray.errors import ActorLost, DatabaseRefused
+from ampd_ray.materialize.state import TASKS_PER_EXTRACTOR
+from ampd_ray.node.sizes import Sizes
 from tests.ray.conftest import halted, ready_members, until
 
 
@@ -144,7 +144,7 @@ async def test_the_first_actor_needs_no_cpu_and_so_does_its_replacement(no_cpu_l
         assert [member.beside for member in helpers._members] == [True, False, False]
         assert [member.ready for member in helpers._members] == [True, False, False]
         assert helpers.ready == 1
-        assert ports.RayExtractors(helpers).wanted_tasks() == ports.TASKS_PER_EXTRACTOR
+        assert ports.RayExtractors(helpers).wanted_tasks() == TASKS_PER_EXTRACTOR
         ray.kill(first.handle)
         with pytest.raises(ray.exceptions.ActorDiedError) as raised:
             await until_it_fails(first.handle.ready.remote)
@@ -281,9 +281,6 @@ SIZES = {0: (1, 1), 1: (1, 1), 2: (1, 1), 4: (2, 1), 8: (5, 2), 64: (47, 16)}
 
 @pytest.mark.parametrize("cpus", SIZES)
 def test_sizes_follow_the_cluster(cpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Given:
-        ampd_ray = AmpdRay(failover_group="here")
-
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": float(cpus)} if cpus else {})
     extractors, writers = SIZES[cpus]
-    assert cluster._sizes(Given()) == Sizes(extractors=extractors, writers=writers)  # type: ignore[arg-type]
+    assert Sizes.of(cluster.cluster_cpus(), None) == Sizes(extractors=extractors, writers=writers)

@@ -263,3 +263,44 @@ def test_missing_files_and_directories(tmp_path: Path) -> None:
         write_provider(gone, "a", {"network": "n", "url": "http://h"})
     with pytest.raises(ConfigError, match="object stores are not supported yet"):
         list_providers("s3://bucket/providers/")
+
+
+# -- prices ---------------------------------------------------------------------------------------------------------
+
+PRICE = "[ampd_ray.price]\nunits = { eth_getBlockByNumber = 16, default = 20.5 }\nper_million_units = 0.4\n"
+
+
+def test_a_price_stands_in_our_table_and_is_read_and_written(tmp_path: Path) -> None:
+    put(tmp_path, "a", GOOD + PRICE)
+    price = find_by_name(str(tmp_path), "a").ampd_ray.price
+    assert price is not None
+    assert [price.units_of(method) for method in ("eth_getBlockByNumber", "eth_getBlockReceipts")] == [16, 20.5]
+    assert price.cost_of(2_500_000) == pytest.approx(1.0)
+    assert price.currency == "USD"
+    config = find_by_name(str(tmp_path), "a")
+    (tmp_path / "other").mkdir()
+    write_provider(str(tmp_path / "other"), "a", config.keys())
+    assert find_by_name(str(tmp_path / "other"), "a") == config
+    assert config.resolved({}).ampd_ray.price == price
+
+
+@pytest.mark.parametrize(
+    ("price", "says"),
+    [
+        (PRICE.replace(", default = 20.5", ""), 'eth_getBlockReceipts, eth_getTransactionReceipt too, or "default"'),
+        (PRICE.replace("20.5", "-1"), "ampd_ray.price.units.default: expected greater than or equal to 0"),
+        (PRICE.replace("20.5", '"20"'), "ampd_ray.price.units.default: expected a valid number"),
+        (PRICE.replace("per_million_units", "per_milion_units"), "ampd_ray.price.per_million_units: Field required"),
+        (PRICE.replace("0.4", "inf"), "ampd_ray.price.per_million_units: expected a finite number"),
+        (PRICE + 'currency = "dollars"\n', "ampd_ray.price.currency: String should match"),
+        ("[ampd_ray]\nprice = 3\n", "ampd_ray.price: expected a valid dictionary"),
+    ],
+)
+def test_a_wrong_price_is_named(tmp_path: Path, price: str, says: str) -> None:
+    assert says in error_of(tmp_path, GOOD + price)
+
+
+def test_an_unknown_key_of_a_price_is_a_typo(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    put(tmp_path, "a", GOOD + PRICE + "per_call = 1\n")
+    find_by_name(str(tmp_path), "a")
+    assert "the key ampd_ray.price.per_call has no effect" in caplog.text
