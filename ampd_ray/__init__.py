@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ampd_ray.client.coverage import Coverage
     from ampd_ray.client.current import dataset, job, jobs
     from ampd_ray.client.dataset import Dataset
+    from ampd_ray.client.plans import Plan, plan
     from ampd_ray.client.progress import Progress
     from ampd_ray.client.snapshot import Failure
     from ampd_ray.errors import (
@@ -80,6 +81,7 @@ __all__ = [
     "JobFailed",
     "NotFound",
     "ObjectMissing",
+    "Plan",
     "Progress",
     "ProviderError",
     "ProviderUnreachable",
@@ -99,6 +101,7 @@ __all__ = [
     "job",
     "jobs",
     "local",
+    "plan",
 ]
 
 _HOMES = {
@@ -107,9 +110,11 @@ _HOMES = {
     "Dataset": "ampd_ray.client.dataset",
     "Failure": "ampd_ray.client.snapshot",
     "Job": "ampd_ray.client.job",
+    "Plan": "ampd_ray.client.plans",
     "Progress": "ampd_ray.client.progress",
     "Summary": "ampd_ray.client.summary",
     **dict.fromkeys(("backfill", "connect", "dataset", "inspect", "job", "jobs", "local"), "ampd_ray.client.current"),
+    "plan": "ampd_ray.client.plans",
 }  # all others are errors
 
 

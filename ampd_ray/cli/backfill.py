@@ -25,6 +25,7 @@ from ampd_ray.cli.options import (
     solo_directory,
 )
 from ampd_ray.cli.output import print_error
+from ampd_ray.cli.plan import print_plan
 from ampd_ray.cli.summary import print_quarantined, print_summary
 from ampd_ray.errors import AmpdError, ConfigError, Interrupted, StillRunning, UsageError
 
@@ -39,6 +40,7 @@ Examples:
   ampd backfill --rpc http://127.0.0.1:8545 --blocks 0:1000
   ampd backfill --rpc https://eth.example.com --blocks 18M:+1000 --tables blocks,logs
   ampd backfill --rpc https://eth.example.com --blocks -1000: --writers 2
+  ampd backfill --rpc https://eth.example.com --blocks 15M:16M --plan     # what it would take, first
 \b
 Ranges exclude their end: 15M:16M, 15M:+1000 (1,000 blocks), -1000: (the last 1,000), 18_000_000:18_000_100,
 18M:latest. The same command again resumes. Ctrl-C commits what is complete and stops.
@@ -69,6 +71,9 @@ def backfill(
     amp_dir: AmpDirOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one last line of JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only say what it would take, by a sample; nothing is written.")
+    ] = False,
 ) -> None:
     """Extract a block range into Parquet, in a solo environment or on the configured database."""
     from ampd_ray.client.prepare import prepare
@@ -87,6 +92,9 @@ def backfill(
     relative = request.checked().is_relative
     if network is not None:
         network_name(network, new_network)
+    if plan:
+        print_plan(ctx, request, config, amp_dir, as_json=as_json, quiet=quiet)
+        return
     display = Display(sys.stderr, quiet=quiet)
     found = _probe(request)
     span = request.resolved(found)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ampd_ray.client import current
 from ampd_ray.client.aio_dataset import AsyncDataset
@@ -34,6 +34,9 @@ from ampd_ray.metadb.quarantine import Quarantined
 from ampd_ray.metadb.statuses import JobStatus
 from ampd_ray.metadb.workers import WorkerRow
 
+if TYPE_CHECKING:
+    from ampd_ray.client.plans import Plan
+
 __all__ = [
     "AsyncClient",
     "AsyncDataset",
@@ -45,6 +48,7 @@ __all__ = [
     "job",
     "jobs",
     "local",
+    "plan",
 ]
 
 T = TypeVar("T")
@@ -225,6 +229,13 @@ async def backfill(
     request.checked()
     session = client.sync if client else await asyncio.to_thread(current.working_session)
     return AsyncJob(await session.awaited(begin(session, request)), session)
+
+
+async def plan(client: AsyncClient | None = None, **options: Any) -> Plan:
+    """As :func:`ampd_ray.plan`, with the same options; ``on_progress`` is called in another thread."""
+    from ampd_ray.client.plans import plan as planned  # what it samples with takes long to import
+
+    return await asyncio.to_thread(partial(planned, client.sync if client else None, **options))
 
 
 async def job(job_id: int) -> AsyncJob:

@@ -85,6 +85,11 @@ def session() -> Client:
     return found
 
 
+def chosen_session() -> Client | None:
+    """The current session if there is one; none is made."""
+    return _current()
+
+
 def working_session() -> Client:
     """The current session if somebody chose it; else that of ``AMP_CONFIG``, else a solo environment that works."""
     found = _current()
