@@ -114,6 +114,10 @@ bench-head: $(STAMP)  ## Long: how soon a new block is committed, also above 100
 bench-scale: $(STAMP)  ## Long: cost at scale: blocks, extractors, jobs at once, statements a segment (BLOCKS="1000 20000 200000")
 	@$(BIN)/python -m tests.benchmarks.scale --blocks $${BLOCKS:-1000 20000 200000}
 
+.PHONY: bench-plan
+bench-plan: $(STAMP)  ## How good a plan is: what ampd backfill --plan says, against what the same takes then
+	@$(BIN)/python -m tests.benchmarks.plan
+
 .PHONY: clean
 clean:  ## Remove what these targets made
 	rm -rf $(VENV) .amp .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
