@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from ampd_ray.client.session import Client
 from ampd_ray.client.target import ConfigFile, DatabaseUrl, SoloDirectory, solo_directory, target_of
 from ampd_ray.config import Settings, load_settings
 from ampd_ray.datasets.names import DatasetRef
-from ampd_ray.errors import ConfigError
+from ampd_ray.errors import AmpdError, ConfigError
 from ampd_ray.metadb.jobs import JobRow
 
 if TYPE_CHECKING:
@@ -139,6 +141,14 @@ def jobs(*, active_only: bool = False, limit: int = 1000) -> list[JobRow]:
     return session().jobs(active_only=active_only, limit=limit)
 
 
+@atexit.register
+def _close_all() -> None:
+    """A script or kernel that ends leaves nothing behind that only it used."""
+    while _open:
+        with contextlib.suppress(AmpdError):
+            _open.pop().close()
+
+
 def _current() -> Client | None:
     while _open and _open[-1].closed:
         _open.pop()
@@ -146,7 +156,7 @@ def _current() -> Client | None:
 
 
 def _made_current(client: Client) -> Client:
-    _open.append(client)
+    _open[:] = [*(each for each in _open if not each.closed), client]
     return client
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +12,11 @@ import pytest
 import ampd_ray as amp
 from ampd_ray.client import current, solo
 from ampd_ray.config import load_settings
+from ampd_ray.metadb.embedded import EmbeddedPostgres
+from ampd_ray.metadb.schema import migrate
 from tests.fakes.devnet import Devnet
 from tests.postgres.handles import register_worker
+from tests.servers import run_apart
 
 
 @pytest.fixture(autouse=True)
@@ -23,8 +28,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("data", "providers", "manifests"):
         (tmp_path / name).mkdir()
     yield tmp_path
-    for client in list(current._open):
-        client.close()
+    current._close_all()
 
 
 @pytest.fixture
@@ -89,6 +93,18 @@ def test_a_wrong_range_is_said_before_anything_is_started(place: Path) -> None:
     with pytest.raises(amp.InvalidRange):
         amp.backfill(rpc="http://127.0.0.1:1", blocks="9:1")
     assert not (place / ".amp").exists()
+
+
+def test_a_process_that_ends_closes_what_it_left_open(server_dir: Path) -> None:
+    postgres = EmbeddedPostgres(server_dir / "metadb")
+    url = postgres.start()
+    run_apart(lambda: migrate(url))
+    postgres.stop()
+    code = "import sys, ampd_ray as amp; amp.connect(sys.argv[1]); print(amp.jobs())"
+    command = [sys.executable, "-X", "dev", "-c", code, str(server_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+    assert not postgres.running()
 
 
 def test_who_only_looked_at_a_solo_environment_gets_one_that_works_for_a_backfill(
