@@ -116,6 +116,10 @@ class AsyncJob:
         """Its dataset, network, span and tables."""
         return await self._ask(self._calls.work())
 
+    async def dataset(self) -> AsyncDataset:
+        """As :attr:`Job.dataset`."""
+        return AsyncDataset(await asyncio.to_thread(lambda: self.sync.dataset))
+
     async def descriptor(self) -> JobDescriptor:
         """As :meth:`Job.descriptor`."""
         return await self._ask(self._calls.descriptor())

@@ -13,14 +13,15 @@ from ampd_ray.client.job_calls import POLL_SECS, JobCalls
 from ampd_ray.client.progress import Progress, Rates
 from ampd_ray.client.snapshot import Failure, failure_of
 from ampd_ray.client.summary import Summary
+from ampd_ray.client.work import reference
 from ampd_ray.datasets.descriptor import JobDescriptor
-from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.errors import JobFailed
 from ampd_ray.metadb.jobs import JobEvent, JobRow
 from ampd_ray.metadb.quarantine import Quarantined
 from ampd_ray.metadb.statuses import JobStatus
 
 if TYPE_CHECKING:
+    from ampd_ray.client.dataset import Dataset
     from ampd_ray.client.session import Client
 
 OnProgress = Callable[[Progress], None]
@@ -64,9 +65,12 @@ class Job:
     # -- what it is ---------------------------------------------------------------------------------------------------
 
     @property
-    def dataset(self) -> DatasetRef:
-        """Its dataset, pinned to the manifest. Raises ``InvalidDescriptor`` for a job that is not ours."""
-        return self._client.run(self.calls.work()).dataset
+    def dataset(self) -> Dataset:
+        """The dataset that it fills, pinned to its manifest: ``job.dataset.scan("logs")``.
+
+        Raises ``InvalidDescriptor`` for a job that is not ours.
+        """
+        return self._client.dataset(reference(self.descriptor()))
 
     @property
     def network(self) -> str:

@@ -115,17 +115,17 @@ class Client:
         """The manifest behind a reference; ``NotFound`` if there is none."""
         return self.run(self.calls.manifest(ref))
 
-    def dataset(self, ref: DatasetRef | str) -> Dataset:
+    def dataset(self, ref: Dataset | DatasetRef | str) -> Dataset:
         """A dataset to read (``"namespace/name[@revision]"``); ``NotFound`` if there is none of that name."""
         from ampd_ray.client.dataset import Dataset
 
-        return Dataset(self, ref)
+        return ref if isinstance(ref, Dataset) else Dataset(self, ref)
 
-    def files(self, dataset: DatasetRef | str, table: str) -> list[str]:
+    def files(self, dataset: Dataset | DatasetRef | str, table: str) -> list[str]:
         """``client.dataset(dataset).files(table)``."""
         return self.dataset(dataset).files(table)
 
-    def scan(self, dataset: DatasetRef | str, table: str) -> ArrowDataset:
+    def scan(self, dataset: Dataset | DatasetRef | str, table: str) -> ArrowDataset:
         """``client.dataset(dataset).scan(table)``."""
         return self.dataset(dataset).scan(table)
 

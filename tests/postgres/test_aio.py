@@ -48,6 +48,7 @@ async def test_it_answers_as_plain_calls_do(client: AsyncClient, job: AsyncJob) 
     assert await job.progress() == job.sync.progress()
     assert await job.events() == job.sync.events()
     assert (await job.work()).span == job.sync.span
+    assert (await job.dataset()).sync.ref == job.sync.dataset.ref
     assert await job.descriptor() == job.sync.descriptor()
     assert await job.holes() == job.sync.holes()
     assert await job.failures() == []
