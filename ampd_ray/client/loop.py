@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from ampd_ray.errors import SessionClosed
 
 T = TypeVar("T")
+UNWIND_SECS = 5.0
 
 
 class LoopThread:
@@ -69,8 +70,7 @@ class LoopThread:
         for future in running:
             future.cancel()
         try:
-            if farewell is not None:
-                asyncio.run_coroutine_threadsafe(farewell(), self._loop).result()
+            asyncio.run_coroutine_threadsafe(_end(farewell), self._loop).result()
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
@@ -93,6 +93,15 @@ class LoopThread:
                 "amp.connect, amp.inspect or amp.local"
             )
         return SessionClosed("this session is closed: make another one, with amp.connect, amp.inspect or amp.local")
+
+
+async def _end(farewell: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
+    """Let what was cancelled give back what it holds, before those go from whom it has it."""
+    await asyncio.sleep(0)  # each of them hears of it first
+    if ending := {task for task in asyncio.all_tasks() if task.cancelling()}:
+        await asyncio.wait(ending, timeout=UNWIND_SECS)
+    if farewell is not None:
+        await farewell()
 
 
 def _cancelled() -> bool:

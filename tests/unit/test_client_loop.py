@@ -82,15 +82,33 @@ async def test_whoever_awaits_is_told_that_it_was_closed(loop: LoopThread) -> No
         await waiting
 
 
-def test_its_farewell_runs_when_all_else_has_been_cancelled() -> None:
-    loop, said = LoopThread(), threading.Event()
+def test_its_farewell_comes_once_and_last() -> None:
+    loop, begun = LoopThread(), threading.Event()
+    said: list[str] = []
+
+    async def holding() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(10):
+                await asyncio.sleep(0)
+            said.append("given back")
 
     async def farewell() -> None:
-        said.set()
+        said.append("farewell")
 
+    def hold() -> None:
+        with pytest.raises(SessionClosed):
+            loop.run(holding())
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert begun.wait(10)
     loop.close(farewell)
     loop.close(farewell)
-    assert said.is_set()
+    holder.join(10)
+    assert said == ["given back", "farewell"]
     assert loop.closed
 
 
