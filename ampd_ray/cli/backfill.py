@@ -75,7 +75,7 @@ def backfill(
         bool, typer.Option("--plan", help="Only say what it would take, by a sample; nothing is written.")
     ] = False,
 ) -> None:
-    """Extract a block range into Parquet, in a solo environment or on the configured database."""
+    """Extract a block range into Parquet. On the configured database, else in a solo environment."""
     from ampd_ray.client.prepare import prepare
     from ampd_ray.client.request import BackfillRequest
     from ampd_ray.datasets.networks import network_name as network_name_of

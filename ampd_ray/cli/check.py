@@ -40,7 +40,7 @@ def check(
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Audit a dataset: rows against files, checksums, coverage, chain, leftovers."""
+    """Audit a dataset: hold its rows and files against each other. Checksums, coverage, chain and leftovers too."""
     from ampd_ray.client.check import check as audit
     from ampd_ray.datasets.names import DatasetRef
 

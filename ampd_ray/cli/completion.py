@@ -35,6 +35,15 @@ def datasets(ctx: typer.Context, incomplete: str) -> Choices:
     return _starting_with(incomplete, _asked(ctx, ask))
 
 
+def tables(ctx: typer.Context, incomplete: str) -> Choices:
+    """``namespace/name.table`` of the registered datasets."""
+    from ampd_ray.datasets.tables import TABLES
+
+    return [
+        (f"{dataset}.{table}", "") for dataset, _ in datasets(ctx, incomplete.partition(".")[0]) for table in TABLES
+    ]
+
+
 def jobs(ctx: typer.Context, incomplete: str) -> Choices:
     """Ids of jobs, the newest first."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ampd_ray.cli.options import AmpDirOption, ConfigOption, JsonOption, again, open_client
+from ampd_ray.cli.options import AmpDirOption, ConfigOption, DatasetArgument, JsonOption, again, open_client
 from ampd_ray.cli.output import examples
 from ampd_ray.datasets.names import DEFAULT_NAMESPACE
 
@@ -29,7 +29,7 @@ COVERAGE_EXAMPLES = examples(
 
 def coverage(
     ctx: typer.Context,
-    dataset: Annotated[str, typer.Argument(help="NAMESPACE/NAME[@REVISION].")],
+    dataset: DatasetArgument,
     blocks: Annotated[
         str | None, typer.Option("--blocks", help="Block range, its end excluded; all that was asked for by default.")
     ] = None,

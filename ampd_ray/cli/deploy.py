@@ -38,7 +38,7 @@ def deploy(
     amp_dir: AmpDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Schedule a job that extracts a dataset; an identical active job is left as it is."""
+    """Schedule a job that extracts a dataset. An identical active job is left as it is."""
     from ampd_ray.datasets.descriptor import JobDescriptor
     from ampd_ray.datasets.names import DatasetRef
 

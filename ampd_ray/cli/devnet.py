@@ -24,7 +24,7 @@ def devnet(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0: any free one.")] = 8545,
     seed: Annotated[int, typer.Option("--seed", help="Another seed, another chain.")] = 1,
 ) -> None:
-    """Serve a small, valid, deterministic Ethereum chain over JSON-RPC on loopback."""
+    """Serve a chain of your own over JSON-RPC. Small, valid, deterministic, on loopback."""
     from ampd_ray.devnet.server import announce, run
 
     line = ProgressLine(

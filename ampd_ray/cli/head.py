@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ampd_ray.cli import completion
 from ampd_ray.cli.grid import grid, records
 from ampd_ray.cli.options import AmpDirOption, ConfigOption, JsonOption, open_client
 from ampd_ray.cli.output import examples
@@ -22,7 +23,7 @@ HEAD_EXAMPLES = examples(
 
 def head(
     ctx: typer.Context,
-    table: Annotated[str, typer.Argument(help="NAMESPACE/NAME[@REVISION].TABLE.")],
+    table: Annotated[str, typer.Argument(help="NAMESPACE/NAME[@REVISION].TABLE.", autocompletion=completion.tables)],
     rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="How many.")] = 5,
     tail: Annotated[bool, typer.Option("--tail", help="The last rows instead of the first.")] = False,
     columns: Annotated[str | None, typer.Option("--columns", help="Comma list of columns; all by default.")] = None,

@@ -41,7 +41,7 @@ def solo(
     ] = False,
     until_unused: Annotated[bool, typer.Option("--until-unused", hidden=True)] = False,
 ) -> None:
-    """Run a private Postgres, a local Ray, a worker and the retry loop in one process tree."""
+    """Run a private Postgres, Ray and a worker in one process tree. With the loop that tries jobs again."""
     from ampd_ray import log
     from ampd_ray.client.solo_lock import only_one
 

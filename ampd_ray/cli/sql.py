@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ampd_ray.cli import completion
 from ampd_ray.cli.grid import grid, records
 from ampd_ray.cli.options import AmpDirOption, ConfigOption, JsonOption, open_client
 from ampd_ray.errors import UsageError
@@ -34,7 +35,9 @@ SHOWN = 50
 def sql(
     ctx: typer.Context,
     query: Annotated[str, typer.Argument(help="A select; bytes are shown as 0x.")],
-    dataset: Annotated[str | None, typer.Option("--dataset", help="NAMESPACE/NAME[@REVISION].")] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="NAMESPACE/NAME[@REVISION].", autocompletion=completion.datasets)
+    ] = None,
     blocks: Annotated[str | None, typer.Option("--blocks", help="Only rows and files of this range.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Rows at most; 50 in a table.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="All rows in a table.")] = False,

@@ -56,7 +56,7 @@ def verify(
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Verify a dataset: does every block hash to what its header says?"""
+    """Verify a dataset: do its blocks hash as they say?"""
     from ampd_ray.chain.expression import parse_range
     from ampd_ray.client.verify import verify as run
     from ampd_ray.datasets.evm.verify import Level

@@ -54,7 +54,7 @@ def worker(
         ),
     ] = None,
 ) -> None:
-    """Register with the metadata database, take jobs and extract them, until told to stop."""
+    """Run an Amp node: take jobs and extract them. Until it is told to stop."""
     from ampd_ray import log
 
     log.setup()
@@ -101,7 +101,7 @@ def ending_early() -> Iterator[None]:
 
 
 def migrate(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Create the metadata database's tables, or bring ours up to date; Amp's own tables are only checked."""
+    """Create the database's tables, or update them. Amp's own, where they are, are only checked."""
     from ampd_ray.metadb import schema
 
     settings = configured(ctx, config)

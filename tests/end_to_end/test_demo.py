@@ -57,7 +57,7 @@ def test_it_prints_what_the_readme_shows_and_leaves_nothing(place: Path) -> None
         code = demo.ends(within=150)
     said = demo.text()
     assert code == 0, said
-    assert re.search(r"━ 100 % ", said)
+    assert re.search(r"█  100 %  3,000 of 3,000 blocks", said)
     shown = re.search(r"^```text\n(A chain of .*?)^```$", README, re.MULTILINE | re.DOTALL)
     assert shown is not None
     steady = [line for line in shown[1].splitlines() if re.match(STEADY, line)]

@@ -289,7 +289,13 @@ def test_a_provider_is_shown_without_its_secrets_and_removed_unless_a_job_is_bou
 def test_a_shell_completes_jobs_and_datasets_of_a_database_that_runs(config: Path) -> None:
     manifest = ["datasets", "register", "_/chain", "--network", "chain"]
     assert ampd(config, *manifest) == 0
-    for words, offered in ((["jobs", "watch"], ["1"]), (["check"], ["_/chain"])):
-        line = ["ampd", *words, "--config", str(config), ""]
+    offers = {
+        ("jobs", "watch"): ["1"],
+        ("check",): ["_/chain"],
+        ("sql", "--dataset"): ["_/chain"],
+        ("head",): ["_/chain.blocks", "_/chain.transactions", "_/chain.logs"],
+    }
+    for words, offered in offers.items():
+        line = ["ampd", "--config", str(config), *words, ""]
         env = {"_AMPD_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(line), "COMP_CWORD": str(len(line) - 1)}
         assert CliRunner().invoke(app, [], env=env, prog_name="ampd").stdout.split() == offered
