@@ -11,6 +11,7 @@ from typing import TextIO
 from ampd_ray.cli.card import Line, text_of
 
 EVERY_SECS = 0.25
+UNKNOWN = (80, 24)  # columns and rows of a terminal that says it has none
 _CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
 _HIDE_CURSOR, _SHOW_CURSOR, _ERASE_DOWN = "\x1b[?25l", "\x1b[?25h", "\x1b[J"
 
@@ -74,7 +75,8 @@ class Painter:
 
     def _paint(self) -> None:
         with self._lock:
-            columns, rows = os.get_terminal_size(self._stream.fileno())
+            size = os.get_terminal_size(self._stream.fileno())
+            columns, rows = size.columns or UNKNOWN[0], size.lines or UNKNOWN[1]
             # A column less, since some terminals wrap a line that fills them; of what is too high, the end.
             lines = self._lines(columns - 1)[-max(1, rows - 1) :]
             frame = "".join(styled(line, has_colours()) + "\n" for line in lines)

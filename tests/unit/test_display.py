@@ -216,6 +216,16 @@ def test_a_terminal_that_becomes_narrower_has_wrapped_what_is_to_be_erased(
     assert written(SHOW_CURSOR).startswith("\x1b[3A\r\x1b[J" + "x" * 39 + "\r\n")
 
 
+def test_a_terminal_that_does_not_know_its_size_is_taken_for_a_common_one(
+    tty: tuple[io.TextIOWrapper, Callable[[str], str]],
+) -> None:
+    stream, written = tty
+    termios.tcsetwinsize(stream.fileno(), (0, 0))
+    with Painter(stream, lambda width: [[("x" * width, "")]]):
+        assert written("x\r\n").endswith("x" * 79 + "\r\n")
+    assert written(SHOW_CURSOR).startswith("\x1b[1A\r\x1b[J")
+
+
 @pytest.mark.parametrize(("lengths", "columns", "rows"), [([], 80, 0), ([79, 0], 80, 2), ([79, 41, 40], 40, 5)])
 def test_as_many_rows_are_erased_as_the_lines_take(lengths: list[int], columns: int, rows: int) -> None:
     assert erased(lengths, columns) == (f"\x1b[{rows}A\r\x1b[J" if rows else "\r\x1b[J")
