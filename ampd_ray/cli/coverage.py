@@ -83,7 +83,7 @@ def next_steps(ctx: typer.Context, shown: Coverage, job: JobRow | None, start: i
 def _fill(ctx: typer.Context, shown: Coverage, job: JobRow | None, start: int) -> str:
     """How to get what is missing: wait for the job, or run it, or extend what it is to do."""
     if job is not None and not job.status.terminal:
-        return f"job {job.job_id} is {job.status}: {again(ctx, f'jobs progress {job.job_id}')}"
+        return f"job {job.job_id} is {job.status}: {again(ctx, f'jobs watch {job.job_id}')}"
     last = max((table.missing[-1].end for table in shown.tables.values() if table.missing), default=None)
     if shown.dataset.startswith(f"{DEFAULT_NAMESPACE}/"):  # as a backfill names what it fills
         blocks = f"{start}:latest" if last is None else f"{start}:{last + 1}"
