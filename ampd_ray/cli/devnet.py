@@ -15,7 +15,8 @@ EXAMPLES = """\b
 Examples:
   ampd devnet --blocks 1000                    # 1,000 blocks, then still
   ampd devnet --blocks 100 --block-time 1      # a new block every second
-  curl -s 127.0.0.1:8545 -d '{"jsonrpc":"2.0","id":1,"method":"devnet_reorg","params":[3]}'"""
+  curl -s 127.0.0.1:8545 -d '{"jsonrpc":"2.0","id":1,"method":"devnet_reorg","params":[3]}'
+  curl -s 127.0.0.1:8545 -d '{"jsonrpc":"2.0","id":1,"method":"devnet_spoil","params":[17]}'   # one receipt less"""
 
 
 def devnet(

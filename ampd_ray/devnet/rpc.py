@@ -2,7 +2,8 @@
 
 Spelling and error codes follow the execution-apis specification and JSON-RPC 2.0; ``null`` stands for a block or
 transaction that is not there. ``devnet_mine [count]``, ``devnet_reorg [depth]`` and ``devnet_switch [hash]``, back to
-the branch of an orphaned block, steer the chain.
+the branch of an orphaned block, steer the chain. ``devnet_spoil [number, ...]`` says of which blocks the last receipt
+is kept back, as nodes in trouble do; without numbers of none.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class DevRpc:
         self.chain = chain
         self.finality = finality
         self.calls: Counter[str] = Counter()
+        self._spoiled: frozenset[int] = frozenset()
         self._methods: dict[str, Callable[[list[Any]], bytes]] = {
             "eth_chainId": lambda _: encode_json(hex(chain.chain_id)),
             "net_version": lambda _: encode_json(str(chain.chain_id)),
@@ -58,6 +60,7 @@ class DevRpc:
             "devnet_mine": self._mine,
             "devnet_reorg": self._reorg,
             "devnet_switch": self._switch,
+            "devnet_spoil": self._spoil,
         }
 
     def answer(self, request: bytes | str) -> bytes:
@@ -102,7 +105,9 @@ class DevRpc:
 
     def _block_receipts(self, params: list[Any]) -> bytes:
         block = self._block(_param(params, 0))
-        return b"null" if block is None else block.receipts_json()
+        if block is None:
+            return b"null"
+        return b"[%b]" % b",".join(block.receipts[:-1]) if block.number in self._spoiled else block.receipts_json()
 
     def _block(self, key: Any) -> DevBlock | None:
         """The block of a hash, a number, a tag, or an EIP-1898 object."""
@@ -135,7 +140,9 @@ class DevRpc:
 
     def _receipt(self, params: list[Any]) -> bytes:
         place = self.chain.place(_hash(_param(params, 0)))
-        return b"null" if place is None else place[0].receipts[place[1]]
+        if place is None or (place[0].number in self._spoiled and place[1] == len(place[0].receipts) - 1):
+            return b"null"
+        return place[0].receipts[place[1]]
 
     def _logs(self, params: list[Any]) -> bytes:
         query = _param(params, 0)
@@ -181,6 +188,14 @@ class DevRpc:
             return encode_json(hex(self.chain.switch(_hash(_param(params, 0))).number))
         except ValueError as error:
             raise RpcError(INVALID_PARAMS, str(error)) from error
+
+    def _spoil(self, params: list[Any]) -> bytes:
+        for number in params:
+            block = self.chain.block(number) if isinstance(number, int) else None
+            if block is None or not block.transactions:
+                raise RpcError(INVALID_PARAMS, f"block {number} is not there, or has no transaction to spoil")
+        self._spoiled = frozenset(params)
+        return encode_json(len(self._spoiled))
 
 
 def _param(params: list[Any], index: int, *default: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from tests.fakes.cluster import Cluster
 from tests.fakes.cluster import cluster as run_cluster
 from tests.fakes.devnet import Devnet
 from tests.fakes.devnet import devnet as run_devnet
+from tests.fakes.notebook import executed
 from tests.fakes.places import REPO
 from tests.fakes.site import Site, empty_database, ends_as, make_site, register, wait_until
 from tests.fakes.worker import workers
@@ -105,6 +107,23 @@ def test_worker_and_backfill_as_ray_jobs(cluster: Cluster, site: Site, devnet: D
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
     with site.client() as client:
         wait_until(lambda: not alive(client), what="the worker's end")
+
+
+def test_the_notebook_about_a_cluster(cluster: Cluster, embedded: Server, devnet: Devnet, tmp_path: Path) -> None:
+    """Its kernel has the configuration and nothing of Ray; the job runs on the cluster."""
+    with empty_database(embedded) as url:
+        site = make_site(tmp_path / "site", url, devnet.url, extractors=2)
+        with workers(site, "worker-1", arguments=["--address", cluster.address], env=cluster.env):
+            run = executed(
+                "04_cluster.ipynb", tmp_path, {"AMP_CONFIG": str(site.config)}, 'print("ray" in sys.modules)'
+            )
+    assert "worker-1" in run.text("client.workers()")
+    assert re.search(r"blocks +3,000 to extract", run.text("amp.plan("))
+    assert "3,000 of 3,000" in run.shows("job.wait()", "text/plain")
+    assert re.findall(r"worker-1  (\w+)", run.text("event.event_type")) == ["SCHEDULED", "RUNNING", "COMPLETED"]
+    assert "<svg" in run.shows("job.rates()", "text/html")
+    assert "<svg" in run.shows("dataset.coverage()", "text/html")
+    assert "False" in run.text("sys.modules")
 
 
 def test_a_ray_node_vanishes_with_extractors_and_rows(cluster: Cluster, tmp_path: Path, embedded: Server) -> None:

@@ -119,6 +119,9 @@ async def test_what_is_not_there_is_null(client: Client) -> None:
         ("devnet_reorg", [0], -32602),
         ("devnet_reorg", [HEAD + 1], -32602),
         ("devnet_switch", ["0x" + "77" * 32], -32602),
+        ("devnet_spoil", [HEAD + 1], -32602),
+        ("devnet_spoil", [0], -32602),
+        ("devnet_spoil", ["1"], -32602),
         ("devnet_mine", [0], -32602),
         ("devnet_mine", ["x"], -32602),
     ],
@@ -233,3 +236,16 @@ def test_the_process_says_where_it_listens_and_ends_cleanly(number: signal.Signa
         process.send_signal(number)
         assert process.wait(timeout=10) == 0
         assert process.stderr.read() == ""
+
+
+async def test_a_spoiled_block_lacks_its_last_receipt_until_it_is_mended(client: Client) -> None:
+    whole = await client.call("eth_getBlockReceipts", "0x7")
+    last = whole[-1]["transactionHash"]
+
+    assert await client.call("devnet_spoil", 7) == 1
+    assert await client.call("eth_getBlockReceipts", "0x7") == whole[:-1]
+    assert await client.call("eth_getTransactionReceipt", last) is None
+
+    assert await client.call("devnet_spoil") == 0
+    assert await client.call("eth_getBlockReceipts", "0x7") == whole
+    assert await client.call("eth_getTransactionReceipt", last) == whole[-1]
