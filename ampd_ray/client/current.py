@@ -61,7 +61,8 @@ def connect(
 def local(amp_dir: str | Path = ".amp") -> Client:
     """A session with the solo environment in ``amp_dir``, which is started unless it runs; it becomes the current one.
 
-    Raises ``SoloFailed``, ``ConfigError``.
+    One that a session started lives as long as a session uses it or a job runs in it, then it ends by itself: it
+    outlives a kernel that is restarted. Raises ``SoloFailed``, ``ConfigError``.
     """
     return _made_current(solo.local(amp_dir))
 

@@ -80,7 +80,10 @@ class Client:
         return self._loop.awaited(work)
 
     def close(self) -> None:
-        """Close the connections, and the solo environment if this session started it. What waits is told so."""
+        """Close the connections, and leave the solo environment. What waits is told so.
+
+        The session that started the environment waits for its end, unless another session or a job goes on there.
+        """
         if self.closed:
             return
         try:
