@@ -117,7 +117,7 @@ def test_the_notebook_about_a_cluster(cluster: Cluster, embedded: Server, devnet
             run = executed(
                 "04_cluster.ipynb", tmp_path, {"AMP_CONFIG": str(site.config)}, 'print("ray" in sys.modules)'
             )
-    assert "worker-1" in run.text("client.workers()")
+    assert "worker-1" in run.text("worker.node_id")
     assert re.search(r"blocks +3,000 to extract", run.text("amp.plan("))
     assert "3,000 of 3,000" in run.shows("job.wait()", "text/plain")
     assert re.findall(r"worker-1  (\w+)", run.text("event.event_type")) == ["SCHEDULED", "RUNNING", "COMPLETED"]
