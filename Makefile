@@ -62,6 +62,10 @@ types: $(STAMP)  ## Check types, strictly
 imports: $(STAMP)  ## Check who imports whom
 	$(BIN)/lint-imports
 
+.PHONY: docs
+docs: $(STAMP)  ## Write docs/reference anew from the code
+	@$(BIN)/python -m tests.docs
+
 .PHONY: anvil
 anvil: $(STAMP)  ## Fetch the Ethereum node that some tests use
 	@$(BIN)/python tests/install_anvil.py

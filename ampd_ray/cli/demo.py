@@ -30,9 +30,9 @@ Try it yourself. A chain that grows (leave it running):
 
     {ampd} devnet --block-time 1
 
-In a second terminal its last 500 blocks, into ./.amp, and what ran there:
+In a second terminal its first 1,000 blocks, into ./.amp, and what ran there:
 
-    {ampd} backfill --rpc http://127.0.0.1:8545 --blocks -500:
+    {ampd} backfill --rpc http://127.0.0.1:8545 --blocks 0:1000
     {ampd} jobs list"""
 
 

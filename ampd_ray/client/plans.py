@@ -225,5 +225,5 @@ def _notes(place: Place, sample: Sample, strata: int, host: str, *, priced: bool
     if sample.crowding > CROWDED:
         notes.append(f"this machine is busy: a process gets {100 / sample.crowding:.0f} % of a core")
     if not priced:
-        notes.append("no price in the provider's file: see docs")
+        notes.append("no price in the provider's file: see docs/how-to/plan.md")
     return notes

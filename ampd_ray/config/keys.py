@@ -1,7 +1,7 @@
 """Every configuration key: Amp's, so that one file serves both systems, and ours in ``[ampd_ray]``.
 
-Types, bounds and defaults of ``spec/metadata-db.md`` 9.2. Durations are seconds. Keys that this package does not
-use are valid and validated all the same.
+Types, bounds and defaults of ``spec/metadata-db.md`` 9.2. Durations are seconds. The text below a key is its entry in
+``docs/reference/configuration.md`` (``make docs``). A key without one is Amp's: valid, validated, and without effect.
 """
 
 from __future__ import annotations
@@ -101,11 +101,17 @@ class MetadataDb(Table):
     """``[metadata_db]``; ``url`` is None only in solo mode, which brings its own Postgres."""
 
     url: PostgresUrl | None = None
+    """The database, `postgresql://user:password@host:port/name`; solo mode brings its own. A secret."""
     pool_size: Positive = 10
+    """Most connections of a worker for its own work."""
     min_connections: Positive = Field(default_factory=lambda known: math.ceil(known.get("pool_size", 10) / 4))
+    """Connections kept open; by default a quarter of `pool_size`."""
     max_lifetime_secs: Positive = 1800
+    """Age at which a connection is replaced."""
     idle_timeout_secs: Positive = 600
+    """Idle time after which a connection beyond `min_connections` is closed."""
     auto_migrate: bool = True
+    """Let workers make the tables; else `ampd migrate` must have been run."""
 
     def dsn(self) -> str:
         """The address with its secrets: for a connection, never for a log."""
@@ -136,8 +142,11 @@ class Collector(Table):
     """
 
     active: bool = False
+    """Delete files that a reorg or a repair replaced. Not set, ours does so and Amp does not."""
     min_interval: Seconds = 30.0
+    """Pause between two sweeps of a job that runs."""
     deletion_lock_duration: Seconds = 1800.0
+    """How long a replaced file stays, for readers that still have it open."""
 
     @property
     def collects(self) -> bool:
@@ -146,15 +155,20 @@ class Collector(Table):
 
 
 class Writer(Table):
-    """``[writer]``; ``bytes`` and ``rows`` bound a segment, 0 means no limit."""
+    """``[writer]``: Parquet files and when they are committed."""
 
     compression: Codec = Compression("zstd", 1)
+    """`zstd`, `zstd(1)` to `zstd(22)`, `lz4`, `gzip`, `brotli`, `snappy` or `uncompressed`."""
     bloom_filters: bool = False
+    """Write Parquet bloom filters."""
     cache_size_mb: Count = 1024
     max_row_group_mb: Positive = 512
+    """Arrow bytes of a row group in MiB; 64 at most, for memory's sake."""
     segment_flush_interval_secs: Period = 600.0
+    """Age at which an open file is committed, however small it is."""
     overflow: Overflow = Fraction(1)
     bytes: Count = 2147483648
+    """Size at which a file is committed; 0: no limit. A backfill's files are smaller: 256 MiB."""
     rows: Count = 0
     compactor: Compactor = Compactor()
     collector: Collector = Collector()
@@ -193,22 +207,37 @@ class AmpdRay(Table):
     """``[ampd_ray]``: what Amp does not know."""
 
     failover_group: Annotated[str, Field(min_length=1)]
+    """Workers of one group take over each other's jobs; by default those of a host and data directory."""
     takeover: bool = True
-    max_jobs: Positive | None = None  # a node that runs so many takes none over; none: no limit
-    connect_timeout_secs: Seconds = 60.0  # for a database that is coming up when a worker starts
+    """Take over jobs of dead or drained peers; in solo mode false."""
+    max_jobs: Positive | None = None
+    """A worker that runs so many jobs takes none over."""
+    connect_timeout_secs: Seconds = 60.0
+    """How long a worker waits for its database when it starts."""
     node_lock_timeout_secs: Seconds = 60.0
+    """How long a worker waits for its name to become free when it starts."""
     drain_timeout_secs: Seconds = 30.0
+    """To commit what is open after SIGTERM; the last third is for dropping what cannot be."""
     reconcile_interval_secs: Period = 60.0
-    lease_ttl_secs: Annotated[float, Field(ge=3, allow_inf_nan=False)] = 4.0  # three renewals, one a second
+    """How often a worker compares its jobs with the database, whatever it was notified of."""
+    lease_ttl_secs: Annotated[float, Field(ge=3, allow_inf_nan=False)] = 4.0
+    """How long a lease lives without a renewal; three renewals, one a second, must fit."""
     retry_max_secs: Period = 300.0
+    """Longest pause before a failed job is tried again."""
     retry_max_attempts: Count = 20
-    address: str | None = None  # the Ray cluster to join, "auto" for the one on this machine, none for an own one
-    extractors: Positive | None = None  # upper bound of extractor actors; none: by the cluster's CPUs
-    memory_bytes: Positive = 256 * 1024 * 1024  # Arrow bytes extracted and not yet appended, per job
-    quarantine: bool = True  # set a block aside that no provider delivers correctly; else it ends its job
-    # "fail": a job that verifies ends at a block that can only be verified in part, as most rollups have them
+    """Failed runs in a row after which nobody tries a job again."""
+    address: str | None = None
+    """Ray cluster to join, `auto` for the one on this machine; without it a worker starts a Ray of its own."""
+    extractors: Positive | None = None
+    """Most extractors of a worker at a time; by default as many as there are CPUs."""
+    memory_bytes: Positive = 256 * 1024 * 1024
+    """Arrow bytes extracted and not yet appended to a file, per job."""
+    quarantine: bool = True
+    """Set a block aside that no provider delivers correctly; else it ends its job."""
     verify_unsupported: Literal["write", "fail"] = "write"
-    networks: dict[str, Count] = {}  # network name → chain id that its providers must report
+    """What can be verified only in part, as on most rollups: `write` it, or `fail` the job."""
+    networks: dict[str, Count] = {}
+    """Chain id by network name, which its providers must report; known names need none."""
 
 
 class Settings(Table):
@@ -218,9 +247,13 @@ class Settings(Table):
     """
 
     data_dir: str
+    """Where the Parquet files are."""
     providers_dir: str
+    """Where the provider files are."""
     manifests_dir: str
+    """Where the manifests are."""
     poll_interval_secs: Period = 1.0
+    """How often to look for a new head."""
     metadata_db: MetadataDb = MetadataDb()
     writer: Writer = Writer()
     opentelemetry: OpenTelemetry = OpenTelemetry()

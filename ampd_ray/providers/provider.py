@@ -36,17 +36,16 @@ def _literal(value: str) -> str:
 
 
 class Price(BaseModel):
-    """``[ampd_ray.price]``: what calls cost, as the provider's price list says. It changes nothing but a plan's bill.
-
-    ``units``: compute units of a call by its method; ``default`` stands for those that are not named. The price is that
-    of a million of them, in ``currency``.
-    """
+    """``[ampd_ray.price]``: what calls cost by the provider's price list. It changes nothing but a plan's bill."""
 
     model_config = ConfigDict(frozen=True, strict=True, hide_input_in_errors=True)
 
     units: Annotated[dict[Method, NotNegative], AfterValidator(_priced)]
+    """Compute units of a call by its method; `default` stands for those that are not named."""
     per_million_units: NotNegative
+    """The price of a million compute units."""
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3,5}$")] = "USD"
+    """The currency of the price."""
 
     def units_of(self, method: str) -> float:
         """The compute units of one call."""
@@ -58,14 +57,12 @@ class Price(BaseModel):
 
 
 class Extras(BaseModel):
-    """The table ``[ampd_ray]`` of a provider file, which Amp ignores.
-
-    ``integrity``: the level of the checks of ``spec/data.md`` 2.3.
-    """
+    """The table ``[ampd_ray]`` of a provider file, which Amp ignores."""
 
     model_config = ConfigDict(frozen=True, strict=True, hide_input_in_errors=True)
 
     integrity: Literal["strict", "basic"] = "strict"
+    """How much of an answer is held against the header: `basic` for chains that do not follow Ethereum's roots."""
     price: Price | None = None
 
 
@@ -76,15 +73,25 @@ class ProviderConfig(BaseModel):
 
     name: str = Field(exclude=True)
     kind: Literal["evm-rpc"] = "evm-rpc"
+    """What it speaks; there is no other kind."""
     network: Annotated[str, Field(min_length=1), AfterValidator(_literal)]
+    """The network that it serves, as in the manifests. No variable."""
     url: SecretStr
+    """`http://`, `https://`, `ws://`, `wss://` or `ipc:///path/to/socket`. A secret."""
     auth_token: SecretStr | None = None
+    """Sent as `Authorization: Bearer`. A secret; write `${NAME}`."""
     auth_header: Annotated[str, Field(pattern=r"^[!#-'*+.^-z|~0-9A-Z${}-]+$")] | None = None
-    rate_limit_per_minute: Annotated[int, Field(ge=1, lt=2**32)] | None = None  # HTTP requests; a batch is one
+    """The header that carries the token, without `Bearer`, in place of `Authorization`."""
+    rate_limit_per_minute: Annotated[int, Field(ge=1, lt=2**32)] | None = None
+    """HTTP requests a minute, a batch being one, of each process that asks."""
     concurrent_request_limit: Annotated[int, Field(ge=0, lt=2**16), AfterValidator(lambda n: max(1, n))] = 1024
-    rpc_batch_size: Annotated[int, Field(ge=0)] = 0  # calls in one request; 0 and 1: no batches
+    """Most requests in flight, of each process that asks; more than 256 are never needed."""
+    rpc_batch_size: Annotated[int, Field(ge=0)] = 0
+    """Calls in one request; 0 and 1: no batches."""
     fetch_receipts_per_tx: bool = False
-    timeout_secs: Annotated[int, Field(ge=1)] = 30  # of a whole request
+    """Ask for each transaction's receipt: for nodes without `eth_getBlockReceipts`."""
+    timeout_secs: Annotated[int, Field(ge=1)] = 30
+    """Of a whole request."""
     ampd_ray: Extras = Extras()
 
     @property

@@ -182,7 +182,7 @@ def test_the_command_prints_the_plan_and_what_comes_next(devnet: Devnet, tmp_pat
     lines = result.stdout.splitlines()
     assert lines[0].startswith("plan of devnet (chain 1337) at 127.0.0.1:")
     assert lines[-1] == "nothing was written; the same without --plan runs it"
-    assert "no price in the provider's file: see docs" in result.stdout
+    assert "no price in the provider's file: see docs/how-to/plan.md" in result.stdout
     for name in ("blocks", "tasks", "calls", "requests", "JSON", "rows", "files", "Parquet"):
         assert any(line.startswith(f"  {name} ") for line in lines), name
     assert list(tmp_path.iterdir()) == []
