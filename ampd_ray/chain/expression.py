@@ -79,7 +79,7 @@ def parse_range(text: str) -> RangeExpr:
         raise _invalid(text[:MAX_TEXT] + "…", "it is too long")
     left, colon, right = (part.strip() for part in text.partition(":"))
     if not colon and _NUMBER.fullmatch(left):
-        return RangeExpr(text, _number(text, left), _number(text, left) + 1)
+        return _from_to(text, _number(text, left), _number(text, left) + 1)
     if not colon or not (left or right) or ":" in right:
         raise _invalid(text, "it is not START:END")
     end = None if right.lower() in ("", "latest") else _number(text, right.removeprefix("+"))
@@ -88,8 +88,14 @@ def parse_range(text: str) -> RangeExpr:
     start = _number(text, left) if left else 0
     if end is not None and right.startswith("+"):
         end += start
+    return _from_to(text, start, end)
+
+
+def _from_to(text: str, start: int, end: int | None) -> RangeExpr:
     if end is not None and end <= start:
         raise _empty(text, start, end)
+    if end is not None and end > MAX_BLOCK:
+        raise _invalid(text, f"block {end - 1} is above the highest possible block number")
     return RangeExpr(text, start, end)
 
 

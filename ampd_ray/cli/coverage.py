@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import typer
 
 from ampd_ray.cli.options import AmpDirOption, ConfigOption, DatasetArgument, JsonOption, again, open_client
 from ampd_ray.cli.output import examples
+from ampd_ray.cli.painter import has_colours, is_live
 from ampd_ray.datasets.names import DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def coverage(
     if as_json:
         typer.echo(json.dumps(shown.as_json()))
         return
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    colour = is_live(sys.stdout) and has_colours()
     typer.echo(coverage_text(shown, shutil.get_terminal_size().columns, colour=colour))
     for line in (*lacking(shown), *next_steps(ctx, shown, row, start)):
         typer.echo(line)

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from ampd_ray.cli.output import one_line
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -32,7 +34,7 @@ def plain(value: Any) -> Any:
         case Mapping():
             return {name: plain(each) for name, each in value.items()}
         case list():
-            return [plain(each) for each in value]
+            return [plain(list(each) if type(each) is tuple else each) for each in value]  # an entry of a map
         case None | bool() | int() | str():
             return value
     return str(value)
@@ -50,8 +52,7 @@ def cell(value: Any, longest: int | None = None) -> str:
         return "-"
     if isinstance(value, int | float):
         return json.dumps(value)
-    text = value if isinstance(value, str) else json.dumps(value)
-    line = text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
+    line = one_line(value if isinstance(value, str) else json.dumps(value))
     if longest is None or len(line) <= longest:
         return line
     if line.startswith("0x"):
@@ -66,7 +67,8 @@ def grid(names: Sequence[str], rows: Iterable[Sequence[Any]], width: int) -> lis
     """
     values = [list(row) for row in rows]
     right = [any(isinstance(row[at], int | float) for row in values) for at in range(len(names))]
-    tries = [[list(names), *([cell(value, longest) for value in row] for row in values)] for longest in LONGEST]
+    header = list(map(one_line, names))
+    tries = [[header, *([cell(value, longest) for value in row] for row in values)] for longest in LONGEST]
     for cells in tries:
         if sum(widths := _widths(cells)) + len(GAP) * (len(names) - 1) <= width:
             return _aligned(cells, widths, right)

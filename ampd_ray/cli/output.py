@@ -47,7 +47,7 @@ def print_error(error: AmpdError, *, as_json: bool = False) -> None:
     typer.echo(f"error: {message}", err=True)
     told = message
     for cause in causes:
-        line = redact(cause.strip().splitlines()[0])
+        line = one_line(redact(cause.strip().splitlines()[0]))
         if line.rpartition(": ")[2].rstrip(".") not in told:
             typer.echo(f"  caused by: {line}", err=True)
             told += line
@@ -81,6 +81,11 @@ def size(nbytes: float) -> str:
     return f"{nbytes:.1f} TB"
 
 
+def one_line(text: str) -> str:
+    """A text of others: nothing in it begins a line or tells a terminal what to do."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
+
+
 def joined(values: Iterable[Any]) -> str:
     """Values in one cell."""
     return ", ".join(map(str, values))
@@ -93,7 +98,7 @@ def _text(value: Any) -> str:
         return value.strftime("%Y-%m-%d %H:%M:%S")
     if isinstance(value, Mapping | list):
         return json.dumps(value, default=_plain)
-    return str(value)
+    return one_line(str(value))
 
 
 def _plain(value: Any) -> Any:

@@ -54,16 +54,17 @@ def sql(
         raise UsageError("give either --json or --csv")
     if all_ and limit:
         raise UsageError("give either --all or --limit")
+    most = None if limit is None else min(limit, sys.maxsize)
     ref = None if dataset is None else DatasetRef.parse(dataset)
     with open_client(ctx, config, amp_dir) as client:
         schema, batches = ask(client, query, ref, blocks)
         rows = chain.from_iterable(map(records, batches))
         if as_json:
-            print_json(schema.names, islice(rows, limit))
+            print_json(schema.names, islice(rows, most))
         elif as_csv:
-            print_csv(schema.names, islice(rows, limit))
+            print_csv(schema.names, islice(rows, most))
         else:
-            _print_table(schema.names, islice(rows, limit), None if all_ or limit else SHOWN)
+            _print_table(schema.names, islice(rows, most), None if all_ or limit else SHOWN)
 
 
 def print_json(names: list[str], rows: Iterator[list[Any]]) -> None:

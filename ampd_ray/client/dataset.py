@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ampd_ray.client.coverage import Coverage
@@ -114,22 +115,21 @@ class Dataset:
     def to_arrow(
         self, table: str = "logs", columns: Sequence[str] | None = None, blocks: str | None = None
     ) -> pa.Table:
-        """The rows of a table in memory."""
-        rows = self.scan(table, blocks)
-        return rows.to_table(columns=_columns(table, columns))
+        """The rows of a table in memory. Raises ``ObjectMissing`` for a file that was deleted meanwhile."""
+        rows, wanted = self.scan(table, blocks), _columns(table, columns)
+        with self._files_there():
+            return rows.to_table(columns=wanted)
 
     def head(
         self, table: str = "logs", rows: int = 5, columns: Sequence[str] | None = None, *, tail: bool = False
     ) -> pa.Table:
-        """The first rows of a table, or with ``tail`` the last ones; no more is read than it takes."""
-        taken = self._snapshot(table)
-        wanted = _columns(table, columns)
-        try:
+        """The first rows of a table, or with ``tail`` the last ones; no more is read than it takes.
+
+        Raises ``ObjectMissing`` for a file that was deleted meanwhile.
+        """
+        taken, wanted = self._snapshot(table), _columns(table, columns)
+        with self._files_there():
             return (last_rows if tail else first_rows)(taken, table, rows, wanted)
-        except FileNotFoundError as error:
-            raise ObjectMissing(
-                f"a file of {self.name} is not there: {error}. If it was not replaced just now, see `ampd check`."
-            ) from None
 
     def to_polars(
         self, table: str = "logs", columns: Sequence[str] | None = None, blocks: str | None = None
@@ -162,6 +162,15 @@ class Dataset:
         Data frames of the caller may be joined by the names of their variables. Raises DuckDB's errors.
         """
         return self.to_duckdb(blocks=blocks).sql(query)
+
+    @contextmanager
+    def _files_there(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise ObjectMissing(
+                f"a file of {self.name} is not there: {error}. If it was not replaced just now, see `ampd check`."
+            ) from None
 
     def _snapshot(self, table: str, blocks: str | None = None) -> Snapshot:
         return self._client.run(self.calls.snapshot([table], blocks))

@@ -13,6 +13,8 @@ from ampd_ray.datasets.evm.schemas import SCHEMAS
 from ampd_ray.errors import ExtraMissing
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from duckdb import DuckDBPyConnection
     from pandas import DataFrame as PandasFrame
     from polars import DataFrame as PolarsFrame
@@ -62,10 +64,21 @@ def _series(pandas: Any, field: pa.Field, values: pa.ChunkedArray) -> Any:
 
 
 def duckdb_connection(*, frames: bool = True) -> DuckDBPyConnection:
-    """A DuckDB in memory; with ``frames`` it finds data frames of its callers by the names of their variables."""
+    """A DuckDB in memory; with ``frames`` it finds data frames of its callers by the names of their variables.
+
+    Its days begin at midnight in UTC, whatever time this machine has.
+    """
     config = {"python_scan_all_frames": frames, "python_enable_replacements": frames}
     connection: DuckDBPyConnection = library("duckdb").connect(config=config)
+    connection.execute("set timezone = 'UTC'")
     return connection
+
+
+def shut_in(con: DuckDBPyConnection, directory: Path) -> None:
+    """From now on it reads files below ``directory`` alone, and loads, logs and asks for nothing from elsewhere."""
+    con.execute(f"set allowed_directories = [{_text(f'{directory}/')}]")
+    con.execute("set enable_external_access = false")
+    con.execute("set lock_configuration = true")
 
 
 def add_views(con: DuckDBPyConnection, taken: Snapshot, schema: str | None = None) -> None:
@@ -90,7 +103,7 @@ def add_views(con: DuckDBPyConnection, taken: Snapshot, schema: str | None = Non
 
 def _stored(paths: list[str]) -> str:
     """The rows of files; parts of a path that look like partitions of Hive mean nothing."""
-    names = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    names = ", ".join(map(_text, paths))
     return f"select * from read_parquet([{names}], hive_partitioning = false)"  # noqa: S608 - DuckDB takes no parameters here
 
 
@@ -99,6 +112,10 @@ def _nothing(con: DuckDBPyConnection, schema: pa.Schema) -> str:
     like = con.from_arrow(schema.empty_table())
     columns = (f"null::{kind} as {_identifier(name)}" for name, kind in zip(like.columns, like.types, strict=True))
     return f"select * from (select {', '.join(columns)}) where false"  # noqa: S608 - our own names
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
 
 
 def _identifier(name: str) -> str:

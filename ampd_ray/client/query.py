@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ampd_ray.client.frames import duckdb_connection, library
+from ampd_ray.client.frames import duckdb_connection, library, shut_in
+from ampd_ray.config import local_path
 from ampd_ray.datasets.names import DEFAULT_NAMESPACE, DatasetRef
 from ampd_ray.errors import InvalidQuery, NotFound, StoreError, UsageError
 
@@ -23,7 +24,7 @@ TAKEN = {"main", "temp", "system", "pg_catalog", "information_schema"}  # schema
 def query(
     client: Client, text: str, dataset: DatasetRef | None = None, blocks: str | None = None
 ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """The answer to a ``select``: its columns, and its rows as they come.
+    """The answer to a ``select``: its columns, and its rows as they come. No file is read but those of the data.
 
     ``logs`` is the table of ``dataset``, or of the only one there is; ``devnet.logs`` that of ``_/devnet``,
     ``"acme/eth".logs`` that of ``acme/eth``. Raises InvalidQuery, UsageError where it must be said which dataset is
@@ -40,6 +41,8 @@ def query(
             client.dataset(meant).to_duckdb(con, blocks)
         for ref in mentioned:
             client.dataset(ref).to_duckdb(con, blocks, schema=_schema(ref))
+        if (directory := local_path(client.settings.data_dir)) is not None:
+            shut_in(con, directory)
         reader = con.sql(text).to_arrow_reader(BATCH_ROWS)
     return reader.schema, _batches(con, reader)
 
@@ -80,17 +83,23 @@ def _schema(ref: DatasetRef) -> str:
 
 def _mentions(text: str, schema: str) -> bool:
     name = re.escape(schema)
-    return re.search(rf'(?<![\w"]){name}\s*\.|"{name}"\s*\.', text) is not None
+    return re.search(rf'(?<![\w"]){name}\s*\.|"{name}"\s*\.', text, re.IGNORECASE) is not None
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """DuckDB's errors as one line. Raises InvalidQuery, or StoreError for what cannot be read."""
-    duckdb = library("duckdb")
+    """DuckDB's errors as one line; those of later rows come as Arrow's, which are ``OSError``.
+
+    Raises InvalidQuery, StoreError for what cannot be read, KeyboardInterrupt.
+    """
     try:
         yield
-    except duckdb.IOException as error:
-        message = " ".join(str(error).split())
+    except (library("duckdb").Error, OSError) as error:
+        message = " ".join(str(error).partition("\n\nLINE")[0].split())
+        if not message.startswith("IO Error"):
+            raise InvalidQuery(message) from None
         raise StoreError(f"{message}. If it is a file of a dataset, run it again, or see `ampd check`.") from None
-    except duckdb.Error as error:
-        raise InvalidQuery(" ".join(str(error).partition("\n\nLINE")[0].split())) from None
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":
+            raise
+        raise KeyboardInterrupt from None

@@ -22,6 +22,9 @@ from ampd_ray.metadb.connection import Connection
 from ampd_ray.metadb.revisions import Revision
 from ampd_ray.store.files import Store
 
+BATCH_ROWS = 1 << 17
+MOST_ROWS = 2**31 - 1  # that Arrow counts to, and more than memory holds
+
 
 @dataclass(frozen=True, slots=True)
 class TableFile:
@@ -85,9 +88,9 @@ def arrow_dataset(taken: Snapshot, table: str) -> ds.Dataset:
 def first_rows(taken: Snapshot, table: str, count: int, columns: Sequence[str] | None = None) -> pa.Table:
     """The first rows of a table in block order."""
     rows = arrow_dataset(taken, table).scanner(
-        columns=columns, batch_size=max(1, count), batch_readahead=1, fragment_readahead=1
+        columns=columns, batch_size=max(1, min(count, BATCH_ROWS)), batch_readahead=1, fragment_readahead=1
     )
-    return rows.head(count)
+    return rows.head(min(count, MOST_ROWS))
 
 
 def last_rows(taken: Snapshot, table: str, count: int, columns: Sequence[str] | None = None) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,12 +18,13 @@ import ampd_ray as amp
 from ampd_ray.chain.ranges import Span
 from ampd_ray.client import Client
 from ampd_ray.client.dataset import Dataset
+from ampd_ray.client.query import query
 from ampd_ray.config import create_directories, load_settings
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.evm.schemas import SCHEMAS, TABLES
 from ampd_ray.datasets.manifest import evm_rpc_manifest
 from ampd_ray.datasets.names import DatasetRef
-from ampd_ray.errors import ExtraMissing, InvalidRange, NotFound
+from ampd_ray.errors import ExtraMissing, InvalidQuery, InvalidRange, NotFound, ObjectMissing
 from ampd_ray.metadb import workers
 from ampd_ray.metadb.schema import migrate
 from tests.fakes.tables import U256_MAX, Table
@@ -188,6 +190,15 @@ def test_bytes_are_written_and_read_as_0x(dataset: Dataset) -> None:
     assert dataset.sql(query).fetchall() == [(address, 7)]
 
 
+def test_a_query_of_strangers_reads_the_data_and_nothing_else(dataset: Dataset, tmp_path: Path) -> None:
+    client, other = dataset._client, tmp_path / "other.csv"
+    other.write_text("a,b\n1,2\n")
+    _, batches = query(client, "select count(*) as n from logs")
+    assert [row for batch in batches for row in batch.to_pylist()] == [{"n": 40}]
+    with pytest.raises(InvalidQuery, match="Cannot access file"):
+        query(client, f"select * from '{other}'")
+
+
 def test_a_connection_of_ones_own_keeps_what_it_has_and_is_brought_up_to_date(client: Client, pg_url: str) -> None:
     dataset, logs = client.dataset(REF), Table(client, pg_url, MANIFEST.hash)
     logs.add("a.parquet", 0, 9)
@@ -227,6 +238,15 @@ def test_what_does_not_exist_is_named(dataset: Dataset) -> None:
         dataset.to_polars("logs", ["nope"])
     with pytest.raises(InvalidRange, match="the end 5 lies before"):
         dataset.files("logs", "10:5")
+
+
+def test_a_file_that_is_gone_is_an_error_of_ours(client: Client, pg_url: str) -> None:
+    path = Path(Table(client, pg_url, MANIFEST.hash, "logs").add("a.parquet", 0, 9))
+    path.unlink()
+    found = client.dataset(REF)
+    for read in (found.to_arrow, found.to_polars, found.to_pandas, found.head):
+        with pytest.raises(ObjectMissing, match=re.escape(str(path))):
+            read("logs")
 
 
 @pytest.mark.parametrize("library", ["duckdb", "polars", "pandas"])

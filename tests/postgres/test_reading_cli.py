@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -188,6 +192,10 @@ def test_sql_reads_only_the_range_and_says_when_there_is_more(ampd: Ampd) -> Non
         ("explain analyze copy logs to 'logs.csv'", "only a select is run here"),
         ("attach 'x.db'", "only a select is run here"),
         ("select cast('x' as int) from logs", "Could not convert string 'x' to INT32"),
+        ("select * from read_text('/etc/hostname')", "Cannot access file \"/etc/hostname\""),
+        ("select * from glob('/*')", "Cannot access file \"/*\""),
+        ("select * from 'https://127.0.0.1:9/x.parquet'", "Cannot access file \"https://127.0.0.1:9/x.parquet\""),
+        ("select * from enable_logging(storage := 'file', storage_path := 'log')", "Cannot change configuration"),
     ],
 )  # fmt: skip
 def test_wrong_sql_is_one_clear_line(
@@ -200,6 +208,56 @@ def test_wrong_sql_is_one_clear_line(
     assert said in err
     assert len(err.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_in_a_later_row_is_one_line_too(ampd: Ampd) -> None:
+    late = "select (case when range > 500000 then 'x' else '1' end)::int as n from range(1000000)"
+    code, out, err = ampd("sql", late, "--csv")
+    assert (code, out[:2]) == (2, "n\n")
+    assert err == "error: Conversion Error: Could not convert string 'x' to INT32\n"
+
+
+def test_ctrl_c_ends_a_query(ampd: Ampd) -> None:
+    pressed = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    pressed.start()
+    assert ampd("sql", "select count(*) from range(100_000_000_000)") == (1, "", "interrupted\n")
+    pressed.join()
+
+
+def test_days_begin_in_utc_wherever_it_runs(ampd: Ampd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        day = "select date_trunc('day', timestamptz '2024-01-01 03:00:00Z') as day"
+        assert ampd("sql", day, "--csv")[1] == "day\n2024-01-01T00:00:00Z\n"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_names_in_capitals_mean_the_same(ampd: Ampd) -> None:
+    assert ampd("sql", "select count(*) as n from DEVNET.Logs", "--csv")[1] == "n\n30\n"
+
+
+def test_numbers_may_be_large(ampd: Ampd) -> None:
+    large = str(10**30)
+    assert ampd("sql", "select 1 as one", "--limit", large, "--csv")[:2] == (0, "one\n1\n")
+    assert len(json.loads(ampd("head", "devnet.logs", "--rows", large, "--json")[1])) == 30
+    assert ampd("head", "devnet.blocks", "--tail", "--rows", large)[0] == 0
+    highest = 2**63 - 1
+    for blocks in (f"{highest}", f"1:+{highest}"):
+        code, _, err = ampd("coverage", "devnet", "--blocks", blocks)
+        assert (code, "above the highest possible block number" in err) == (2, True)
+    assert ampd("coverage", "devnet", "--blocks", f"0:{highest}")[0] == 0
+
+
+def test_a_dumb_terminal_gets_no_colours(ampd: Ampd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert "\x1b[" in ampd("coverage", "devnet")[1]
+    monkeypatch.setenv("TERM", "dumb")
+    assert "\x1b" not in ampd("coverage", "devnet")[1]
 
 
 def test_a_file_that_is_gone_is_named(ampd: Ampd, place: tuple[Path, str]) -> None:

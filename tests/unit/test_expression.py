@@ -58,6 +58,8 @@ def test_only_ranges_that_end_at_the_head_are_relative(text: str, relative: bool
         ("", "not START:END"),
         (":", "not START:END"),
         ("latest", "not START:END"),
+        (f"{2**63 - 1}", "above the highest possible block number"),
+        (f"1:+{2**63 - 1}", "above the highest possible block number"),
         ("1:2:3", "not START:END"),
         ("1-2", "not START:END"),
         ("abc:def", "'def' is not a block number"),

@@ -28,6 +28,7 @@ ADDRESS = "0x" + "cd" * 20
         (float("nan"), None),
         (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "2026-01-02T03:04:05Z"),
         ([{"address": b"\x01", "keys": [b"\x02"]}], [{"address": "0x01", "keys": ["0x02"]}]),
+        ([(b"\x01", 2)], [["0x01", 2]]),
         (True, True),
         (None, None),
         (2**64 - 1, 2**64 - 1),
@@ -42,6 +43,7 @@ def test_values_are_told_as_json_has_them(value: Any, told: Any) -> None:
 def test_numbers_are_never_cut_and_control_characters_never_shown() -> None:
     assert cell(10**40, 13) == str(10**40)
     assert cell("a\x1b[31mb\nc") == "a [31mb c"
+    assert grid(["n\x1b[32m\nx"], [], 80) == ["n [32m x"]
     assert cell(HASH, 13) == "0xababab…abab"
     assert cell(None) == "-"
 
