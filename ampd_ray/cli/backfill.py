@@ -92,12 +92,12 @@ def backfill(
     relative = request.checked().is_relative
     if network is not None:
         network_name(network, new_network)
-    if plan:
-        print_plan(ctx, request, config, amp_dir, as_json=as_json, quiet=quiet)
-        return
-    display = Display(sys.stderr, quiet=quiet)
     found = _probe(request)
     span = request.resolved(found)
+    if plan:
+        print_plan(ctx, request, found, config, amp_dir, as_json=as_json, quiet=quiet)
+        return
+    display = Display(sys.stderr, quiet=quiet)
     which = "" if relative else f", {_blocks(span)}"  # an unfinished backfill may have settled what is relative
     display.say(f"{request.network_of(found)} (chain {found.chain_id}), head {found.head.number:,}{which}")
     if network is not None and (known := network_name_of(found.chain_id)) != network and not known.startswith("chain_"):

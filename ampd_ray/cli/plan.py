@@ -14,12 +14,13 @@ from ampd_ray.cli.progress_line import ProgressLine
 from ampd_ray.errors import UsageError
 
 if TYPE_CHECKING:
-    from ampd_ray.client.request import BackfillRequest
+    from ampd_ray.client.request import BackfillRequest, Probe
 
 
 def print_plan(
     ctx: typer.Context,
     request: BackfillRequest,
+    found: Probe,
     config: Path | None,
     amp_dir: Path | None,
     *,
@@ -36,13 +37,13 @@ def print_plan(
     line = ProgressLine(sys.stderr, quiet=quiet, text=_progress_text)
     try:
         with existing(None, None if amp_dir else path, solo_directory(amp_dir)) as place:
-            found = plan_in(place, request, on_progress=lambda done, of: line.update((done, of)))
+            made = plan_in(place, request, found, on_progress=lambda done, of: line.update((done, of)))
     finally:
         line.end()
     if as_json:
-        typer.echo(json.dumps(found.as_json()))
+        typer.echo(json.dumps(made.as_json()))
         return
-    typer.echo(str(found))
+    typer.echo(str(made))
     typer.echo("\nnothing was written; the same without --plan runs it")
 
 

@@ -18,7 +18,7 @@ from ampd_ray.client.planning.place import Place, existing
 from ampd_ray.client.planning.sample import OnProgress, Sampler
 from ampd_ray.client.planning.seen import Sample
 from ampd_ray.client.planning.strata import Estimate, choose
-from ampd_ray.client.request import BackfillRequest, probe
+from ampd_ray.client.request import BackfillRequest, Probe, probe
 from ampd_ray.client.session import Client
 from ampd_ray.client.target import solo_directory
 from ampd_ray.datasets.evm.verdicts import Level
@@ -105,14 +105,17 @@ def plan(  # noqa: PLR0913 - those of backfill, and how to look
     request.checked()
     config = os.environ.get("AMP_CONFIG")
     with existing(client or chosen_session(), Path(config) if config else None, solo_directory(os.environ)) as place:
-        return plan_in(place, request, samples, on_progress)
+        return plan_in(place, request, probe(request), samples, on_progress)
 
 
 def plan_in(
-    place: Place, request: BackfillRequest, samples: int = SAMPLES, on_progress: OnProgress = lambda done, of: None
+    place: Place,
+    request: BackfillRequest,
+    found: Probe,
+    samples: int = SAMPLES,
+    on_progress: OnProgress = lambda done, of: None,
 ) -> Plan:
-    """The plan of a request; raises as :func:`plan` does."""
-    found = probe(request)
+    """The plan of a request to a provider that says this of itself; raises as :func:`plan` does."""
     network = request.network_of(found)
     name, config = place.provider(request, network)
     span = place.span(request, found, network)

@@ -198,6 +198,25 @@ def test_the_command_prints_json_for_programs(devnet: Devnet) -> None:
     assert result.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("rpc", "blocks", "exit_code", "said"),
+    [
+        ("nonsense", "0:10", 2, "error: --rpc: url must begin with one of http://"),
+        ("http://127.0.0.1:9/secret", "0:10", 1, "error: provider rpc at 127.0.0.1:9 refused the connection"),
+        (None, "0:9999", 1, "error: block range '0:9999': block 9998 is beyond the head"),
+    ],
+)
+def test_what_cannot_be_planned_is_said_in_one_line_as_without_plan(
+    devnet: Devnet, tmp_path: Path, rpc: str | None, blocks: str, exit_code: int, said: str
+) -> None:
+    words = ["backfill", "--rpc", rpc or devnet.url, "--blocks", blocks, "--plan", "--amp-dir", str(tmp_path / "none")]
+    result = CliRunner().invoke(app, words)
+    assert (result.exit_code, result.stdout) == (exit_code, "")
+    assert result.stderr.startswith(said)
+    assert len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_notebook_shows_tables_in_its_own_colours(devnet: Devnet) -> None:
     found = planned(devnet, network="a<b>&c")
     shown = found._repr_html_()
