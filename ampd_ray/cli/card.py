@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ampd_ray.cli.output import duration
+from ampd_ray.cli.output import duration, one_line
 from ampd_ray.metadb.statuses import JobStatus
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def plain(subject: Subject, now: Progress) -> str:
         parts = [f"{done:,} blocks"]
     else:
         parts = [f"{int(100 * min(1.0, done / total)):3} %", f"{done:,} of {total:,} blocks"]
-    return "  ".join([*parts, *(text for text, _ in speed(now))])
+    return one_line("  ".join([*parts, *(text for text, _ in speed(now))]))
 
 
 def speed(now: Progress, *, unheard_secs: float = 0.0, secs: float | None = None) -> list[Part]:
@@ -86,7 +86,8 @@ def flow(parts: Sequence[Part], width: int) -> list[Line]:
     """The parts in as few lines as they need, two blanks between them; one that is too long for any is cut."""
     lines: list[list[Part]] = []
     room = 0
-    for text, style in parts:
+    for said, style in parts:
+        text = one_line(said)
         cut = text if len(text) <= width else text[: width - 1] + "…"
         if lines and len(cut) + 2 <= room:
             lines[-1] += [("  ", ""), (cut, style)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ampd_ray.cli.options import AmpDirOption, ConfigOption, DatasetArgument, JsonOption, again, open_client
-from ampd_ray.cli.output import duration, size
+from ampd_ray.cli.output import duration, one_line, size
 from ampd_ray.cli.progress_line import ProgressLine
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _print(ctx: typer.Context, report: Report, repair: bool) -> None:
         shown[key] += 1
         if shown[key] <= SHOWN_PER_KIND:
             done = " (repaired)" if finding.repaired else ""
-            typer.echo(f"  {finding.kind}  {finding.table}  {finding.subject}: {finding.message}{done}")
+            typer.echo(one_line(f"  {finding.kind}  {finding.table}  {finding.subject}: {finding.message}{done}"))
     for (kind, _), count in shown.items():
         if count > SHOWN_PER_KIND:
             typer.echo(f"  {kind}  and {count - SHOWN_PER_KIND:,} more; --json lists them all")

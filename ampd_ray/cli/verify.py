@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ampd_ray.cli.options import AmpDirOption, ConfigOption, DatasetArgument, JsonOption, open_client
-from ampd_ray.cli.output import duration
+from ampd_ray.cli.output import duration, one_line
 from ampd_ray.cli.progress_line import ProgressLine
 from ampd_ray.errors import UsageError
 
@@ -139,7 +139,7 @@ def _stretches(name: str, stretches: tuple[Unverified, ...]) -> None:
     blocks = sum(len(stretch.span) for stretch in stretches)
     typer.echo(f"{name:14}{f'{blocks:,} blocks' if stretches else 'none'}")
     for stretch in stretches[:SHOWN]:
-        typer.echo(f"  {stretch.span.start:,} to {stretch.span.end:,}: {stretch.reason}")
+        typer.echo(one_line(f"  {stretch.span.start:,} to {stretch.span.end:,}: {stretch.reason}"))
     _more(len(stretches))
 
 

@@ -107,8 +107,8 @@ def _boolean(value: Any, what: str) -> bool:
 
 
 def _network(value: Any, what: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise InvalidManifest(f"{what} must be a non-empty string", field=what)
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise InvalidManifest(f"{what} must be a non-empty string in one line", field=what)
     return value
 
 

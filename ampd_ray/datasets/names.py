@@ -49,9 +49,9 @@ def table_name(text: str) -> str:
 
 
 def network(text: str) -> str:
-    """A network's name: any text but the empty one. Raises InvalidName."""
-    if not text.strip():
-        raise InvalidName("a network's name must not be empty", name=text)
+    """A network's name: any text in one line but the empty one. Raises InvalidName."""
+    if not text.strip() or not text.isprintable():
+        raise InvalidName("a network's name must not be empty, and be in one line", name=text)
     return text
 
 

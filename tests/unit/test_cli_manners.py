@@ -18,7 +18,11 @@ from ampd_ray import log
 from ampd_ray.cli import completion
 from ampd_ray.cli.app import app
 from ampd_ray.cli.options import again
+from ampd_ray.cli.output import print_object, print_rows
+from ampd_ray.datasets import names
+from ampd_ray.datasets.manifest import evm_rpc_manifest, parse_manifest
 from ampd_ray.datasets.networks import misspelt
+from ampd_ray.errors import InvalidManifest, InvalidName
 from tests.fakes.command_line import ROOT
 
 NOBODY = {"AMP_CONFIG": None, "AMP_DIR": None}
@@ -159,3 +163,24 @@ def test_without_a_database_that_runs_nothing_is_completed_and_nothing_is_starte
         assert completed("check", *where.split(), "_") == []
     assert time.monotonic() - began < 6 * (completion.WITHIN_SECS + 2)
     assert not (tmp_path / "amp").exists()
+
+
+# -- texts of others --------------------------------------------------------------------------------------------------
+
+
+def test_what_strangers_write_tells_a_terminal_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"node_id": "one", "version": "\x1b[31m1\n2"}]
+    print_rows(rows, ["node_id", "version"], as_json=False, empty="")
+    print_object(rows[0], as_json=False)
+    said = capsys.readouterr().out
+    assert said.splitlines() == ["NODE ID  VERSION", "one       [31m1 2", "node_id  one", "version   [31m1 2"]
+
+
+@pytest.mark.parametrize("network", ["", " ", "main\x1b[31m", "one\ntwo"])
+def test_a_network_is_named_in_one_line(network: str) -> None:
+    with pytest.raises(InvalidName):
+        names.network(network)
+    document = {**json.loads(evm_rpc_manifest("mainnet").canonical_bytes()), "network": network}
+    if network.strip():  # Amp takes blanks
+        with pytest.raises(InvalidManifest):
+            parse_manifest(json.dumps(document).encode())

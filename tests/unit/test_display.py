@@ -69,6 +69,11 @@ def test_no_line_is_longer_than_the_terminal(width: int, status: JobStatus) -> N
         assert max(map(len, shown)) <= width
 
 
+def test_a_name_of_others_draws_nothing_else() -> None:
+    odd = replace(NOW, node_id="w\x1b[2J\n", age_secs=34.0)
+    assert all(line.isprintable() for line in [*lines(odd), plain(SUBJECT, odd)])
+
+
 def test_what_was_there_before_is_drawn_apart() -> None:
     bar = card(SUBJECT, NOW, 79)[5]
     assert [(len(text), style) for text, style in bar[:3]] == [(10, "cyan"), (6, "green"), (24, "dim")]
