@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from typing import Annotated, Any
@@ -30,7 +31,7 @@ from ampd_ray.cli import (
 )
 from ampd_ray.cli.options import ConfigOption, remember_config
 from ampd_ray.cli.output import print_error, print_failure
-from ampd_ray.errors import AmpdError, Interrupted, Unexpected, UsageError
+from ampd_ray.errors import AmpdError, Interrupted, StoreError, Unexpected, UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,9 @@ class AmpdGroup(TyperGroup):
                 typer.echo("interrupted", err=True)
             raise typer.Exit(1) from None
         except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                print_error(StoreError(f"cannot write: {error.strerror}"), as_json=as_json)
+                raise typer.Exit(StoreError.exit_code) from None
             logger.info("a bug", exc_info=error)  # in the log of what runs for long; elsewhere with AMP_LOG=debug
             logged = logger.isEnabledFor(logging.INFO)
             where = "the log above says" if logged else "AMP_LOG=debug shows"

@@ -82,6 +82,7 @@ def print_csv(names: list[str], rows: Iterator[list[Any]]) -> None:
     writer.writerow(names)
     for row in rows:
         writer.writerow([json.dumps(value) if isinstance(value, dict | list) else value for value in row])
+    sys.stdout.flush()  # what goes wrong with it is told
 
 
 def _print_table(names: list[str], rows: Iterator[list[Any]], limit: int | None) -> None:

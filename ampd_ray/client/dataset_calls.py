@@ -75,7 +75,8 @@ class DatasetCalls:
             if span is not None:
                 found = await coverage.coverage(conn, self._version, ids.values(), span)
                 pictured = {table: TableCoverage(**found[ids[table]]) for table in ids}
-        start, end = (first, first - 1) if span is None else (span.start, span.end)
+        begin = first if asked is None or asked.start is None else asked.start
+        start, end = (begin, begin - 1) if span is None else (span.start, span.end)
         nothing = TableCoverage((), (), (), () if span is None else (span,))
         tables = {table: pictured.get(table, nothing) for table in _present(pictured)}
         return Coverage(self._ref.dataset, manifest.network, start, end, tables)

@@ -19,7 +19,7 @@ BLOCK, BLOCK_RECEIPTS, RECEIPT = "eth_getBlockByNumber", "eth_getBlockReceipts",
 DEFAULT_UNITS = "default"
 
 Method = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 
 def _priced(units: dict[str, float]) -> dict[str, float]:

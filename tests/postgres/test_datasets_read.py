@@ -316,7 +316,7 @@ def test_coverage_of_nothing_is_nothing(client: Client) -> None:
     dataset = client.dataset("devnet")
     found = dataset.coverage()
     assert (found.start, found.end, list(found.tables), dataset.job()) == (0, -1, list(TABLES), None)
-    assert str(found) == "_/devnet on devnet: no block is there or asked for yet"
+    assert str(found) == "_/devnet on devnet: no block from 0 on is there or asked for yet"
     assert dataset.coverage("0:5").tables["logs"].missing == (Span(0, 4),)
 
 

@@ -101,6 +101,12 @@ def test_coverage_of_a_range_and_as_json(ampd: Ampd) -> None:
     assert found["tables"]["logs"] == logs
 
 
+def test_coverage_beyond_the_last_block_does_not_deny_the_others(ampd: Ampd) -> None:
+    assert ampd("coverage", "devnet", "--blocks", "40:")[1].splitlines()[0] == (
+        "_/devnet on devnet: no block from 40 on is there or asked for yet"
+    )
+
+
 def test_coverage_names_the_job_that_can_help(ampd: Ampd, place: tuple[Path, str]) -> None:
     config, url = place
     with Client(load_settings(config, {})) as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ from ampd_ray.cli.output import print_object, print_rows
 from ampd_ray.datasets import names
 from ampd_ray.datasets.manifest import evm_rpc_manifest, parse_manifest
 from ampd_ray.datasets.networks import misspelt
-from ampd_ray.errors import InvalidManifest, InvalidName
+from ampd_ray.errors import InvalidManifest, InvalidName, StoreError
 from tests.fakes.command_line import ROOT
 
 NOBODY = {"AMP_CONFIG": None, "AMP_DIR": None}
@@ -57,8 +58,12 @@ def test_with_json_an_error_is_one_object_on_stderr(line: str, exit_code: int, c
     assert told in said["error"]["message"]
 
 
-def test_a_bug_and_an_interrupt_are_objects_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    for raised, code in ((KeyError("https://u:secret@host/"), "PANIC"), (KeyboardInterrupt(), "INTERRUPTED")):
+def test_a_bug_a_full_disk_and_an_interrupt_are_objects_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    for raised, code in (
+        (KeyError("https://u:secret@host/"), "PANIC"),
+        (OSError(errno.ENOSPC, "No space left on device"), StoreError.code),
+        (KeyboardInterrupt(), "INTERRUPTED"),
+    ):
 
         def probe(request: object, raised: BaseException = raised) -> None:
             raise raised

@@ -292,6 +292,7 @@ def test_a_price_stands_in_our_table_and_is_read_and_written(tmp_path: Path) -> 
         (PRICE.replace("20.5", '"20"'), "ampd_ray.price.units.default: expected a valid number"),
         (PRICE.replace("per_million_units", "per_milion_units"), "ampd_ray.price.per_million_units: Field required"),
         (PRICE.replace("0.4", "inf"), "ampd_ray.price.per_million_units: expected a finite number"),
+        (PRICE.replace("0.4", "1e300"), "ampd_ray.price.per_million_units: expected less than or equal to"),
         (PRICE + 'currency = "dollars"\n', "ampd_ray.price.currency: String should match"),
         ("[ampd_ray]\nprice = 3\n", "ampd_ray.price: expected a valid dictionary"),
     ],

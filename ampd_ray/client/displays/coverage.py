@@ -20,7 +20,7 @@ def coverage_text(coverage: Coverage, width: int = 80, *, colour: bool = False) 
     """A line for each table, an axis and a legend, no wider than ``width`` cells if those are 40 or more."""
     head = f"{coverage.dataset} on {coverage.network}"
     if coverage.end < coverage.start:
-        return f"{head}: no block is there or asked for yet"
+        return f"{head}: no block from {coverage.start:,} on is there or asked for yet"
     asked = coverage.end - coverage.start + 1
     names = max(map(len, coverage.tables))
     shares = {name: percent(table.blocks, asked) for name, table in coverage.tables.items()}

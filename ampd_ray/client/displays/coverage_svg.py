@@ -46,7 +46,7 @@ FILLS = {
 def coverage_svg(coverage: Coverage) -> str:
     """The picture as an ``<svg>`` of at most some 50 kB; 760 pixels wide where there is room."""
     if coverage.end < coverage.start:
-        return f"<p>{_title(coverage)}: no block is there or asked for yet</p>"
+        return f"<p>{_title(coverage)}: no block from {coverage.start:,} on is there or asked for yet</p>"
     strips = {name: _strip(coverage, table) for name, table in coverage.tables.items()}
     body = [f'<text y="14" font-size="13">{_title(coverage)}</text>']
     for row, (name, table) in enumerate(coverage.tables.items()):
