@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Literal
 from weakref import WeakSet
 
@@ -24,6 +25,7 @@ from ampd_ray.metadb.jobs import JobRow
 if TYPE_CHECKING:
     from ampd_ray.client.dataset import Dataset
 
+_lock = RLock()  # who finds no session makes one, while the others wait for it
 _open: list[Client] = []  # the newest is the current one
 _without_worker: WeakSet[Client] = WeakSet()  # solo environments that were opened just to look
 
@@ -80,12 +82,13 @@ def session() -> Client:
 
     Without one, ``connect()``.
     """
-    found = _current()
-    if found is None:
-        found = connect()
-        if not os.environ.get("AMP_CONFIG"):
-            _without_worker.add(found)
-    return found
+    with _lock:
+        found = _current()
+        if found is None:
+            found = connect()
+            if not os.environ.get("AMP_CONFIG"):
+                _without_worker.add(found)
+        return found
 
 
 def chosen_session() -> Client | None:
@@ -95,10 +98,11 @@ def chosen_session() -> Client | None:
 
 def working_session() -> Client:
     """The current session if somebody chose it; else that of ``AMP_CONFIG``, else a solo environment that works."""
-    found = _current()
-    if found is not None and found not in _without_worker:
-        return found
-    return connect() if os.environ.get("AMP_CONFIG") else local(solo_directory(os.environ))
+    with _lock:
+        found = _current()
+        if found is not None and found not in _without_worker:
+            return found
+        return connect() if os.environ.get("AMP_CONFIG") else local(solo_directory(os.environ))
 
 
 def backfill(
@@ -142,6 +146,15 @@ def jobs(*, active_only: bool = False, limit: int = 1000) -> list[JobRow]:
     return session().jobs(active_only=active_only, limit=limit)
 
 
+def _forked() -> None:
+    """Whoever made a session at that moment is not here, and gives nothing back."""
+    global _lock  # noqa: PLW0603 - there is one of it
+    _lock = RLock()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 @atexit.register
 def _close_all() -> None:
     """A script or kernel that ends leaves nothing behind that only it used."""
@@ -151,13 +164,12 @@ def _close_all() -> None:
 
 
 def _current() -> Client | None:
-    while _open and _open[-1].closed:
-        _open.pop()
-    return _open[-1] if _open else None
+    return next((client for client in reversed(list(_open)) if not client.closed), None)
 
 
 def _made_current(client: Client) -> Client:
-    _open[:] = [*(each for each in _open if not each.closed), client]
+    with _lock:
+        _open[:] = [*(each for each in _open if not each.closed), client]
     return client
 
 

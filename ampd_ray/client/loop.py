@@ -61,9 +61,10 @@ class LoopThread:
 
     def close(self, farewell: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
         """Cancel what runs, then run ``farewell`` and end the thread; safe to call twice."""
+        if self.closed:  # before the lock: in a forked process, whoever had it is not there to give it back
+            return
         with self._lock:
-            if self.closed:
-                self._closed = True
+            if self._closed:
                 return
             self._closed = True
             running = list(self._running)
@@ -77,13 +78,19 @@ class LoopThread:
             self._loop.close()
 
     def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        future = None if self.closed else self._submitted(work)
+        if future is None:
+            work.close()
+            raise self._no_more()
+        future.add_done_callback(self._running.discard)
+        return future
+
+    def _submitted(self, work: Coroutine[Any, Any, T]) -> Future[T] | None:
         with self._lock:
-            if self.closed:
-                work.close()
-                raise self._no_more()
+            if self._closed:
+                return None
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
             self._running.add(future)
-        future.add_done_callback(self._running.discard)
         return future
 
     def _no_more(self) -> SessionClosed:

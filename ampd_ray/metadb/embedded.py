@@ -94,7 +94,8 @@ class EmbeddedPostgres:
         raise DatabaseUnavailable(f"the Postgres in {self.data_dir} (process {postmaster.pid}) does not stop")
 
     def _last_user(self) -> bool:
-        if self._use is not None:
+        if self._use is not None and (alive := self._use.peek()) is not None:
+            fcntl.flock(alive[2][0], fcntl.LOCK_UN)  # also for the processes that were forked off, which have the file
             self._use()
             self._use = None
         with suppress(FileNotFoundError), (self.data_dir / "PG_VERSION").open() as version:

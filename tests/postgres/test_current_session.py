@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -121,3 +123,16 @@ def test_who_only_looked_at_a_solo_environment_gets_one_that_works_for_a_backfil
     assert current.session() is current.working_session() is working
     working.close()
     assert current.session() is looking
+
+
+def test_threads_that_begin_at_once_share_one_session(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMP_CONFIG", str(config))
+    begin = Barrier(6)
+
+    def ask() -> amp.Client:
+        begin.wait(10)
+        return current.session()
+
+    with ThreadPoolExecutor(6) as threads:
+        asked = [threads.submit(ask) for _ in range(6)]
+    assert len({id(each.result()) for each in asked}) == 1

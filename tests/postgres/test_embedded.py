@@ -349,3 +349,20 @@ def test_a_log_that_has_grown_large_is_put_aside_at_a_start(
     assert old.read_text() == "of long ago\n"
     assert "of long ago" not in log_file.read_text()
     assert "ready to accept connections" in log_file.read_text()
+
+
+def test_a_process_that_was_forked_off_does_not_keep_the_server(postgres: EmbeddedPostgres) -> None:
+    postgres.start()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writer)
+        os.read(reader, 1)  # until the parent has gone on
+        os._exit(0)
+    try:
+        postgres.stop()
+        assert not postgres.running()
+    finally:
+        os.close(reader)
+        os.close(writer)
+        os.waitpid(child, 0)

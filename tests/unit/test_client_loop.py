@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -119,3 +121,15 @@ def test_in_a_forked_process_it_is_closed(loop: LoopThread, monkeypatch: pytest.
         loop.run(one())
     loop.close()
     monkeypatch.undo()
+
+
+def test_a_process_that_was_forked_amid_a_call_does_not_wait_for_it(loop: LoopThread) -> None:
+    with loop._lock:  # as of another thread, which the fork leaves behind
+        child = os.fork()
+        if child == 0:  # nothing but the call: what pytest does at an end is not for it
+            signal.alarm(10)
+            with contextlib.suppress(SessionClosed):
+                loop.close()
+                loop.run(one())
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
