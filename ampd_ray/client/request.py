@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ampd_ray.chain.expression import RangeExpr, parse_range
@@ -29,13 +29,13 @@ class BackfillRequest:
     and senders too.
     """
 
-    rpc: str
+    rpc: str = field(repr=False)  # its key is often in it
     blocks: str
     network: str | None = None
     tables: tuple[str, ...] | None = None
     writers: int = 1
     verify: bool | Literal["full"] = False
-    auth_token: str | None = None
+    auth_token: str | None = field(default=None, repr=False)
 
     def checked(self) -> RangeExpr:
         """The parsed range; raises ``InvalidRange`` or ``InvalidName`` before anything is started."""

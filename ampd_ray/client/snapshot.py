@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ampd_ray.client.progress import Progress
 from ampd_ray.client.work import name_of
 from ampd_ray.errors import JobFailed
+from ampd_ray.log import redact
 from ampd_ray.metadb.statuses import JobStatus
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def failures_of(events: Sequence[JobEvent]) -> list[Failure]:
 
 
 def _reason(detail: Any) -> tuple[str, str]:
-    """Code and message of an error JSON, which may be anybody's."""
+    """Code and message of an error JSON, which may be anybody's: without the secrets that we would not have written."""
     told = detail if isinstance(detail, dict) else {}
-    return str(told.get("error_code") or "UNKNOWN"), str(told.get("error_message") or "no reason is recorded")
+    code, message = told.get("error_code") or "UNKNOWN", told.get("error_message") or "no reason is recorded"
+    return redact(str(code)), redact(str(message))

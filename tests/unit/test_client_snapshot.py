@@ -136,3 +136,13 @@ def test_the_last_block_is_as_asked_or_as_the_node_settled_it(
 def test_a_job_that_ends_before_its_dataset_begins_is_no_work() -> None:
     with pytest.raises(InvalidDescriptor, match="begins with block 500"):
         work_of(JobDescriptor(**DESCRIPTOR), Manifest("evm-rpc", "mainnet", 500))
+
+
+def test_what_a_stranger_says_of_a_failure_holds_no_secret() -> None:
+    detail = {"error_message": "POST https://user:pass@eth.example.org/v3/0a1b2c failed", "error_code": "token=0a1b2c"}
+    failed = row("ERROR", detail=detail)
+    event = JobEvent(1, NOON, "north", "ERROR", detail)
+    for told in (str(failure_of(failed)), repr(failures_of([event])), repr(seen(failed, None))):
+        assert "https://eth.example.org" in told
+        assert "0a1b2c" not in told
+        assert "pass" not in told

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ampd_ray.client.request import BackfillRequest
 from ampd_ray.client.target import ConfigFile, DatabaseUrl, SoloDirectory, target_of
 from ampd_ray.errors import ConfigError
 
@@ -47,3 +48,9 @@ def test_what_is_none_of_them_is_refused_with_what_may_be_given(given: str | Non
     with pytest.raises(ConfigError, match=r'"amp.toml".*"postgresql://host/database".*".amp".*amp\.local\(') as raised:
         target_of(given, {})
     assert "s3cret" not in str(raised.value)
+
+
+def test_a_request_shows_no_key() -> None:
+    asked = BackfillRequest("https://user:pass@eth.example.org/v3/0a1b2c", "0:10", auth_token="5e6f")
+    assert repr(asked).startswith("BackfillRequest(blocks='0:10'")
+    assert not [secret for secret in ("pass", "0a1b2c", "5e6f") if secret in repr(asked)]

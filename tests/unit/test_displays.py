@@ -292,3 +292,9 @@ def test_in_ipython_they_show_themselves_as_text_too() -> None:
     pretty: Any = import_module("IPython.lib.pretty").pretty
     assert pretty(progress()) == card_text(progress())
     assert pretty(rates(1.0)) == rates_text(rates(1.0))
+
+
+def test_a_node_of_any_name_is_shown_as_text() -> None:
+    waits = Progress(1, "d", JobStatus.SCHEDULED, node_id="<b>x</b>")
+    page = Page(card_html(waits))
+    assert "waits for node <b>x</b> to begin" in page.text

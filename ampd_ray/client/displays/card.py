@@ -77,7 +77,7 @@ def _done(now: Progress) -> str:
     percent, end = state.percent(now), state.left(now) or state.took(now)
     said = f"<b>{percent}</b> " if percent else ""
     ends = f' <span class="end">{end}</span>' if end else ""
-    return f'<div class="row">{said}<span>{state.blocks(now)}</span>{ends}</div>'
+    return f'<div class="row">{said}<span>{escape(state.blocks(now))}</span>{ends}</div>'
 
 
 def _speed(now: Progress, rates: Rates | None) -> str:
