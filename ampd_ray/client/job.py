@@ -172,7 +172,7 @@ class Job:
         watch = self.calls.watch(POLL_SECS)
         while (now := self._client.run(watch.next(timeout_secs))) is not None:
             on_progress(now)
-        return self.row()
+        return self._client.run(self.calls.ended(timeout_secs))  # it may have been tried again meanwhile
 
     def stop(self) -> None:
         """Ask it to stop; what is complete is committed first. A job that has ended stays as it is."""

@@ -15,7 +15,7 @@ from ampd_ray.client.watching import Watch
 from ampd_ray.client.work import Work, descriptor_of, name_of, reference, work_of
 from ampd_ray.controller import service
 from ampd_ray.datasets.descriptor import JobDescriptor
-from ampd_ray.errors import AmpdError, InvalidDescriptor, UnsupportedJobKind
+from ampd_ray.errors import AmpdError, DatabaseUnavailable, InvalidDescriptor, UnsupportedJobKind
 from ampd_ray.metadb import jobs, progress, quarantine
 from ampd_ray.metadb.jobs import JobEvent, JobRow
 from ampd_ray.metadb.progress import ReportedProgress
@@ -135,7 +135,7 @@ class JobCalls:
         try:
             return await self._work(row, fresh)
         except AmpdError as error:
-            if error.retryable:
+            if isinstance(error, DatabaseUnavailable):
                 raise
             return None
 

@@ -64,7 +64,7 @@ def name_of(row: JobRow) -> str:
 def work_of(descriptor: JobDescriptor, manifest: Manifest, settled: int | None = None) -> Work:
     """The work of a job; ``settled``: of how many blocks its node says that a relative end means.
 
-    Raises ``InvalidDescriptor`` if it ends before the dataset begins.
+    Raises ``InvalidDescriptor`` if it ends before the dataset begins, or beyond any chain.
     """
     end, start = descriptor.end_block, manifest.start_block
     if end is not None and end.isdecimal():
@@ -73,4 +73,6 @@ def work_of(descriptor: JobDescriptor, manifest: Manifest, settled: int | None =
         last = None if end is None or settled is None else start + settled - 1
     if last is not None and last < start:
         raise InvalidDescriptor(f"{descriptor.dataset} begins with block {start:,}, and the job ends with {last:,}")
+    if (most := max(start, last or 0)) > LAST_BLOCK:
+        raise InvalidDescriptor(f"{descriptor.dataset} goes up to block {most:,}, which no chain has")
     return Work(reference(descriptor), manifest.network, start, last, descriptor.tables or TABLES)

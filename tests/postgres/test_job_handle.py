@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psycopg
 import pytest
@@ -169,6 +169,23 @@ def test_a_job_whose_manifest_cannot_be_read_has_a_progress(client: amp.Client, 
         job.summary()
 
 
+def test_a_job_whose_manifests_are_out_of_reach_has_a_progress(
+    client: amp.Client, job: amp.Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def denied(*_: object) -> NoReturn:
+        raise amp.StoreError("the manifests cannot be read: permission denied")
+
+    monkeypatch.setattr(client.calls, "manifest", denied)
+    assert job.progress().status is JobStatus.SCHEDULED
+
+
+def test_a_job_of_somebody_else_may_end_beyond_all_blocks(client: amp.Client, job: amp.Job, pg_url: str) -> None:
+    execute(pg_url, "update job_events set detail = detail || %s::jsonb", json.dumps({"end_block": "9" * 20}))
+    assert job.progress().status is JobStatus.SCHEDULED
+    with pytest.raises(amp.InvalidDescriptor, match="99,999"):
+        _ = job.span
+
+
 # -- waiting ----------------------------------------------------------------------------------------------------------
 
 
@@ -189,6 +206,17 @@ def test_an_interrupt_while_waiting_leaves_the_job_as_it_is(
     monkeypatch.undo()
     assert job.row() == before
     assert [event.event_type for event in job.events()] == ["SCHEDULED", "RUNNING"]
+
+
+def test_a_failed_job_that_is_tried_again_meanwhile_has_not_ended(client: amp.Client, job: amp.Job) -> None:
+    move(client, job, JobStatus.RUNNING, JobStatus.ERROR)
+
+    def retry(now: Progress) -> None:
+        job.retry()
+
+    with pytest.raises(TimeoutError):
+        job.wait(0, retry)
+    assert job.status() is JobStatus.SCHEDULED
 
 
 def test_a_wait_ends_when_its_session_is_closed(client: amp.Client, job: amp.Job) -> None:
