@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from ampd_ray.errors import AmpdError
 from ampd_ray.materialize.setup import JobSpec
-from ampd_ray.materialize.speed import Sample, Sampler, Window
+from ampd_ray.materialize.speed import MOST_SAMPLES, Sample, Sampler, Window
 from ampd_ray.materialize.state import JobState
 from ampd_ray.materialize.tally import Tally
 from ampd_ray.materialize.types import ExtractSummary, JobTotals, Outcome, WriterReport
@@ -39,6 +39,7 @@ class Meter:
         self._began = clock()
         self._sampler = Sampler(self._began)
         self._sampled_before: float | None = None  # seconds from the job's first sample to this run; None: not asked
+        self._samples = 0  # of all of its runs
         self._over = False
         self._fetch_secs = 0.0
         self._decode_secs = 0.0
@@ -118,12 +119,14 @@ class Meter:
     async def _keep(self, conn: Connection, sample: Sample) -> None:
         """Keep the sample if it is due, and at the end of a run that did something since the last one."""
         if self._sampled_before is None:
-            recorded_for = await progress.recorded_for(conn, self._spec.job_id)
+            recorded_for, self._samples = await progress.recorded(conn, self._spec.job_id)
             self._sampled_before = max(0.0, recorded_for - (sample.at - self._began))
-        if (self._over and any(sample.done)) or self._sampler.due(sample, self._sampled_before):
+        last = self._over and any(sample.done) and self._samples < MOST_SAMPLES
+        if last or self._sampler.due(sample, self._sampled_before):
             rate = progress.JobRate(sample.secs, *sample.done, limiting_factor=sample.limit)
             await progress.record_rate(conn, self._spec.job_id, self._spec.node_id, rate)
             self._sampler.took(sample)
+            self._samples += 1
 
     def _row(self) -> progress.JobProgress:
         tally = self._tally

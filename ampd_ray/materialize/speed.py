@@ -10,6 +10,8 @@ WINDOW_SECS: Final = 10.0
 SAMPLE_SECS: Final = 5.0
 # A sample is kept for each 1/200 of the time so far: 200 * ln(t / 1000 s) + 200 of them after t, 2,300 after a year.
 SAMPLES_PER_E_FOLD: Final = 200
+# A run that ends leaves one that is not due yet, unless there are so many: a job may fail and be tried again for years.
+MOST_SAMPLES: Final = 3_000
 
 
 class Counts(NamedTuple):

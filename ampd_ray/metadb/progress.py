@@ -89,10 +89,10 @@ async def record_rate(conn: Connection, job_id: int, node_id: str, rate: JobRate
     await conn.execute(_SQL["record_rate"], asdict(rate) | {"job_id": job_id, "node_id": node_id})
 
 
-async def recorded_for(conn: Connection, job_id: int) -> float:
-    """Since how many seconds rates of the job are recorded, by its earlier runs too; 0.0 if there is none."""
-    row = await (await conn.execute(_SQL["recorded_for"], {"job_id": job_id})).fetchone()
-    return float(row.secs) if row is not None and row.secs is not None else 0.0
+async def recorded(conn: Connection, job_id: int) -> tuple[float, int]:
+    """Since how many seconds rates of the job are recorded, by its earlier runs too, and how many; zeros if none is."""
+    row = await (await conn.execute(_SQL["recorded"], {"job_id": job_id})).fetchone()
+    return (float(row.secs or 0.0), int(row.samples)) if row is not None else (0.0, 0)
 
 
 async def history(conn: Connection, job_id: int) -> list[JobRate]:

@@ -30,9 +30,10 @@ select %(job_id)s, %(node_id)s, %(secs)s, %(blocks)s, %(rows)s, %(requests)s, %(
 where not exists (select from jobs_status s where s.job_id = %(job_id)s and s.node_id <> %(node_id)s)
 on conflict do nothing
 
--- name: recorded_for
--- How long ago the first rate of a job was recorded, in seconds; null if none was.
-select extract(epoch from now() - min(at))::double precision as secs from ampd_ray.job_rate where job_id = %(job_id)s
+-- name: recorded
+-- How long ago the first rate of a job was recorded, in seconds, null if none was, and how many were.
+select extract(epoch from now() - min(at))::double precision as secs, count(*) as samples
+from ampd_ray.job_rate where job_id = %(job_id)s
 
 -- name: history
 -- What a job did, oldest first.

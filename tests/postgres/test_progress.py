@@ -62,13 +62,15 @@ async def test_the_rates_of_a_job_are_kept_in_their_order(db: Database) -> None:
     kept = [JobRate(5.0, 10, 2**40, 30, "rpc"), JobRate(5.5, 0, 0, 0), JobRate(0.25, 1, 2, 3, "head")]
     async with db.connection() as conn:
         assert await progress.history(conn, 1) == []
-        assert await progress.recorded_for(conn, 1) == 0.0
+        assert await progress.recorded(conn, 1) == (0.0, 0)
         for rate in kept:
             await progress.record_rate(conn, 1, "one", rate)
         await progress.record_rate(conn, 2, "two", JobRate(5.0, 9, 9, 9))
         found = await progress.history(conn, 1)
         await conn.execute("update ampd_ray.job_rate set at = at - interval '100 seconds' where secs = 5.0")
-        assert await progress.recorded_for(conn, 1) == pytest.approx(100, abs=5)
+        secs, samples = await progress.recorded(conn, 1)
+    assert secs == pytest.approx(100, abs=5)
+    assert samples == 3
     times = [rate.at for rate in found if rate.at is not None]
     assert times == sorted(times)
     assert len(times) == 3

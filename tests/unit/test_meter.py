@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from ampd_ray.materialize.events import Extract, PartitionOpened, TaskExtracted
 from ampd_ray.materialize.meter import Meter
 from ampd_ray.materialize.plan import Unit
 from ampd_ray.materialize.setup import JobSpec
+from ampd_ray.materialize.speed import MOST_SAMPLES, SAMPLES_PER_E_FOLD
 from ampd_ray.materialize.state import JobState, Limits
 from ampd_ray.materialize.types import CommittedFile, ExtractSummary, Outcome, WriterReport
 from ampd_ray.metadb import jobs, progress
@@ -42,15 +44,15 @@ class Rows:
         async def record_progress(conn: Any, job_id: int) -> None:
             self.progressed += 1
 
-        async def recorded_for(conn: Any, job_id: int) -> float:
-            return self.recorded_for
+        async def recorded(conn: Any, job_id: int) -> tuple[float, int]:
+            return self.recorded_for, len(self.rates)
 
         async def record_rate(conn: Any, job_id: int, node_id: str, rate: JobRate) -> None:
             assert (job_id, node_id) == (7, "worker-1")
             self.rates.append(rate)
 
         monkeypatch.setattr(progress, "report", report)
-        monkeypatch.setattr(progress, "recorded_for", recorded_for)
+        monkeypatch.setattr(progress, "recorded", recorded)
         monkeypatch.setattr(progress, "record_rate", record_rate)
         monkeypatch.setattr(jobs, "record_progress", record_progress)
 
@@ -231,6 +233,16 @@ async def test_runs_of_a_job_that_is_old_sample_rarely(rows: Rows) -> None:
         now += 1
         await rows.of(meter)
     assert [rate.secs for rate in rows.rates] == [61.0]
+
+
+async def test_runs_without_end_do_not_leave_samples_without_end(rows: Rows) -> None:
+    for _ in range(3 * MOST_SAMPLES):  # each does something and fails: it is tried again at once, for days
+        meter = Meter(SPEC, iter([0.0, 40.0, 40.0]).__next__)
+        meter.extracted(extracted(0, 0, requests=1, blocks=1))
+        meter.ended(Outcome.STOPPED)
+        rows.recorded_for += 40
+        await rows.of(meter)
+    assert len(rows.rates) <= MOST_SAMPLES + SAMPLES_PER_E_FOLD * math.log(rows.recorded_for)
 
 
 async def test_a_job_without_an_end_has_no_total(rows: Rows) -> None:
