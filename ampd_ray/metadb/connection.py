@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 _SQL: Final = load(__file__)
 _log: Final = logging.getLogger(__name__)
+# Where nobody has set up logs, Python would print each attempt of the pool, in a notebook below whatever cell runs.
+logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
 
 OPEN_WITHIN: Final = timedelta(seconds=60)
 ACQUIRE_TIMEOUT: Final = timedelta(seconds=5)

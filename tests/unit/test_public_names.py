@@ -30,3 +30,17 @@ def test_nothing_heavy_is_imported_before_it_is_used() -> None:
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_what_a_session_may_raise_can_be_caught_by_its_name() -> None:
+    raised = {"BeyondHead", "DatabaseFault", "NodeInUse", "SchemaMismatch", "SoloFailed"}
+    assert raised <= set(amp.__all__)
+
+
+def test_in_a_notebook_the_pool_does_not_speak_of_each_attempt() -> None:
+    code = (
+        "import logging, ampd_ray.metadb.connection\n"
+        "logging.getLogger('psycopg.pool').warning('error connecting')"
+    )  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True)
+    assert done.stderr == ""
