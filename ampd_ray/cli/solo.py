@@ -102,9 +102,11 @@ def _at_work(settings: Settings, postgres: EmbeddedPostgres | None) -> bool:
     from ampd_ray.metadb import jobs
     from ampd_ray.metadb.connection import Database
 
+    node_id = SOLO_NODE_ID if postgres is None else None  # a configured database has the jobs of others too
+
     async def asked() -> bool:
         async with Database(settings.metadata_db.dsn(), application_name="ampd-ray/solo").session() as conn:
-            return await jobs.at_work(conn)
+            return await jobs.at_work(conn, node_id)
 
     if postgres is not None and not postgres.running():
         return False  # nobody brings it back, so nothing can go on

@@ -63,9 +63,10 @@ async def failures(conn: Connection, job_id: int) -> int:
     return int(row.failures) if row else 0
 
 
-async def at_work(conn: Connection) -> bool:
-    """Whether any job has not ended, or has failed and is tried again within a minute or so."""
-    values = {"active": [status.value for status in ACTIVE], "soon": AT_WORK_WITHIN, "late": RETRY_LATE}
+async def at_work(conn: Connection, node_id: str | None = None) -> bool:
+    """Whether any job (of this node) has not ended, or has failed and is tried again within a minute or so."""
+    active = [status.value for status in ACTIVE]
+    values = {"node_id": node_id, "active": active, "soon": AT_WORK_WITHIN, "late": RETRY_LATE}
     row = await (await conn.execute(_SQL["at_work"], values)).fetchone()
     return bool(row and row.at_work)
 

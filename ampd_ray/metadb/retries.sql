@@ -31,11 +31,13 @@ where upper(s.status) = 'ERROR' and (t.next_retry_at is null or t.next_retry_at 
 order by s.job_id;
 
 -- name: at_work
--- Whether a job is at hand, or in ERROR with its next try a short while ahead; past its time nobody tries it again.
+-- Whether a job (of one node) is at hand, or in ERROR with its next try a short while ahead; past its time nobody tries
+-- it again.
 select exists (
     select from jobs_status s
     left join ampd_ray.job_state t on t.job_id = s.job_id
-    where upper(s.status) = any (%(active)s::text[])
-       or upper(s.status) = 'ERROR'
-          and t.next_retry_at between now() - %(late)s::interval and now() + %(soon)s::interval
+    where (%(node_id)s::text is null or s.node_id = %(node_id)s::text)
+      and (upper(s.status) = any (%(active)s::text[])
+           or upper(s.status) = 'ERROR'
+              and t.next_retry_at between now() - %(late)s::interval and now() + %(soon)s::interval)
 ) as at_work;

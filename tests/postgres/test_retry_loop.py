@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from ampd_ray.cli import solo
+from ampd_ray.client.solo import with_database
 from ampd_ray.config.keys import MetadataDb
 from ampd_ray.controller.datasets import load_manifest, register_dataset
 from ampd_ray.controller.service import RetryLoop, deploy
@@ -301,3 +303,13 @@ async def test_a_failed_job_is_at_work_if_it_is_tried_again_soon(db: Database) -
     for next_in_secs, expected in [(-30, False), (-1, True), (30, True), (120, False)]:
         await execute(db, change, next_in_secs, job_id)
         assert await at_work(db) == expected, next_in_secs
+
+
+async def test_an_environment_on_a_database_of_many_stays_for_its_own_jobs_only(
+    db: Database, pg_url: str, tmp_path: Path
+) -> None:
+    settings = with_database(settings_in(tmp_path), pg_url)
+    for node_id, stays in [("w2", False), (solo.SOLO_NODE_ID, True)]:
+        await alive(db, node_id)
+        await jobs.schedule(db, work(node_id), node_id)
+        assert await asyncio.to_thread(solo._at_work, settings, None) == stays
