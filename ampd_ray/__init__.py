@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ampd_ray.client.coverage import Coverage
     from ampd_ray.client.current import dataset, job, jobs
     from ampd_ray.client.dataset import Dataset
+    from ampd_ray.client.missing import MissingBlocks
     from ampd_ray.client.plans import Plan, plan
     from ampd_ray.client.progress import Progress
     from ampd_ray.client.snapshot import Failure
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         JobFailed,
         NodeInUse,
         NotFound,
+        NothingThere,
         ObjectMissing,
         ProviderError,
         ProviderUnreachable,
@@ -86,8 +88,10 @@ __all__ = [
     "Job",
     "JobConflict",
     "JobFailed",
+    "MissingBlocks",
     "NodeInUse",
     "NotFound",
+    "NothingThere",
     "ObjectMissing",
     "Plan",
     "Progress",
@@ -120,6 +124,7 @@ _HOMES = {
     "Dataset": "ampd_ray.client.dataset",
     "Failure": "ampd_ray.client.snapshot",
     "Job": "ampd_ray.client.job",
+    "MissingBlocks": "ampd_ray.client.missing",
     "Plan": "ampd_ray.client.plans",
     "Progress": "ampd_ray.client.progress",
     "Summary": "ampd_ray.client.summary",

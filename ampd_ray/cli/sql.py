@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ import typer
 
 from ampd_ray.cli import completion
 from ampd_ray.cli.grid import grid, records
-from ampd_ray.cli.options import AmpDirOption, ConfigOption, JsonOption, open_client
+from ampd_ray.cli.options import AmpDirOption, ConfigOption, JsonOption, again, open_client
 from ampd_ray.errors import UsageError
 
 SQL_EXAMPLES = """\b
@@ -47,6 +48,7 @@ def sql(
     as_json: JsonOption = False,
 ) -> None:
     """Query what is committed with SQL."""
+    from ampd_ray.client.missing import MissingBlocks
     from ampd_ray.client.query import query as ask
     from ampd_ray.datasets.names import DatasetRef
 
@@ -57,7 +59,11 @@ def sql(
     most = None if limit is None else min(limit, sys.maxsize)
     ref = None if dataset is None else DatasetRef.parse(dataset)
     with open_client(ctx, config, amp_dir) as client:
-        schema, batches = ask(client, query, ref, blocks)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", MissingBlocks)
+            schema, batches = ask(client, query, ref, blocks)
+        for line in dict.fromkeys(_missing(ctx, each.message) for each in told):
+            typer.echo(line, err=True)
         rows = chain.from_iterable(map(records, batches))
         if as_json:
             print_json(schema.names, islice(rows, most))
@@ -65,6 +71,14 @@ def sql(
             print_csv(schema.names, islice(rows, most))
         else:
             _print_table(schema.names, islice(rows, most), None if all_ or limit else SHOWN)
+
+
+def _missing(ctx: typer.Context, said: Warning | str) -> str:
+    from ampd_ray.client.missing import MissingBlocks
+
+    if isinstance(said, MissingBlocks):
+        return f"warning: {said.told}: {again(ctx, f'coverage {said.dataset}')}"
+    return f"warning: {said}"
 
 
 def print_json(names: list[str], rows: Iterator[list[Any]]) -> None:

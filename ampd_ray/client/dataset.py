@@ -10,6 +10,8 @@ from ampd_ray.client.coverage import Coverage
 from ampd_ray.client.dataset_calls import DatasetCalls, pinned
 from ampd_ray.client.displays.dataset import dataset_html, dataset_text
 from ampd_ray.client.frames import add_views, duckdb_connection, pandas_frame, polars_frame
+from ampd_ray.client.missing import warn_of_missing
+from ampd_ray.client.statements import check_select, explained
 from ampd_ray.client.tables import Snapshot, arrow_dataset, first_rows, last_rows
 from ampd_ray.datasets.evm.schemas import SCHEMAS, TABLES
 from ampd_ray.datasets.manifest import Manifest
@@ -33,10 +35,11 @@ class Dataset:
 
     Each call shows what is committed by then, and what it returns stays as it is. ``blocks`` is a range as everywhere
     (``"15M:16M"``, the end excluded); one that counts from the end (``"-1000:"``) does so from the last block that is
-    there. Rows outside of it do not come, and files outside of it are not opened.
+    there. Rows outside of it do not come, and files outside of it are not opened. If some of them have not been
+    extracted, a ``MissingBlocks`` warns of it.
 
-    Raises ``NotFound`` for a dataset, table or column that does not exist, ``InvalidRange``, and ``ExtraMissing`` where
-    a library is asked for that is not installed.
+    Raises ``NotFound`` for a dataset, table or column that does not exist, ``InvalidRange``, ``NothingThere`` if none
+    of ``blocks`` has been extracted, and ``ExtraMissing`` where a library is asked for that is not installed.
     """
 
     def __init__(self, client: Client, ref: DatasetRef | str):
@@ -153,15 +156,21 @@ class Dataset:
         with the same ``con`` to see what has been committed since.
         """
         con = duckdb_connection() if con is None else con
-        add_views(con, self._client.run(self.calls.snapshot(TABLES, blocks)), schema)
+        taken = self._taken(TABLES, blocks)
+        with explained():
+            add_views(con, taken, schema)
         return con
 
     def sql(self, query: str, blocks: str | None = None) -> DuckDBPyRelation:
         """What a query says of the tables, as a DuckDB relation: ``.show()``, ``.pl()``, ``.to_arrow_table()``.
 
-        Data frames of the caller may be joined by the names of their variables. Raises DuckDB's errors.
+        Data frames of the caller may be joined by the names of their variables. Raises ``InvalidQuery``, and
+        ``StoreError`` for a file that cannot be read; what goes wrong later, as the rows come, is DuckDB's own error.
         """
-        return self.to_duckdb(blocks=blocks).sql(query)
+        con = self.to_duckdb(blocks=blocks)
+        with explained():
+            check_select(con, query)
+            return con.sql(query)
 
     @contextmanager
     def _files_there(self) -> Iterator[None]:
@@ -173,7 +182,12 @@ class Dataset:
             ) from None
 
     def _snapshot(self, table: str, blocks: str | None = None) -> Snapshot:
-        return self._client.run(self.calls.snapshot([table], blocks))
+        return self._taken([table], blocks)
+
+    def _taken(self, tables: Sequence[str], blocks: str | None) -> Snapshot:
+        taken = self._client.run(self.calls.snapshot(tables, blocks))
+        warn_of_missing(taken, self.name)
+        return taken
 
 
 def _columns(table: str, wanted: Sequence[str] | None) -> list[str] | None:

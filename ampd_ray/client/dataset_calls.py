@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from ampd_ray.chain.expression import MAX_BLOCK, parse_range
-from ampd_ray.chain.ranges import Span
+from ampd_ray.chain.expression import MAX_BLOCK, RangeExpr, parse_range
+from ampd_ray.chain.ranges import Span, union
 from ampd_ray.client.coverage import Coverage, TableCoverage
+from ampd_ray.client.displays.words import spans_of
 from ampd_ray.client.session_calls import SessionCalls
 from ampd_ray.client.tables import Snapshot, snapshot
 from ampd_ray.datasets.evm.schemas import SCHEMAS, TABLES
 from ampd_ray.datasets.manifest import Manifest
 from ampd_ray.datasets.names import DatasetRef
-from ampd_ray.errors import NotFound
+from ampd_ray.errors import NotFound, NothingThere
 from ampd_ray.metadb import coverage, datasets, files, revisions
 from ampd_ray.metadb.connection import Connection
 from ampd_ray.metadb.coverage import Version
@@ -82,29 +83,59 @@ class DatasetCalls:
         return Coverage(self._ref.dataset, manifest.network, start, end, tables)
 
     async def snapshot(self, tables: Sequence[str], blocks: str | None = None) -> Snapshot:
-        """The files of some tables that have one of ``blocks``, all of one moment. Raises NotFound, InvalidRange."""
+        """The files of some tables that have one of ``blocks``, all of one moment.
+
+        What counts from the end lacks neither what is before the dataset's start nor what comes after a table's last
+        block. Raises NotFound, InvalidRange, NothingThere if none of the tables has any of ``blocks``.
+        """
         for table in tables:
             if table not in SCHEMAS:
                 raise NotFound(
                     f"there is no table {table!r}; the tables of {self._ref.dataset} are {', '.join(TABLES)}"
                 )
         asked = None if blocks is None else parse_range(blocks)
-        network = (await self.manifest()).network if asked and asked.is_relative else ""
+        manifest = await self.manifest() if asked and asked.is_relative else None
         store = open_store(self._session.settings.data_dir)
         async with self._session.db.connection() as conn:
-            found = await self._revisions(conn)
-            span = None
-            if asked is not None:
-                ids = [revision.location_id for revision in found.values()]
-                span = asked.reached(await coverage.last_block(conn, ids, network) if asked.is_relative else None)
-                if span is None:
-                    return Snapshot(dict.fromkeys(tables, ()))
-            taken = await snapshot(conn, store, {name: found[name] for name in tables if name in found}, span)
-        return Snapshot({name: taken.files.get(name, ()) for name in tables}, span)
+            present = await self._revisions(conn)
+            wanted = {name: present[name] for name in tables if name in present}
+            span = None if asked is None else await _reached(conn, asked, present, manifest)
+            taken = Snapshot({}) if asked and not span else await snapshot(conn, store, wanted, span)
+            if asked and not any(taken.files.values()):
+                raise await self._nothing_there(conn, tables, wanted, asked)
+        lacking = dict(taken.lacking)
+        if manifest and span:
+            lacking = {name: [each for each in spans if each.end != span.end] for name, spans in lacking.items()}
+        return Snapshot({name: taken.files.get(name, ()) for name in tables}, span, lacking)
+
+    async def _nothing_there(
+        self, conn: Connection, tables: Sequence[str], wanted: Mapping[str, Revision], asked: RangeExpr
+    ) -> NothingThere:
+        """What is there instead of the blocks that were asked for."""
+        ids = [revision.location_id for revision in wanted.values()]
+        found = await coverage.coverage(conn, self._version, ids, _EVERYTHING)
+        there = union(*(pictured["covered"] for pictured in found.values()))
+        which = f"{tables[0]} of {self._ref.dataset}" if len(tables) == 1 else self._ref.dataset
+        if not there:
+            return NothingThere(f"nothing of {which} has been extracted yet, so there is no {asked}")
+        return NothingThere(f"{which} has none of the blocks {asked}; it has {spans_of(there)}")
 
     async def _revisions(self, conn: Connection) -> dict[str, Revision]:
         version = self._version
         return await revisions.active_revisions(conn, version.namespace, version.name, version.manifest_hash)
+
+
+async def _reached(
+    conn: Connection, asked: RangeExpr, present: Mapping[str, Revision], manifest: Manifest | None
+) -> Span | None:
+    """The blocks that are meant; ``manifest`` is given if they count from the last block that is there."""
+    if manifest is None:
+        return asked.reached(None)
+    ids = [revision.location_id for revision in present.values()]
+    span = asked.reached(await coverage.last_block(conn, ids, manifest.network))
+    if span is None or asked.last is None or span.end < manifest.start_block:
+        return span
+    return Span(max(span.start, manifest.start_block), span.end)
 
 
 def _present(tables: Collection[str]) -> tuple[str, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ampd_ray.client.frames import duckdb_connection, library, shut_in
+from ampd_ray.client.frames import duckdb_connection, shut_in
+from ampd_ray.client.statements import check_select, explained
 from ampd_ray.config import local_path
 from ampd_ray.datasets.names import DEFAULT_NAMESPACE, DatasetRef
-from ampd_ray.errors import InvalidQuery, NotFound, StoreError, UsageError
+from ampd_ray.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,12 +31,12 @@ def query(
     meant, NotFound, StoreError, ExtraMissing.
     """
     con = duckdb_connection(frames=False)
-    with _explained():
-        _check(con.extract_statements(text))
+    with explained():
+        check_select(con, text)
     known = [DatasetRef(row.namespace, row.name) for row in client.datasets()]
     mentioned = [ref for ref in known if _schema(ref) not in TAKEN and _mentions(text, _schema(ref))]
     meant = dataset or _only(known, mentioned)
-    with _explained():
+    with explained():
         if meant is not None:
             client.dataset(meant).to_duckdb(con, blocks)
         for ref in mentioned:
@@ -49,18 +49,8 @@ def query(
 
 def _batches(con: Any, reader: Any) -> Iterator[pa.RecordBatch]:
     """The rows; until they have come, the connection must not go."""
-    with con, _explained():
+    with con, explained():
         yield from reader
-
-
-def _check(statements: Sequence[Any]) -> None:
-    """One statement that reads. Raises InvalidQuery."""
-    if len(statements) != 1:
-        raise InvalidQuery(f"expected one select, found {len(statements) or 'no'} statements")
-    if statements[0].type != library("duckdb").StatementType.SELECT:
-        raise InvalidQuery(
-            f"only a select is run here, and this is a {statements[0].type.name.lower()}: nothing is changed"
-        )
 
 
 def _only(known: Sequence[DatasetRef], mentioned: Sequence[DatasetRef]) -> DatasetRef | None:
@@ -84,22 +74,3 @@ def _schema(ref: DatasetRef) -> str:
 def _mentions(text: str, schema: str) -> bool:
     name = re.escape(schema)
     return re.search(rf'(?<![\w"]){name}\s*\.|"{name}"\s*\.', text, re.IGNORECASE) is not None
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """DuckDB's errors as one line; those of later rows come as Arrow's, which are ``OSError``.
-
-    Raises InvalidQuery, StoreError for what cannot be read, KeyboardInterrupt.
-    """
-    try:
-        yield
-    except (library("duckdb").Error, OSError) as error:
-        message = " ".join(str(error).partition("\n\nLINE")[0].split())
-        if not message.startswith("IO Error"):
-            raise InvalidQuery(message) from None
-        raise StoreError(f"{message}. If it is a file of a dataset, run it again, or see `ampd check`.") from None
-    except RuntimeError as error:
-        if str(error) != "Query interrupted":
-            raise
-        raise KeyboardInterrupt from None

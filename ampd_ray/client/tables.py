@@ -6,7 +6,7 @@ A directory listing is not the table: it also shows what a reorg or a repair has
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyarrow.fs import LocalFileSystem
 
-from ampd_ray.chain.ranges import Span
+from ampd_ray.chain.ranges import Span, subtract
 from ampd_ray.config import local_path
 from ampd_ray.datasets.evm.schemas import SCHEMAS
 from ampd_ray.metadb import files
@@ -38,11 +38,13 @@ class TableFile:
 class Snapshot:
     """The files of some tables at one moment, in block order; rows outside of ``blocks`` (None: no limit) don't count.
 
-    All tables are of the same moment, so that what is joined fits together.
+    All tables are of the same moment, so that what is joined fits together. ``lacking``: those of ``blocks`` that no
+    file has, by table.
     """
 
     files: Mapping[str, Sequence[TableFile]]
     blocks: Span | None = None
+    lacking: Mapping[str, Sequence[Span]] = field(default_factory=dict)
 
     def paths(self, table: str) -> list[str]:
         """The paths of a table's files."""
@@ -62,16 +64,16 @@ async def snapshot(
     """The files of the revisions, by table, that have one of ``blocks``."""
     ids = [revision.location_id for revision in revisions.values()]
     found = await files.canonical_files(conn, ids, blocks)
-    return Snapshot(
-        {
-            table: [
-                TableFile(str(local_path(store.url_of(f"{revision.path}/{file.file_name}"))), file.span)
-                for file in found[revision.location_id]
-            ]
-            for table, revision in revisions.items()
-        },
-        blocks,
-    )
+    taken = {
+        table: [
+            TableFile(str(local_path(store.url_of(f"{revision.path}/{file.file_name}"))), file.span)
+            for file in found[revision.location_id]
+        ]
+        for table, revision in revisions.items()
+    }
+    if blocks is None:
+        return Snapshot(taken)
+    return Snapshot(taken, blocks, {table: subtract(blocks, [each.span for each in taken[table]]) for table in taken})
 
 
 def arrow_dataset(taken: Snapshot, table: str) -> ds.Dataset:

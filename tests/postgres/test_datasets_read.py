@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.evm.schemas import SCHEMAS, TABLES
 from ampd_ray.datasets.manifest import evm_rpc_manifest
 from ampd_ray.datasets.names import DatasetRef
-from ampd_ray.errors import ExtraMissing, InvalidQuery, InvalidRange, NotFound, ObjectMissing
+from ampd_ray.errors import ExtraMissing, InvalidQuery, InvalidRange, NotFound, NothingThere, ObjectMissing, StoreError
 from ampd_ray.metadb import workers
 from ampd_ray.metadb.schema import migrate
 from tests.fakes.tables import U256_MAX, Table
@@ -79,14 +80,17 @@ RANGES = {
     "-5:": list(range(45, 50)),
     "-1000:": ALL,
     "28:42": [28, 29, 40, 41],
-    "30:40": [],
     "45:": list(range(45, 50)),
-    "50:": [],
-    "1000:2000": [],
     "7": [7],
+}
+LACKED = {
+    "0:50": "30 to 39 of the blocks 0 to 49",
+    "28:42": "30 to 39 of the blocks 28 to 41",
+    "-1000:": "30 to 39 of the blocks 0 to 49",
 }
 
 
+@pytest.mark.filterwarnings("ignore::ampd_ray.MissingBlocks")
 def test_the_rows_of_a_range_come_and_no_others_whoever_asks(dataset: Dataset) -> None:
     for blocks, wanted in RANGES.items():
         for table in TABLES:
@@ -96,6 +100,49 @@ def test_the_rows_of_a_range_come_and_no_others_whoever_asks(dataset: Dataset) -
         assert dataset.to_pandas("logs", ["block_num"], blocks)["block_num"].to_list() == wanted, blocks
         found = dataset.sql("select block_num from logs join blocks using (block_num) order by 1", blocks).fetchall()
         assert [number for (number,) in found] == wanted, blocks
+
+
+def test_a_range_that_is_there_in_part_warns_once_and_where_it_was_asked_for(dataset: Dataset) -> None:
+    for blocks, said in LACKED.items():
+        for ask, which in (
+            (lambda blocks: dataset.files("logs", blocks), "logs lacks"),
+            (lambda blocks: dataset.to_polars("blocks", ["block_num"], blocks), "blocks lacks"),
+            (lambda blocks: dataset.sql("select 1", blocks), "blocks and transactions and logs lack"),
+        ):
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                ask(blocks)
+            assert [str(each.message) for each in told] == [f"{which} {said}: amp.dataset('_/devnet').coverage()"]
+            assert (told[0].category, told[0].filename) == (amp.MissingBlocks, __file__)
+
+
+def test_the_end_of_what_is_there_lacks_nothing(client: Client, pg_url: str) -> None:
+    client.register_dataset(DatasetRef("_", "late"), late := evm_rpc_manifest("devnet", 500))
+    for table, last in (("blocks", 599), ("logs", 589)):
+        Table(client, pg_url, late.hash, table, dataset="late").add("a.parquet", 500, last)
+    found = client.dataset("late")
+    for blocks, rows in (("-1000:", 90), ("580:", 10), ("-20:", 10)):
+        assert found.to_arrow("logs", ["block_num"], blocks).num_rows == rows
+        assert found.sql("select * from logs", blocks).fetchall()[rows - 1 :] != []
+    with pytest.warns(amp.MissingBlocks, match="^logs lacks 590 to 599 of the blocks 500 to 599"):
+        found.to_duckdb(blocks="500:600")
+
+
+def test_a_range_of_which_nothing_was_extracted_is_no_empty_table(dataset: Dataset, client: Client) -> None:
+    for blocks in ("30:40", "50:", "1000:2000"):
+        for ask, which in (
+            (lambda blocks: dataset.files("logs", blocks), "logs of _/devnet"),
+            (lambda blocks: dataset.scan("logs", blocks), "logs of _/devnet"),
+            (lambda blocks: dataset.to_pandas("logs", blocks=blocks), "logs of _/devnet"),
+            (lambda blocks: dataset.sql("select 1", blocks), "_/devnet"),
+        ):
+            with pytest.raises(NothingThere) as error:
+                ask(blocks)
+            assert str(error.value) == f"{which} has none of the blocks {blocks}; it has 0 to 29, 40 to 49"
+    for blocks in ("0:10", "-5:"):
+        with pytest.raises(NothingThere, match=f"nothing of logs of _/devnet has been extracted yet, .* no {blocks}$"):
+            client.dataset(REF).to_polars("logs", blocks=blocks)
+    assert client.dataset(REF).to_polars("logs").height == 0
 
 
 def test_files_outside_of_a_range_or_a_filter_are_not_opened(client: Client, pg_url: str) -> None:
@@ -162,12 +209,13 @@ def test_what_may_be_null_is_no_float_in_pandas(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_table_without_rows_has_the_types_of_one_with_rows(dataset: Dataset, table: str) -> None:
-    assert dataset.scan(table, "1000:2000").schema.equals(SCHEMAS[table])
-    assert dataset.to_polars(table, blocks="1000:2000").schema == dataset.to_polars(table).schema
-    nothing, something = dataset.to_pandas(table, blocks="1000:2000"), dataset.to_pandas(table)
+def test_a_table_without_rows_has_the_types_of_one_with_rows(dataset: Dataset, client: Client, table: str) -> None:
+    without = client.dataset(REF)
+    assert without.scan(table).schema.equals(SCHEMAS[table])
+    assert without.to_polars(table).schema == dataset.to_polars(table).schema
+    nothing, something = without.to_pandas(table), dataset.to_pandas(table)
     assert nothing.dtypes.equals(something.dtypes)
-    con, empty = dataset.to_duckdb(), dataset.to_duckdb(blocks="1000:2000")
+    con, empty = dataset.to_duckdb(), without.to_duckdb()
     assert empty.sql(f"describe {table}").fetchall() == con.sql(f"describe {table}").fetchall()
 
 
@@ -197,6 +245,26 @@ def test_a_query_of_strangers_reads_the_data_and_nothing_else(dataset: Dataset, 
     assert [row for batch in batches for row in batch.to_pylist()] == [{"n": 40}]
     with pytest.raises(InvalidQuery, match="Cannot access file"):
         query(client, f"select * from '{other}'")
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("selct 1", r'^Parser Error: syntax error at or near "selct"$'),
+        ("select * from traces", "^Catalog Error: Table with name traces does not exist!"),
+        ("drop table logs", "^only a select is run here, and this is a drop: nothing is changed$"),
+        ("", "^expected one select, found no statements$"),
+    ],
+)
+def test_wrong_sql_is_an_error_of_ours(dataset: Dataset, query: str, said: str) -> None:
+    with pytest.raises(InvalidQuery, match=said):
+        dataset.sql(query)
+
+
+def test_sql_over_a_file_that_is_gone_is_an_error_of_ours(client: Client, pg_url: str) -> None:
+    Path(Table(client, pg_url, MANIFEST.hash, "logs").add("a.parquet", 0, 9)).unlink()
+    with pytest.raises(StoreError, match=r"a\.parquet.*see `ampd check`"):
+        client.dataset(REF).sql("select * from logs")
 
 
 def test_a_connection_of_ones_own_keeps_what_it_has_and_is_brought_up_to_date(client: Client, pg_url: str) -> None:

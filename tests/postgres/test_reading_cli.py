@@ -185,6 +185,18 @@ def test_sql_reads_only_the_range_and_says_when_there_is_more(ampd: Ampd) -> Non
     assert ampd("sql", "select count(*) as n from transactions", "--csv") == (0, "n\n0\n", "")
 
 
+def test_sql_says_which_blocks_of_the_range_are_not_there(ampd: Ampd) -> None:
+    count = "select count(*) as n from devnet.logs"
+    assert ampd("sql", count, "--blocks", "5:10", "--csv") == (0, "n\n5\n", "")
+    assert ampd("sql", count, "--blocks", "10:100", "--csv") == (
+        0, "n\n20\n",
+        "warning: blocks and logs lack 20 to 29, 40 to 99 of the blocks 10 to 99: ampd coverage _/devnet\n",
+    )  # fmt: skip
+    assert ampd("sql", count, "--blocks", "5000:6000") == (
+        1, "", "error: _/devnet has none of the blocks 5000:6000; it has 0 to 19, 30 to 39\n"
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
     [
