@@ -51,7 +51,8 @@ class JobCalls:
         fresh = of_this_run(row, await self._reported())
         work = await self._work_if_known(row, fresh)
         told = None if work is None or tells(row, fresh) else await self._committed(work)
-        return replace(progress_of(row, fresh, told, await self._aside(row, work)), seconds=_seconds(row))
+        now = progress_of(row, fresh, told, await self._aside(row, work))
+        return replace(now, seconds=_seconds(row), began=_began(row))
 
     async def rates(self) -> Rates:
         """How fast it was over time."""
@@ -154,4 +155,9 @@ class JobCalls:
 def _seconds(row: JobRow) -> float:
     """How long its last run has taken."""
     end = row.updated_at if row.status.terminal else datetime.now(UTC)
-    return max(0.0, (end - (row.scheduled_at or row.created_at)).total_seconds())
+    return max(0.0, (end - _began(row)).total_seconds())
+
+
+def _began(row: JobRow) -> datetime:
+    """When its last run was scheduled."""
+    return row.scheduled_at or row.created_at

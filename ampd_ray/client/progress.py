@@ -21,7 +21,7 @@ class Progress:
     ``done`` of ``total`` blocks are committed or in an open file, those that are set aside not among them; ``total`` is
     None while it follows the head. ``rows`` and ``bytes`` are of this run. ``limit`` is what holds it back: ``rpc``,
     ``cpu``, ``writer``, ``head``. ``age_secs`` is the age of the node's last word, None before the first; ``seconds``
-    is how long the run takes, or took.
+    is how long the run takes, or took, since it ``began``: when it was scheduled last.
     """
 
     job_id: int
@@ -44,6 +44,7 @@ class Progress:
     holes: int = 0
     error: str | None = None
     seconds: float | None = field(default=None, compare=False)  # time that goes by is no progress
+    began: datetime | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return card.card_text(self)
@@ -98,6 +99,10 @@ class Rates:
     def requests(self) -> float:
         """How many requests that took."""
         return sum(each.requests_per_sec * each.secs for each in self.samples)
+
+    def since(self, began: datetime) -> Rates:
+        """What was after that, as of a job's last run (``Progress.began``)."""
+        return Rates(self.job_id, tuple(each for each in self.samples if each.at > began))
 
     def __str__(self) -> str:
         return plot.rates_text(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import timedelta
 from html.parser import HTMLParser
 from importlib import import_module
 from itertools import pairwise
@@ -153,6 +154,17 @@ def test_an_ended_job_shows_its_means() -> None:
     assert "150 blocks/s on average" in page.text
     assert "took 21 s" in page.text
     assert "svg" in page.tags
+
+
+def test_the_means_of_a_resumed_job_are_those_of_the_run_whose_rows_it_shows() -> None:
+    before, after = rates(10.0, 20.0), rates(100.0, 200.0)
+    late = tuple(replace(each, at=each.at + timedelta(hours=1)) for each in after.samples)
+    began, seconds = BEGAN + timedelta(hours=1), after.secs
+    now = progress(status=JobStatus.COMPLETED, rows={"blocks": int(after.blocks)}, seconds=seconds, began=began, **IDLE)
+    text = Page(card_html(now, replace(after, samples=(*before.samples, *late)))).text
+    (mean,) = re.findall(r"([\d,.]+) blocks/s on average", text)
+    assert now.rows["blocks"] / float(mean) == pytest.approx(seconds, rel=0.01)
+    assert "on average" not in Page(card_html(now, before)).text
 
 
 @settings(deadline=None)

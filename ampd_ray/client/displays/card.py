@@ -81,8 +81,8 @@ def _done(now: Progress) -> str:
 
 
 def _speed(now: Progress, rates: Rates | None) -> str:
-    """The rates while it runs, else the means of the whole, if they are known."""
-    each = state.rates(now) if not now.status.terminal else state.means(rates)
+    """The rates while it runs, else the means of its last run, if they are known."""
+    each = state.rates(now) if not now.status.terminal else state.means(now, rates)
     line = plot.sparkline(rates) if rates else ""
     cells = "".join(f'<div><b>{number}</b> <span class="mute">{unit}</span></div>' for number, unit in each)
     if now.limit and not now.status.terminal:

@@ -91,8 +91,10 @@ def rates(now: Progress) -> list[tuple[str, str]]:
     return [(figures.number(rate), unit) for rate, unit in each if rate is not None]
 
 
-def means(rates: Rates | None) -> list[tuple[str, str]]:
-    """The same over all that was done."""
+def means(now: Progress, rates: Rates | None) -> list[tuple[str, str]]:
+    """The same over all of its last run, of which rows and time are told as well."""
+    if rates is not None and now.began is not None:
+        rates = rates.since(now.began)
     if rates is None or rates.secs <= 0:
         return []
     each = ((rates.blocks, "blocks/s"), (rates.rows, "rows/s"), (rates.requests, "requests/s"))
