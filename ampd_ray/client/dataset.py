@@ -182,9 +182,11 @@ class Dataset:
             ) from None
 
     def _snapshot(self, table: str, blocks: str | None = None) -> Snapshot:
+        __tracebackhide__ = True
         return self._taken([table], blocks)
 
     def _taken(self, tables: Sequence[str], blocks: str | None) -> Snapshot:
+        __tracebackhide__ = True
         taken = self._client.run(self.calls.snapshot(tables, blocks))
         warn_of_missing(taken, self.name)
         return taken

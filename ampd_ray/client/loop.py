@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
-from ampd_ray.errors import SessionClosed
+from ampd_ray.errors import AmpdError, SessionClosed, Unexpected
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 UNWIND_SECS = 5.0
@@ -38,9 +41,12 @@ class LoopThread:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of ``work``; Ctrl-C while waiting cancels it."""
+        __tracebackhide__ = True  # of IPython, as in all that only passes on what it is given
         future = self._submit(work)
         try:
             return future.result()
+        except AmpdError as error:
+            raise _without_frames(error)  # noqa: B904 - it is the same error
         except CancelledError:
             if self.closed:
                 raise self._no_more() from None
@@ -51,9 +57,12 @@ class LoopThread:
 
     async def awaited(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of ``work`` for a caller on another loop, whose cancellation cancels it."""
+        __tracebackhide__ = True
         future = asyncio.wrap_future(self._submit(work))
         try:
             return await future
+        except AmpdError as error:
+            raise _without_frames(error)  # noqa: B904 - it is the same error
         except asyncio.CancelledError:
             if self.closed and future.cancelled() and not _cancelled():
                 raise self._no_more() from None
@@ -100,6 +109,23 @@ class LoopThread:
                 "amp.connect, amp.inspect or amp.local"
             )
         return SessionClosed("this session is closed: make another one, with amp.connect, amp.inspect or amp.local")
+
+
+def _without_frames(error: AmpdError) -> AmpdError:
+    """An expected error says what it is; the frames of our thread, and its causes', are for a log at debug.
+
+    A bug in the guise of one keeps them.
+    """
+    logger.debug("a call failed", exc_info=error)
+    chain: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and at not in chain:
+        chain.append(at)
+        at = at.__cause__ or at.__context__
+    if not any(isinstance(each, Unexpected) for each in chain):
+        for each in chain:
+            each.__traceback__ = None
+    return error
 
 
 async def _end(farewell: Callable[[], Coroutine[Any, Any, None]] | None) -> None:

@@ -73,6 +73,7 @@ class Client:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the session's loop, and wait for it."""
+        __tracebackhide__ = True
         return self._loop.run(work)
 
     def awaited(self, work: Coroutine[Any, Any, T]) -> Awaitable[T]:
@@ -143,7 +144,7 @@ class Client:
 
     def job(self, job_id: int) -> Job:
         """The handle of an existing job; ``NotFound`` if there is none."""
-        self.job_row(job_id)
+        self.run(self.calls.job_row(job_id))
         return Job(self, job_id)
 
     def job_row(self, job_id: int) -> JobRow:

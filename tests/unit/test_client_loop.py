@@ -7,12 +7,13 @@ import contextlib
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Iterator
 
 import pytest
 
 from ampd_ray.client.loop import LoopThread
-from ampd_ray.errors import SessionClosed
+from ampd_ray.errors import DatabaseUnavailable, SessionClosed, Unexpected, chain_of
 
 
 @pytest.fixture
@@ -43,6 +44,43 @@ class Endless:
 async def test_it_serves_callers_in_a_running_loop_and_those_who_await(loop: LoopThread) -> None:
     assert loop.run(one()) == 1
     assert await loop.awaited(one()) == 1
+
+
+async def refused() -> None:
+    try:
+        raise ConnectionRefusedError("refused")
+    except OSError as error:
+        raise DatabaseUnavailable("no answer") from error
+
+
+async def test_an_expected_error_comes_without_the_frames_of_the_loop_and_with_its_causes(loop: LoopThread) -> None:
+    with pytest.raises(DatabaseUnavailable) as plain:
+        loop.run(refused())
+    with pytest.raises(DatabaseUnavailable) as awaited:
+        await loop.awaited(refused())
+    for caught, through in ((plain, "run"), (awaited, "awaited")):
+        frames = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+        assert frames[1:] == [through]
+        assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+        assert caught.value.__cause__.__traceback__ is None
+        assert chain_of(caught.value) == ["no answer", "ConnectionRefusedError: refused"]
+
+
+def test_a_bug_shows_where_it_is(loop: LoopThread) -> None:
+    async def buggy() -> None:
+        raise KeyError("x")
+
+    async def wrapped() -> None:
+        try:
+            await buggy()
+        except KeyError as error:
+            raise Unexpected.of(error) from error
+
+    for work in (buggy, wrapped):
+        with pytest.raises((KeyError, Unexpected)) as caught:
+            loop.run(work())
+        bug = caught.value.__cause__ or caught.value
+        assert [frame.name for frame in traceback.extract_tb(bug.__traceback__)][-1] == "buggy"
 
 
 async def test_a_cancelled_caller_is_free_at_once_and_its_work_ends(loop: LoopThread) -> None:
