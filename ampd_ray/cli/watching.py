@@ -76,4 +76,5 @@ def as_lines(write: Callable[[str], None]) -> Callable[[Progress], None]:
 def progress_json(now: Progress) -> dict[str, Any]:
     """A progress for programs."""
     share = {} if now.share is None else {"share": round(now.share, 4)}
-    return asdict(now) | {"status": str(now.status), "rows": dict(now.rows), "share": None} | share
+    plain = {"status": str(now.status), "rows": dict(now.rows), "began": now.began and now.began.isoformat()}
+    return asdict(now) | plain | {"share": None} | share

@@ -142,7 +142,7 @@ def dataset(ref: DatasetRef | str) -> Dataset:
 
 
 def jobs(*, active_only: bool = False, limit: int = 1000) -> list[JobRow]:
-    """The jobs of the current session's database, the newest first."""
+    """The jobs of the current session's database, the newest first; in a notebook, a table."""
     return session().jobs(active_only=active_only, limit=limit)
 
 

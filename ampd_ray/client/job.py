@@ -129,11 +129,11 @@ class Job:
         return self._client.run(self.calls.summary())
 
     def events(self) -> list[JobEvent]:
-        """Its status changes, oldest first."""
+        """Its status changes, oldest first; in a notebook, a table."""
         return self._client.run(self.calls.events())
 
     def failures(self) -> list[Failure]:
-        """Its runs that failed, oldest first."""
+        """Its runs that failed, oldest first; in a notebook, a table."""
         return self._client.run(self.calls.failures())
 
     def failure(self) -> JobFailed | None:
@@ -141,7 +141,10 @@ class Job:
         return failure_of(self.row())
 
     def holes(self) -> list[Quarantined]:
-        """Blocks of its dataset that no provider delivers correctly, and that it does without, with what is known."""
+        """Blocks of its dataset that no provider delivers correctly, and that it does without, with what is known.
+
+        In a notebook, a table.
+        """
         return self._client.run(self.calls.holes())
 
     # -- what to do with it -------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from ampd_ray.client.displays.rows import Rows
+from ampd_ray.client.listed import of_event, of_failure, of_hole
 from ampd_ray.client.progress import Progress, Rates, rates_of
 from ampd_ray.client.session_calls import SessionCalls
 from ampd_ray.client.snapshot import Committed, Failure, failure_of, failures_of, of_this_run, progress_of, tells
@@ -64,17 +66,17 @@ class JobCalls:
         """Its history, oldest first."""
         await self.row()
         async with self._db.connection() as conn:
-            return await jobs.events(conn, self.id)
+            return Rows(await jobs.events(conn, self.id), of_event)
 
     async def failures(self) -> list[Failure]:
         """Its failed runs, oldest first."""
-        return failures_of(await self.events())
+        return Rows(failures_of(await self.events()), of_failure)
 
     async def holes(self) -> list[Quarantined]:
         """What it does without."""
         group = quarantine.group_of(await self.descriptor())
         async with self._db.connection() as conn:
-            return await quarantine.listed(conn, group)
+            return Rows(await quarantine.listed(conn, group), of_hole)
 
     async def stop(self) -> None:
         """Ask it to stop."""

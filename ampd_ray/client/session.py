@@ -152,11 +152,11 @@ class Client:
         return self.run(self.calls.job_row(job_id))
 
     def jobs(self, *, active_only: bool = False, limit: int = 1000) -> list[JobRow]:
-        """The newest jobs first."""
+        """The newest jobs first; in a notebook, a table."""
         return self.run(self.calls.jobs(active_only, limit))
 
     def workers(self) -> list[WorkerRow]:
-        """All workers that ever registered, by Node ID."""
+        """All workers that ever registered, by Node ID; in a notebook, a table."""
         return self.run(self.calls.workers())
 
 

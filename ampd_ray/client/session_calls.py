@@ -6,6 +6,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
+from ampd_ray.client.displays.rows import Rows
+from ampd_ray.client.listed import of_job, of_worker
 from ampd_ray.config import Settings
 from ampd_ray.controller import datasets as registry
 from ampd_ray.controller import service
@@ -64,16 +66,16 @@ class SessionCalls:
         async with self.db.connection() as conn:
             row = await jobs.get(conn, job_id)
         if row is None:
-            raise NotFound(f"there is no job {job_id}; see `ampd jobs list`", job_id=job_id)
+            raise NotFound(f"there is no job {job_id}; see `ampd jobs list` or amp.jobs()", job_id=job_id)
         return row
 
     async def jobs(self, active_only: bool = False, limit: int = 1000) -> list[JobRow]:
         """The newest jobs first."""
         async with self.db.connection() as conn:
             rows = await jobs.list_jobs(conn, statuses=ACTIVE if active_only else None)
-        return rows[::-1][:limit]
+        return Rows(rows[::-1][:limit], of_job)
 
     async def workers(self) -> list[WorkerRow]:
         """All workers that ever registered, by Node ID."""
         async with self.db.connection() as conn:
-            return await workers.list_workers(conn)
+            return Rows(await workers.list_workers(conn), of_worker)

@@ -113,7 +113,10 @@ def _open(directory: Path, session: SoloSession | None) -> Client:
 
 def _start(postgres: EmbeddedPostgres, directory: Path) -> str:
     if not postgres.data_dir.is_dir():
-        raise NotFound(f"there is no solo environment in {directory}; `ampd solo` or `ampd backfill` makes one")
+        raise NotFound(
+            f"there is no solo environment in {directory}; `ampd solo` or `ampd backfill` makes one, or "
+            f"amp.local({str(directory)!r})"
+        )
     return postgres.start()
 
 

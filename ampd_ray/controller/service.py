@@ -51,7 +51,7 @@ async def retry(db: Database, job_id: int, selector: str | None = None, *, quara
     async with db.connection() as conn:
         row, candidates = await jobs.get(conn, job_id), await _candidates(conn)
     if row is None:
-        raise NotFound(f"there is no job {job_id}; see `ampd jobs list`", job_id=job_id)
+        raise NotFound(f"there is no job {job_id}; see `ampd jobs list` or amp.jobs()", job_id=job_id)
     node_id = (
         _where_again(candidates, row.node_id) if selector is None else choose_worker(candidates, selector, _RANDOM)
     )

@@ -102,7 +102,9 @@ async def resolve(conn: Connection, ref: DatasetRef) -> str:
         chosen = found.get(ref.revision)
     if chosen is None:
         known = f"it has {', '.join(sorted(found))}" if found else "no dataset of that name is registered"
-        raise NotFound(f"dataset {ref} does not exist: {known}. See `ampd datasets list`.", dataset=str(ref))
+        raise NotFound(
+            f"dataset {ref} does not exist: {known}. See `ampd datasets list` or client.datasets().", dataset=str(ref)
+        )
     return str(chosen)
 
 

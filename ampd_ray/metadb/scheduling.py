@@ -81,7 +81,7 @@ async def retry(db: Database, job_id: int, node_id: str, *, quarantined: bool) -
         if JobStatus.read(row.status) not in TERMINAL:
             raise JobConflict(
                 f"job {job_id} is {row.status[:40]} on {row.node_id}: try again when it has ended, or stop it first "
-                f"(`ampd jobs stop {job_id}`)",
+                f"(`ampd jobs stop {job_id}` or amp.job({job_id}).stop())",
                 job_id=job_id,
             )
         text = await _newest_descriptor(conn, job_id) or "null"
@@ -145,7 +145,7 @@ async def _at_hand(conn: Connection, row: Any, status: JobStatus, descriptor: Jo
         pass
     raise JobConflict(
         f"job {row.job_id} of {descriptor.dataset} is {status} on {row.node_id} with other parameters: wait until it "
-        f"ends, or stop it first (`ampd jobs stop {row.job_id}`)",
+        f"ends, or stop it first (`ampd jobs stop {row.job_id}` or amp.job({row.job_id}).stop())",
         job_id=row.job_id,
     )
 

@@ -137,7 +137,7 @@ def notices(now: Progress) -> list[Notice]:
             )
     if not now.status.terminal and now.age_secs is not None and now.age_secs > SILENT_SECS:
         silent = f"no word from {_node(now)} for {figures.duration(now.age_secs)}"
-        found.append(Notice("warn", silent, "see: ampd workers list"))
+        found.append(Notice("warn", silent, "see: client.workers() or: ampd workers list"))
     if now.holes:
         missing = f"{figures.plural(now.holes, 'block')} that no provider delivers correctly, set aside"
         again = " job.retry(quarantined=True) asks again" if now.status.terminal else ""
