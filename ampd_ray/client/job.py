@@ -160,7 +160,11 @@ class Job:
         """
         if progress and on_progress is None:
             live.show_once(self, self._client)
-        row = self.outcome(timeout_secs, on_progress)
+        try:
+            row = self.outcome(timeout_secs, on_progress)
+        except KeyboardInterrupt:
+            live.tell_it_goes_on(self)
+            raise
         live.settle(self, self._client)
         return self._client.run(self.calls.result(row))
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -182,6 +183,21 @@ def test_a_card_of_a_closed_session_says_so_and_ends(client: Client, job: Job) -
     assert view.over
     assert "closed" in view.bundle["text/plain"]
     assert not [thread for thread in threading.enumerate() if thread.name == "ampd-ray-card"]
+
+
+def test_an_interrupted_wait_says_in_a_kernel_that_the_job_goes_on(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    said: list[Any] = []
+    kernel = SimpleNamespace(kernel=True, display_pub=SimpleNamespace(publish=lambda **shown: said.append(shown)))
+    monkeypatch.setattr(Job, "outcome", interrupted)
+    for shell in (None, kernel):
+        monkeypatch.setattr("IPython.get_ipython", lambda shell=shell: shell)
+        with pytest.raises(KeyboardInterrupt):
+            job.wait(progress=False)
+    told = f"job {job.id} goes on; amp.job({job.id}) takes it up again"
+    assert said == [{"data": {"text/plain": told}, "metadata": {}}]
 
 
 def test_rates_come_from_postgres_for_any_handle(client: Client, job: Job) -> None:

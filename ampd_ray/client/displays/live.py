@@ -115,6 +115,13 @@ def show_once(job: Watched, session: object) -> None:
         show(job, session)
 
 
+def tell_it_goes_on(job: Watched) -> None:
+    """In a kernel, say in the cell that was interrupted that only the waiting ended; elsewhere nothing."""
+    if is_available():
+        told = f"job {job.id} goes on; amp.job({job.id}) takes it up again"
+        sys.modules["IPython"].get_ipython().display_pub.publish(data={"text/plain": told}, metadata={})
+
+
 def is_available() -> bool:
     """True in a kernel; IPython is not imported to find out."""
     shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
