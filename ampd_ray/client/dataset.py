@@ -162,8 +162,9 @@ class Dataset:
         return con
 
     def sql(self, query: str, blocks: str | None = None) -> DuckDBPyRelation:
-        """What a query says of the tables, as a DuckDB relation: ``.show()``, ``.pl()``, ``.to_arrow_table()``.
+        """What a select says of the tables, as a DuckDB relation: ``.show()``, ``.pl()``, ``.to_arrow_table()``.
 
+        For other statements than a select there is ``to_duckdb()``.
         Data frames of the caller may be joined by the names of their variables. Raises ``InvalidQuery``, and
         ``StoreError`` for a file that cannot be read; what goes wrong later, as the rows come, is DuckDB's own error.
         """

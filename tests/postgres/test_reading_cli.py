@@ -185,6 +185,16 @@ def test_sql_reads_only_the_range_and_says_when_there_is_more(ampd: Ampd) -> Non
     assert ampd("sql", "select count(*) as n from transactions", "--csv") == (0, "n\n0\n", "")
 
 
+def test_sql_takes_a_pivot_that_names_its_columns(ampd: Ampd, tmp_path: Path) -> None:
+    odd, to = "(select block_num % 2 as odd from devnet.logs)", tmp_path / "x.csv"
+    pivot = f"pivot {odd} on odd in (0, 1) using count(*)"
+    assert ampd("sql", pivot, "--csv") == (0, "0,1\n15,15\n", "")
+    for query in (f"pivot {odd} on odd using count(*)", f"copy (pivot {odd} on odd using count(*)) to '{to}'"):
+        code, _, err = ampd("sql", query)
+        assert (code, "if it names its columns" in err) == (2, True)
+    assert not to.exists()
+
+
 def test_sql_says_which_blocks_of_the_range_are_not_there(ampd: Ampd) -> None:
     count = "select count(*) as n from devnet.logs"
     assert ampd("sql", count, "--blocks", "5:10", "--csv") == (0, "n\n5\n", "")
