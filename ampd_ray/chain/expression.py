@@ -47,10 +47,15 @@ class RangeExpr:
                 f"Write 0:{head + 1}.",
                 range=self.text,
             )
-        if max(start, end) > head:
+        if start > head:
             raise BeyondHead(
-                f"block range {self.text!r}: block {max(start, end)} is beyond the head, {head}. "
-                f"Write {min(start, head)}:latest.",
+                f"block range {self.text!r}: block {start} is beyond the head: the chain ends at block {head}. Wait "
+                "until it gets there, or ask for less.",
+                range=self.text,
+            )
+        if end > head:
+            raise BeyondHead(
+                f"block range {self.text!r}: block {end} is beyond the head, {head}. Write {start}:latest.",
                 range=self.text,
             )
         return Span(start, end)

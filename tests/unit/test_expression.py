@@ -99,9 +99,9 @@ def test_what_is_wrong_is_named_with_a_way_out(text: str, why: str) -> None:
     [
         ("10:20", "block 19 is beyond the head, 15. Write 10:latest"),
         ("10:+100", "block 109 is beyond the head"),
-        ("18:latest", "block 18 is beyond the head, 15. Write 15:latest"),
+        ("18:latest", "block 18 is beyond the head: the chain ends at block 15. Wait until"),
         ("-100:", "asks for 100 blocks and the chain has 16. Write 0:16"),
-        ("-5:30", "block 29 is beyond the head, 15"),
+        ("-5:30", "block 25 is beyond the head: the chain ends at block 15"),
     ],
 )
 def test_blocks_that_the_chain_does_not_have_yet(text: str, why: str) -> None:
