@@ -19,10 +19,10 @@ from ampd_ray.cli.options import (
     ConfigOption,
     NewNetworkOption,
     again,
-    config_path,
     configured,
+    is_solo,
     network_name,
-    solo_directory,
+    start_solo,
 )
 from ampd_ray.cli.output import print_error
 from ampd_ray.cli.plan import print_plan
@@ -48,6 +48,7 @@ Ranges exclude their end: 15M:16M, 15M:+1000 (1,000 blocks), -1000: (the last 1,
 Exit code: 0 if the range is complete, 1 if it has holes or something failed, 2 if an option is wrong."""
 
 STOP_WITHIN_SECS = 30.0
+STOPPED = "stopped; the same command again resumes"
 
 
 def backfill(
@@ -150,15 +151,11 @@ def _say_what_is_new(
 
 def _open(ctx: typer.Context, config: Path | None, amp_dir: Path | None, display: Display) -> Client:
     """The configured database, else a solo environment that is made on first use."""
-    from ampd_ray.client import Client, local
+    from ampd_ray.client import Client
 
-    path = config_path(ctx, config)
     if amp_dir is not None and (config or ctx.find_root().obj["config"]):
         raise UsageError("give either --config or --amp-dir: the one is a configured database, the other a solo one")
-    if path is not None and amp_dir is None:
-        return Client(configured(ctx, path))
-    with display.waiting("starting Postgres, Ray and a worker"):
-        return local(solo_directory(amp_dir))
+    return start_solo(amp_dir, display) if is_solo(ctx, config, amp_dir) else Client(configured(ctx, config))
 
 
 def _run(ctx: typer.Context, prepared: Prepared, display: Display) -> tuple[Job | None, AmpdError | None]:
@@ -170,7 +167,8 @@ def _run(ctx: typer.Context, prepared: Prepared, display: Display) -> tuple[Job 
     except KeyboardInterrupt:
         run = run or prepared.active_job()
         return (run, _stop(run, display)) if run else (None, Interrupted("interrupted before there was a job"))
-    return run, run.failure()
+    stopped = Interrupted(STOPPED) if run.status() == "STOPPED" else None  # by another command
+    return run, run.failure() or stopped
 
 
 def _watch(ctx: typer.Context, run: Job, prepared: Prepared, display: Display) -> None:
@@ -199,7 +197,7 @@ def _stop(run: Job, display: Display) -> AmpdError | None:
         )
     except KeyboardInterrupt:
         return Interrupted(f"interrupted before job {run.id} had stopped; the same command again resumes")
-    return None if row.status == "COMPLETED" else Interrupted("stopped; the same command again resumes")
+    return None if row.status == "COMPLETED" else Interrupted(STOPPED)
 
 
 def _blocks(span: Span) -> str:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
-from ampd_ray.cli.options import AmpDirOption, ConfigOption, DatasetArgument, JsonOption, open_client
+from ampd_ray.cli.display import Display
+from ampd_ray.cli.options import (
+    AmpDirOption,
+    ConfigOption,
+    DatasetArgument,
+    JsonOption,
+    again,
+    open_client,
+    workers_there,
+)
 from ampd_ray.cli.output import print_object
 from ampd_ray.errors import InvalidDescriptor, UsageError
 
@@ -38,11 +48,15 @@ def deploy(
     amp_dir: AmpDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Schedule a job that extracts a dataset. An identical active job is left as it is."""
+    """Schedule a job that extracts a dataset. An identical active job is left as it is.
+
+    A solo environment is started for it, and ends with it.
+    """
     from ampd_ray.datasets.descriptor import JobDescriptor
     from ampd_ray.datasets.names import DatasetRef
 
     ref = DatasetRef.parse(dataset)
+    display = Display(sys.stderr, quiet=as_json)
     with open_client(ctx, config, amp_dir) as client:
         manifest = client.manifest(ref)
         try:
@@ -55,15 +69,17 @@ def deploy(
                 f"--end-block {end_block!r}: give a block's number (it is the last one), latest, or -N for N before "
                 "the head; without it the job follows the head"
             ) from None
-        row = client.deploy(descriptor, worker).row()
-    fields = {
-        "job_id": row.job_id,
-        "node_id": row.node_id,
-        "status": str(row.status),
-        "dataset": descriptor.dataset,
-        "blocks": extent(manifest.start_block, end_block),
-    }
-    print_object(fields, as_json=as_json)
+        with workers_there(ctx, config, amp_dir, display):
+            row = client.deploy(descriptor, worker).row()
+            fields = {
+                "job_id": row.job_id,
+                "node_id": row.node_id,
+                "status": str(row.status),
+                "dataset": descriptor.dataset,
+                "blocks": extent(manifest.start_block, end_block),
+            }
+            print_object(fields, as_json=as_json)
+            display.say(f"it goes on in the background; to watch it: {again(ctx, f'jobs watch {row.job_id}')}")
 
 
 def extent(start: int, end_block: str | None) -> str:

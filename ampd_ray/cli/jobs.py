@@ -16,6 +16,7 @@ from ampd_ray.cli.options import (
     JsonOption,
     again,
     open_client,
+    workers_there,
 )
 from ampd_ray.cli.output import duration, examples, print_object, print_rows, size
 from ampd_ray.errors import StillRunning
@@ -173,13 +174,19 @@ def retry(
     amp_dir: AmpDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run an ended job once more, however it ended; what is committed is not extracted again."""
+    """Run an ended job once more, however it ended; what is committed is not extracted again.
+
+    A solo environment is started for it, and ends with it.
+    """
+    display = Display(sys.stderr, quiet=as_json)
     with open_client(ctx, config, amp_dir) as client:
         handle = client.job(job)
-        asked = handle.retry(worker, quarantined=quarantined)
-        row = handle.row()
-    fields = {"job_id": job, "node_id": row.node_id, "status": str(row.status), "holes": row.holes}
-    print_object(fields | ({"asked_again": asked} if quarantined else {}), as_json=as_json)
+        with workers_there(ctx, config, amp_dir, display):
+            asked = handle.retry(worker, quarantined=quarantined)
+            row = handle.row()
+            fields = {"job_id": job, "node_id": row.node_id, "status": str(row.status), "holes": row.holes}
+            print_object(fields | ({"asked_again": asked} if quarantined else {}), as_json=as_json)
+            display.say(f"it goes on in the background; to watch it: {again(ctx, f'jobs watch {job}')}")
 
 
 @app.command("stop", epilog=examples("ampd jobs stop 1", "ampd jobs stop 1 --wait 30"))

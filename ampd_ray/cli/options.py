@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ampd_ray.cli import completion
-from ampd_ray.errors import UsageError
+from ampd_ray.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
+    from ampd_ray.cli.display import Display
     from ampd_ray.client import Client
     from ampd_ray.config import Settings
 
@@ -82,16 +85,52 @@ def open_client(ctx: typer.Context, config: Path | None, amp_dir: Path | None) -
     """A session with the configured database, or with that of a solo environment; starts no worker."""
     from ampd_ray.client import Client, inspect
 
-    path = config_path(ctx, config)
-    if path is not None and amp_dir is None:
-        return Client(configured(ctx, path))
+    if not is_solo(ctx, config, amp_dir):
+        return Client(configured(ctx, config))
     directory = solo_directory(amp_dir)
     if amp_dir is None and not directory.exists():
-        raise UsageError(
-            "which database? Give --config PATH (or AMP_CONFIG) for a configured one, or --amp-dir DIR (or AMP_DIR) "
-            "for a solo environment"
+        raise _no_environment(amp_dir)
+    try:
+        return inspect(directory)
+    except NotFound:
+        raise _no_environment(amp_dir) from None
+
+
+def is_solo(ctx: typer.Context, config: Path | None, amp_dir: Path | None) -> bool:
+    """True if a command is about a solo environment rather than a configured database."""
+    return amp_dir is not None or config_path(ctx, config) is None
+
+
+def start_solo(amp_dir: Path | None, display: Display) -> Client:
+    """A session with a solo environment that works; it is made on first use."""
+    from ampd_ray.client import local
+
+    with display.waiting("starting Postgres, Ray and a worker"):
+        return local(solo_directory(amp_dir))
+
+
+@contextmanager
+def workers_there(ctx: typer.Context, config: Path | None, amp_dir: Path | None, display: Display) -> Iterator[None]:
+    """Within it a solo environment works, and it stays for what was scheduled there; other databases have theirs."""
+    if not is_solo(ctx, config, amp_dir):
+        yield
+        return
+    with start_solo(amp_dir, display):
+        yield
+
+
+def _no_environment(amp_dir: Path | None) -> UsageError:
+    if amp_dir is not None:
+        return UsageError(
+            f"there is no solo environment in {amp_dir}: give the --amp-dir that `ampd backfill` was given, or make "
+            "one there with the same option"
         )
-    return inspect(directory)
+    variable = os.environ.get("AMP_DIR")
+    where = "./.amp" if not variable else f"{variable} (AMP_DIR)"
+    return UsageError(
+        f"there is no solo environment in {where}: run `ampd backfill` here, or go to where you ran it; or name one "
+        "with --amp-dir DIR (AMP_DIR), or a configured database with --config PATH (AMP_CONFIG)"
+    )
 
 
 def again(ctx: typer.Context, command: str) -> str:

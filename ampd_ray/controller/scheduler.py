@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from ampd_ray.datasets.names import node_id as valid_node_id
 from ampd_ray.errors import InvalidName, SchedulerError, WorkerNotAvailable
 
-START_HINT = "Start one with: ampd worker --config <file> --node-id <id> (in a solo environment: ampd solo)"
+START_HINT = (
+    "Start one with: ampd worker --config <file> --node-id <id>; in a solo environment with: ampd solo, or amp.local()"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import logging
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +18,10 @@ from typer.testing import CliRunner
 
 import ampd_ray.client.request
 from ampd_ray import log
-from ampd_ray.cli import completion
+from ampd_ray.chain.ranges import Span
+from ampd_ray.cli import backfill, completion
 from ampd_ray.cli.app import app
+from ampd_ray.cli.display import Display
 from ampd_ray.cli.options import again
 from ampd_ray.cli.output import print_object, print_rows
 from ampd_ray.datasets import names
@@ -47,7 +51,7 @@ def failed(*arguments: str) -> tuple[int, Any]:
         ("backfill --json", 2, "USAGE", "--rpc"),
         ("backfill --rpc http://127.0.0.1:1 --blocks 9:3 --json", 2, "INVALID_RANGE", "Write 3:9"),
         ("verify Nothing! --json", 2, "INVALID_NAME", "Nothing!"),
-        ("jobs list --amp-dir /no/such/place --json", 1, "NOT_FOUND", "/no/such/place"),
+        ("jobs list --amp-dir /no/such/place --json", 2, "USAGE", "no solo environment in /no/such/place: give"),
         ("jobs list --config /no/such/file --json", 1, "INVALID_CONFIG", "/no/such/file"),
     ],
 )
@@ -72,6 +76,37 @@ def test_a_bug_a_full_disk_and_an_interrupt_are_objects_too(monkeypatch: pytest.
         got, said = failed("backfill", "--rpc", "http://127.0.0.1:1", "--blocks", "0:9", "--json")
         assert (got, said["error"]["code"], said["error"]["exit_code"]) == (1, code, 1)
         assert "secret" not in str(said)
+
+
+def test_where_there_is_no_environment_all_ways_to_name_one_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in (["jobs", "list"], ["coverage", "_/x"], ["jobs", "retry", "1"], ["deploy", "_/x"]):
+        result = CliRunner().invoke(app, command, env=NOBODY)
+        assert (result.exit_code, result.stderr) == (
+            2,
+            "error: there is no solo environment in ./.amp: run `ampd backfill` here, or go to where you ran it; or "
+            "name one with --amp-dir DIR (AMP_DIR), or a configured database with --config PATH (AMP_CONFIG)\n",
+        )
+    (tmp_path / ".amp").mkdir()
+    assert "in ./.amp: run" in CliRunner().invoke(app, ["jobs", "list"], env=NOBODY).stderr
+    away = CliRunner().invoke(app, ["jobs", "list"], env=NOBODY | {"AMP_DIR": "away"})
+    assert (away.exit_code, "in away (AMP_DIR): run" in away.stderr) == (2, True)
+    assert not (tmp_path / "away").exists()
+
+
+@pytest.mark.parametrize(("status", "told"), [("COMPLETED", None), ("STOPPED", backfill.STOPPED), ("RUNNING", None)])
+def test_a_backfill_whose_job_was_stopped_elsewhere_says_how_to_go_on(status: str, told: str | None) -> None:
+    job = SimpleNamespace(
+        id=1, other_provider=None, outcome=lambda on_progress: None, status=lambda: status, failure=lambda: None
+    )
+    prepared: Any = SimpleNamespace(
+        start=lambda: job, covered=0, dataset=SimpleNamespace(dataset="_/x"), network="x", span=Span(0, 9), tables=()
+    )
+    context = ROOT.make_context("ampd", ["jobs", "list"])
+    failure = backfill._run(context, prepared, Display(io.StringIO(), quiet=True))[1]
+    assert (failure and failure.message) == told
 
 
 # -- hints ------------------------------------------------------------------------------------------------------------
