@@ -38,4 +38,7 @@ def devnet(
         line.end()
         announce(url)
 
-    run(port=port, blocks=blocks, block_time=block_time, seed=seed, on_ready=ready, on_block=line.update)
+    try:
+        run(port=port, blocks=blocks, block_time=block_time, seed=seed, on_ready=ready, on_block=line.update)
+    finally:
+        line.end()

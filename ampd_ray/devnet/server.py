@@ -9,6 +9,7 @@ import asyncio
 import gzip
 import os
 import signal
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
@@ -41,6 +42,7 @@ class DevnetServer:
         self._host = host
         self._port = port
         self._block_time = block_time
+        self._socket: socket.socket | None = None
         self._runner: web.AppRunner | None = None
         self._miner: asyncio.Task[None] | None = None
         self._sockets: set[web.WebSocketResponse] = set()
@@ -60,22 +62,28 @@ class DevnetServer:
         """Where it listens, for WebSocket."""
         return f"ws://{self._host}:{self._port}"
 
+    def listen(self) -> None:
+        """Take the port; who connects waits for ``start``. Raises ``UsageError`` if somebody has it."""
+        try:
+            self._socket = socket.create_server((self._host, self._port))
+        except OSError as error:
+            raise UsageError(
+                f"cannot listen on {self._host}:{self._port} ({os.strerror(error.errno or 0)}): try another --port, "
+                "or 0 for any free one"
+            ) from None
+        self._port = self._socket.getsockname()[1]
+
     async def start(self) -> Self:
-        """Listen; a taken port raises ``UsageError``."""
+        """Answer; takes the port, unless that is done."""
+        if self._socket is None:
+            self.listen()
+        assert self._socket is not None
         app = web.Application(client_max_size=MAX_REQUEST)
         app.router.add_post("/", self._post)
         app.router.add_get("/", self._websocket)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
-        except OSError as error:
-            await self._runner.cleanup()
-            raise UsageError(
-                f"cannot listen on {self._host}:{self._port} ({os.strerror(error.errno or 0)}): try another --port, "
-                "or 0 for any free one"
-            ) from error
-        self._port = self._runner.addresses[0][1]
+        await web.SockSite(self._runner, self._socket).start()
         if self._block_time > 0:
             self._miner = asyncio.create_task(self._grow())
         return self
@@ -86,10 +94,12 @@ class DevnetServer:
             self._miner.cancel()
             with suppress(asyncio.CancelledError):
                 await self._miner
-        for socket in tuple(self._sockets):
-            await socket.close(code=WSCloseCode.GOING_AWAY)
+        for client in tuple(self._sockets):
+            await client.close(code=WSCloseCode.GOING_AWAY)
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._socket is not None:
+            self._socket.close()
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -112,16 +122,16 @@ class DevnetServer:
         return web.Response(body=packed, content_type="application/json", headers={"Content-Encoding": "gzip"})
 
     async def _websocket(self, request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse(max_msg_size=MAX_REQUEST)
-        await socket.prepare(request)
-        self._sockets.add(socket)
+        client = web.WebSocketResponse(max_msg_size=MAX_REQUEST)
+        await client.prepare(request)
+        self._sockets.add(client)
         try:
-            async for message in socket:
+            async for message in client:
                 if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                    await socket.send_str(self.rpc.answer(message.data).decode())
+                    await client.send_str(self.rpc.answer(message.data).decode())
         finally:
-            self._sockets.discard(socket)
-        return socket
+            self._sockets.discard(client)
+        return client
 
 
 def announce(url: str) -> None:
@@ -141,7 +151,7 @@ def run(
 ) -> None:
     """Serve a chain of blocks 0 to ``blocks`` until SIGINT or SIGTERM; ``on_ready`` gets the URL.
 
-    Before that the chain is made, and ``on_block`` gets the number of each block.
+    Before that the port is taken and the chain is made, and ``on_block`` gets the number of each block.
     """
     server = DevnetServer(DevChain(seed, txs_per_block), port=port, block_time=block_time)
     asyncio.run(_serve(server, blocks, on_ready, on_block))
@@ -154,12 +164,15 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    while server.chain.head.number < blocks and not stop.is_set():
-        server.chain.mine()
-        on_block(server.chain.head.number)
-        await asyncio.sleep(0)  # lets a signal in
-    if stop.is_set():
-        return
-    async with server:
-        on_ready(server.url)
-        await stop.wait()
+    server.listen()  # before a long chain is made for a port that somebody has
+    try:
+        while server.chain.head.number < blocks and not stop.is_set():
+            server.chain.mine()
+            on_block(server.chain.head.number)
+            await asyncio.sleep(0)  # lets a signal in
+        if not stop.is_set():
+            await server.start()
+            on_ready(server.url)
+            await stop.wait()
+    finally:
+        await server.stop()

@@ -12,8 +12,9 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
 
+from ampd_ray.cli.output import print_error
 from ampd_ray.devnet.chain import CHAIN_ID, DevChain
-from ampd_ray.devnet.server import DevnetServer
+from ampd_ray.devnet.server import DevnetServer, _serve
 from ampd_ray.errors import UsageError
 
 HEAD = 100
@@ -213,6 +214,17 @@ async def test_a_taken_port_is_said_so(server: DevnetServer) -> None:
     port = int(server.url.rpartition(":")[2])
     with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1:{port}"):
         await DevnetServer(DevChain(1), port=port).start()
+
+
+async def test_a_taken_port_is_noticed_before_the_chain_is_made(
+    server: DevnetServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain = DevChain(1)
+    with pytest.raises(UsageError) as caught:
+        await _serve(DevnetServer(chain, port=int(server.url.rpartition(":")[2])), 9, print, print)
+    assert chain.head.number == 0
+    print_error(caught.value)
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_while_a_long_chain_is_made_it_says_how_far_it_is() -> None:
