@@ -116,6 +116,13 @@ class Interrupted(AmpdError):
     """Somebody pressed Ctrl-C."""
 
     code = "INTERRUPTED"
+    exit_code = 130  # as shells have it
+
+
+class Stopped(AmpdError):
+    """The job was stopped before it was complete, by Ctrl-C or another command; its complete blocks are committed."""
+
+    code = "STOPPED"
 
 
 class StillRunning(AmpdError):

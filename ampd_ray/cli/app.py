@@ -49,6 +49,14 @@ class AmpdGroup(TyperGroup):
     the rest.
     """
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the command line; typer ends without a word where that is interrupted."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(Interrupted.exit_code) from None
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         as_json = "--json" in ctx.args  # known before the command's own words are understood, and also if they are not
@@ -70,7 +78,7 @@ class AmpdGroup(TyperGroup):
                 print_error(Interrupted("interrupted"), as_json=True)
             else:
                 typer.echo("interrupted", err=True)
-            raise typer.Exit(1) from None
+            raise typer.Exit(Interrupted.exit_code) from None
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 print_error(StoreError(f"cannot write: {error.strerror}"), as_json=as_json)
@@ -112,7 +120,8 @@ Examples:
   ampd jobs watch 1
 \b
 Exit code: 0 if all is well, 1 if something went wrong or is missing, 2 if the command line is wrong, 3 if another
-process has what this one needs. With --json an error is one JSON object on stderr.""",
+process has what this one needs, 130 after Ctrl-C where a command says nothing else. With --json an error is one JSON
+object on stderr.""",
 )
 
 
@@ -155,8 +164,3 @@ app.command("worker", epilog=worker.WORKER_EXAMPLES, rich_help_panel=OPERATE)(wo
 app.add_typer(workers.app, name="workers", rich_help_panel=OPERATE)
 app.add_typer(providers.app, name="providers", rich_help_panel=OPERATE)
 app.command("deploy", epilog=deploy.EXAMPLES, rich_help_panel=OPERATE)(deploy.deploy)
-
-
-def main() -> None:
-    """The entry point of the console script."""
-    app()

@@ -27,7 +27,7 @@ from ampd_ray.cli.options import (
 from ampd_ray.cli.output import print_error
 from ampd_ray.cli.plan import print_plan
 from ampd_ray.cli.summary import print_quarantined, print_summary
-from ampd_ray.errors import AmpdError, ConfigError, Interrupted, StillRunning, UsageError
+from ampd_ray.errors import AmpdError, ConfigError, Interrupted, StillRunning, Stopped, UsageError
 
 if TYPE_CHECKING:
     from ampd_ray.chain.ranges import Span
@@ -45,7 +45,8 @@ Examples:
 Ranges exclude their end: 15M:16M, 15M:+1000 (1,000 blocks), -1000: (the last 1,000), 18_000_000:18_000_100,
 18M:latest. The same command again resumes. Ctrl-C commits what is complete and stops.
 \b
-Exit code: 0 if the range is complete, 1 if it has holes or something failed, 2 if an option is wrong."""
+Exit code: 0 if the range is complete, 1 if it has holes or something failed, 2 if an option is wrong,
+130 after Ctrl-C before there was a job, or twice."""
 
 STOP_WITHIN_SECS = 30.0
 STOPPED = "stopped; the same command again resumes"
@@ -116,7 +117,7 @@ def backfill(
                 print_quarantined(ctx, run, prepared.span, summary.quarantined)
         if failure is not None:
             print_error(failure, as_json=as_json)
-    raise typer.Exit(1 if run is None or summary.holes or failure else 0)
+    raise typer.Exit(failure.exit_code if failure else int(bool(summary.holes)))
 
 
 def _probe(request: BackfillRequest) -> Probe:
@@ -167,7 +168,7 @@ def _run(ctx: typer.Context, prepared: Prepared, display: Display) -> tuple[Job 
     except KeyboardInterrupt:
         run = run or prepared.active_job()
         return (run, _stop(run, display)) if run else (None, Interrupted("interrupted before there was a job"))
-    stopped = Interrupted(STOPPED) if run.status() == "STOPPED" else None  # by another command
+    stopped = Stopped(STOPPED) if run.status() == "STOPPED" else None  # by another command
     return run, run.failure() or stopped
 
 
@@ -197,7 +198,7 @@ def _stop(run: Job, display: Display) -> AmpdError | None:
         )
     except KeyboardInterrupt:
         return Interrupted(f"interrupted before job {run.id} had stopped; the same command again resumes")
-    return None if row.status == "COMPLETED" else Interrupted(STOPPED)
+    return None if row.status == "COMPLETED" else Stopped(STOPPED)
 
 
 def _blocks(span: Span) -> str:

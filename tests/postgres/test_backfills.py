@@ -171,7 +171,7 @@ def test_an_interrupt_right_after_the_deployment_stops_the_job_of_the_command(
     (tmp_path / "amp.toml").write_text(f'[metadata_db]\nurl = "{pg_url}"\n')
     monkeypatch.setattr(Prepared, "start", start_and_interrupt(Prepared.start))
     monkeypatch.setattr(command, "STOP_WITHIN_SECS", 0.0)
-    err = cli(capsys, "backfill", "--config", tmp_path / "amp.toml", "--rpc", devnet.url, "--blocks", "0:10")
+    err = cli(capsys, "backfill", "--config", tmp_path / "amp.toml", "--rpc", devnet.url, "--blocks", "0:10", code=1)
     assert "stopping: complete blocks are committed first" in err
     assert "has not stopped within 0 s; the same command again resumes" in err
     (row,) = client.jobs()
@@ -221,9 +221,9 @@ def start_and_interrupt(start: Callable[[Prepared], Job]) -> Callable[[Prepared]
     return started
 
 
-def cli(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
-    """Run a command in this process, with an exit code of 1; what it said on stderr."""
+def cli(capsys: pytest.CaptureFixture[str], *words: str | Path, code: int = 130) -> str:
+    """Run a command in this process that ends with ``code``; what it said on stderr."""
     with pytest.raises(SystemExit) as ended:
         app([str(word) for word in words])
-    assert ended.value.code == 1
+    assert ended.value.code == code
     return capsys.readouterr().err

@@ -7,6 +7,8 @@ import io
 import json
 import logging
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +29,7 @@ from ampd_ray.cli.output import print_object, print_rows
 from ampd_ray.datasets import names
 from ampd_ray.datasets.manifest import evm_rpc_manifest, parse_manifest
 from ampd_ray.datasets.networks import misspelt
-from ampd_ray.errors import InvalidManifest, InvalidName, StoreError
+from ampd_ray.errors import Interrupted, InvalidManifest, InvalidName, StoreError, Unexpected
 from tests.fakes.command_line import ROOT
 
 NOBODY = {"AMP_CONFIG": None, "AMP_DIR": None}
@@ -63,10 +65,10 @@ def test_with_json_an_error_is_one_object_on_stderr(line: str, exit_code: int, c
 
 
 def test_a_bug_a_full_disk_and_an_interrupt_are_objects_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    for raised, code in (
-        (KeyError("https://u:secret@host/"), "PANIC"),
-        (OSError(errno.ENOSPC, "No space left on device"), StoreError.code),
-        (KeyboardInterrupt(), "INTERRUPTED"),
+    for raised, kind in (
+        (KeyError("https://u:secret@host/"), Unexpected),
+        (OSError(errno.ENOSPC, "No space left on device"), StoreError),
+        (KeyboardInterrupt(), Interrupted),
     ):
 
         def probe(request: object, raised: BaseException = raised) -> None:
@@ -74,8 +76,32 @@ def test_a_bug_a_full_disk_and_an_interrupt_are_objects_too(monkeypatch: pytest.
 
         monkeypatch.setattr(ampd_ray.client.request, "probe", probe)
         got, said = failed("backfill", "--rpc", "http://127.0.0.1:1", "--blocks", "0:9", "--json")
-        assert (got, said["error"]["code"], said["error"]["exit_code"]) == (1, code, 1)
+        assert (got, said["error"]["code"], said["error"]["exit_code"]) == (kind.exit_code, kind.code, kind.exit_code)
         assert "secret" not in str(said)
+
+
+def test_an_interrupt_while_modules_are_imported_is_a_line_too() -> None:
+    code = """if True:
+        import sys
+        class Press:
+            def find_spec(self, name, *rest):
+                if name == "typer":
+                    raise KeyboardInterrupt
+        sys.meta_path.insert(0, Press())
+        from ampd_ray.cli import main
+        main()
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_an_interrupt_while_the_command_line_is_read_is_a_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("typer.core.TyperGroup.make_context", pressed)
+    result = CliRunner().invoke(app, ["jobs", "list"], env=NOBODY)
+    assert (result.exit_code, result.stderr) == (130, "interrupted\n")
 
 
 def test_where_there_is_no_environment_all_ways_to_name_one_are_told(
