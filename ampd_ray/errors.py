@@ -341,6 +341,11 @@ class DataFault(ProviderError):
     """A block or its receipts contradict themselves (``spec/data.md`` 2.3), or are no block or receipts at all."""
 
     code = "DATA_FAULT"
+    ADVICE: ClassVar[str] = (
+        "Ask another provider first. Only where all answer alike, since the chain's own rules differ from Ethereum's: "
+        'integrity = "basic" under [ampd_ray] in the provider\'s file checks less, and what is wrong goes into the '
+        "data."
+    )
 
 
 class WrongChain(AmpdError):

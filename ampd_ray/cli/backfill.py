@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from dataclasses import replace
@@ -27,7 +28,7 @@ from ampd_ray.cli.options import (
 from ampd_ray.cli.output import print_error
 from ampd_ray.cli.plan import print_plan
 from ampd_ray.cli.summary import print_quarantined, print_summary
-from ampd_ray.errors import AmpdError, ConfigError, Interrupted, StillRunning, Stopped, UsageError
+from ampd_ray.errors import AmpdError, ConfigError, Interrupted, ProviderUnreachable, StillRunning, Stopped, UsageError
 
 if TYPE_CHECKING:
     from ampd_ray.chain.ranges import Span
@@ -127,6 +128,10 @@ def _probe(request: BackfillRequest) -> Probe:
     try:
         with log.sparing("ampd_ray.providers"):  # it fails within seconds, and the error says how often it tried
             return probe(request)
+    except ProviderUnreachable as error:
+        if re.search(r" at (127\.0\.0\.1|localhost|\[::1\])(:\d+)? refused the connection", error.message) is None:
+            raise
+        raise ProviderUnreachable(f"{error.message} A chain to try: ampd devnet", **error.details) from None
     except ConfigError as error:
         raise UsageError(f"--rpc: {error.message.removeprefix('provider rpc: ')}") from None
 

@@ -12,6 +12,8 @@ from ampd_ray.cli.grid import grid, records
 from ampd_ray.cli.options import AmpDirOption, ConfigOption, JsonOption, open_client
 from ampd_ray.cli.output import examples
 from ampd_ray.cli.sql import print_json
+from ampd_ray.datasets.names import meant
+from ampd_ray.datasets.tables import TABLES
 from ampd_ray.errors import UsageError
 
 HEAD_EXAMPLES = examples(
@@ -35,6 +37,8 @@ def head(
     name, dot, of_table = table.rpartition(".")
     if not dot:
         raise UsageError(f"{table!r} names no table: write {table}.logs, or .blocks, or .transactions")
+    if of_table not in TABLES:
+        raise UsageError(f"there is no table {of_table!r}: the tables are {', '.join(TABLES)}{meant(of_table, TABLES)}")
     wanted = [column.strip() for column in columns.split(",")] if columns else None
     with open_client(ctx, config, amp_dir) as client:
         dataset = client.dataset(name)

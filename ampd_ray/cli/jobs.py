@@ -15,11 +15,12 @@ from ampd_ray.cli.options import (
     JobArgument,
     JsonOption,
     again,
+    is_solo,
     open_client,
     workers_there,
 )
-from ampd_ray.cli.output import duration, examples, print_object, print_rows, size
-from ampd_ray.errors import StillRunning
+from ampd_ray.cli.output import duration, examples, print_object, print_rows, size, without_advice
+from ampd_ray.errors import DataFault, StillRunning
 
 if TYPE_CHECKING:
     from ampd_ray.client.progress import Progress
@@ -44,10 +45,11 @@ def list_(
 ) -> None:
     """List jobs, the newest first."""
     with open_client(ctx, config, amp_dir) as client:
-        rows = [_fields(row) for row in client.jobs(active_only=active, limit=limit)]
+        rows = [_fields(row, as_json) for row in client.jobs(active_only=active, limit=limit)]
+    first = "backfill --rpc URL --blocks RANGE" if is_solo(ctx, config, amp_dir) else "deploy NAMESPACE/NAME"
     print_rows(
-        rows, ["job_id", "status", "holes", "dataset", "end_block", "node_id", "updated_at"], as_json=as_json,
-        empty=f"no jobs yet; deploy a dataset: {again(ctx, 'deploy NAMESPACE/NAME')}",
+        rows, ["job_id", "status", "quarantined", "dataset", "end_block", "node_id", "updated_at"], as_json=as_json,
+        empty=f"no jobs yet; the first one: {again(ctx, first)}",
     )  # fmt: skip
 
 
@@ -63,7 +65,7 @@ def show(
     with open_client(ctx, config, amp_dir) as client:
         row = client.job_row(job)
     error = row.detail if row.status in ("ERROR", "FATAL") else None
-    print_object(_fields(row) | {"descriptor": row.descriptor, "error": error}, as_json=as_json)
+    print_object(_fields(row, as_json) | {"descriptor": row.descriptor, "error": error}, as_json=as_json)
 
 
 @app.command("progress", epilog=examples("ampd jobs progress 1", "ampd jobs progress 1 --json"))
@@ -77,7 +79,7 @@ def progress(
     """Show how far a job is, how fast it goes and what holds it back."""
     with open_client(ctx, config, amp_dir) as client:
         now = client.job(job).progress()
-    fields = {"job_id": job, "status": str(now.status), "holes": now.holes}
+    fields = {"job_id": job, "status": str(now.status), **_set_aside(now.holes, as_json)}
     print_object(fields | progress_fields(now, as_json), as_json=as_json)
 
 
@@ -153,12 +155,14 @@ def holes(
 ) -> None:
     """List the blocks of a job's dataset that no provider delivers correctly; they are set aside, the rest is there."""
     with open_client(ctx, config, amp_dir) as client:
-        rows = [asdict(hole) for hole in client.job(job).holes()]
+        found = [asdict(hole) for hole in client.job(job).holes()]
+    rows = found if as_json else [hole | {"reason": without_advice(hole["reason"])} for hole in found]
     print_rows(
         rows, ["block", "provider", "attempts", "last_seen", "reason"], as_json=as_json,
         empty=f"job {job} has no holes",
     )  # fmt: skip
     if rows and not as_json:
+        typer.echo(DataFault.ADVICE)
         typer.echo(f"ask for them again: {again(ctx, f'jobs retry {job} --quarantined')}")
 
 
@@ -184,7 +188,12 @@ def retry(
         with workers_there(ctx, config, amp_dir, display):
             asked = handle.retry(worker, quarantined=quarantined)
             row = handle.row()
-            fields = {"job_id": job, "node_id": row.node_id, "status": str(row.status), "holes": row.holes}
+            fields = {
+                "job_id": job,
+                "node_id": row.node_id,
+                "status": str(row.status),
+                **_set_aside(row.holes, as_json),
+            }
             print_object(fields | ({"asked_again": asked} if quarantined else {}), as_json=as_json)
             display.say(f"it goes on in the background; to watch it: {again(ctx, f'jobs watch {job}')}")
 
@@ -249,16 +258,21 @@ def progress_fields(now: Progress, as_json: bool) -> dict[str, Any]:
     return fields
 
 
-def _fields(row: JobRow) -> dict[str, Any]:
+def _fields(row: JobRow, as_json: bool) -> dict[str, Any]:
     descriptor = row.descriptor if isinstance(row.descriptor, dict) else {}  # it may be anybody's
     name = [descriptor.get(key) for key in ("dataset_namespace", "dataset_name")]
     return {
         "job_id": row.job_id,
         "status": str(row.status),
-        "holes": row.holes,
+        **_set_aside(row.holes, as_json),
         "dataset": "/".join(map(str, name)) if None not in name else None,
         "end_block": descriptor.get("end_block"),
         "node_id": row.node_id,
         "created_at": row.created_at,
         "updated_at": row.updated_at,
     }
+
+
+def _set_aside(count: int, as_json: bool) -> dict[str, Any]:
+    """How many blocks are quarantined; programs know them as holes, which in a summary are all that is missing."""
+    return {"quarantined": count, "holes": count} if as_json else {"quarantined": count}

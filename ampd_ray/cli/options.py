@@ -31,7 +31,18 @@ AmpDirOption = Annotated[
     ),
 ]  # fmt: skip
 DatasetArgument = Annotated[str, typer.Argument(help="NAMESPACE/NAME[@REVISION].", autocompletion=completion.datasets)]
-JobArgument = Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="The job's id.", autocompletion=completion.jobs)]
+
+
+def job_id(text: str) -> int:
+    """A job's id as it is typed."""
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) < 2**63):
+        raise typer.BadParameter(f"{text!r} is no job id: it is a number, see `ampd jobs list`")
+    return int(text)
+
+
+JobArgument = Annotated[
+    int, typer.Argument(parser=job_id, metavar="JOB", help="The job's id.", autocompletion=completion.jobs)
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 NewNetworkOption = Annotated[

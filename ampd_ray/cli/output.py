@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from ampd_ray.errors import AmpdError, chain_of
+from ampd_ray.errors import AmpdError, DataFault, chain_of
 from ampd_ray.log import redact
 
 
@@ -84,6 +84,11 @@ def size(nbytes: float) -> str:
 def one_line(text: str) -> str:
     """A text of others: nothing in it begins a line or tells a terminal what to do."""
     return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
+
+
+def without_advice(reason: str) -> str:
+    """Why a block was set aside; what to do about all that were is said once."""
+    return reason.removesuffix(f" {DataFault.ADVICE}")
 
 
 def joined(values: Iterable[Any]) -> str:

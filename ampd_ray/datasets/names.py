@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Self
 
 from ampd_ray.errors import InvalidName
@@ -26,6 +28,12 @@ def _match(pattern: re.Pattern[str], text: str, what: str, rule: str) -> str:
     if not pattern.fullmatch(text):
         raise InvalidName(f"{text!r} is not a {what}: {rule}", name=text)
     return text
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """What an error about an unknown name adds: the one that it looks like; nothing if there is none."""
+    likely = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {likely[0]}?" if likely else ""
 
 
 def namespace(text: str) -> str:

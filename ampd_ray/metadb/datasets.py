@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from ampd_ray.datasets.names import DatasetRef, is_hash, is_version
+from ampd_ray.datasets.names import DatasetRef, is_hash, is_version, meant
 from ampd_ray.errors import NotFound
 from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.metadb.queries import load
@@ -101,10 +101,14 @@ async def resolve(conn: Connection, ref: DatasetRef) -> str:
     else:
         chosen = found.get(ref.revision)
     if chosen is None:
-        known = f"it has {', '.join(sorted(found))}" if found else "no dataset of that name is registered"
-        raise NotFound(
-            f"dataset {ref} does not exist: {known}. See `ampd datasets list` or client.datasets().", dataset=str(ref)
-        )
+        if found:
+            why = f"it has {', '.join(sorted(found))}{meant(ref.revision or '', found)}"
+        else:
+            there = [DatasetRef(row.namespace, row.name).dataset for row in await list_datasets(conn)]
+            why = f"no dataset of that name is registered{meant(ref.dataset, there)}"
+        stop = "" if why.endswith("?") else "."
+        see = "See `ampd datasets list` or client.datasets()."
+        raise NotFound(f"dataset {ref} does not exist: {why}{stop} {see}", dataset=str(ref))
     return str(chosen)
 
 

@@ -174,8 +174,8 @@ class EvmRpcSource:
             return type(error)(f"{error.message} Asked {tries} times.", **error.details | {"tries": tries})
         provider, host = self._endpoint.provider, self._endpoint.host
         return type(error)(
-            f"{error.message.rstrip('.')} (provider {provider} at {host}, {tries} tries). Use another provider, or set "
-            'integrity = "basic" under [ampd_ray] in its file if this chain does not follow Ethereum\'s rules.',
+            f"{error.message.rstrip('.')} (provider {provider} at {host}, {tries} tries)."
+            f"{' ' + error.ADVICE if isinstance(error, DataFault) else ''}",
             **{**error.details, "provider": provider, "host": host, "tries": tries},
         )
 

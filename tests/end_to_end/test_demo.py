@@ -76,5 +76,5 @@ def test_ctrl_c_while_it_starts_leaves_nothing(place: Path) -> None:
         demo.type(CTRL_C)
         code = demo.ends(within=90)
     said = demo.text()
-    assert (code, "interrupted" in said, "Traceback" in said) == (1, True, False), said
+    assert (code, "interrupted" in said, "Traceback" in said) == (130, True, False), said
     assert left_over(place, started) == []

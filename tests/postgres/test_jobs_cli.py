@@ -16,6 +16,7 @@ from ampd_ray.cli.app import app
 from ampd_ray.client.job import Job, OnProgress
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.names import DatasetRef
+from ampd_ray.errors import DataFault
 from ampd_ray.metadb import jobs, workers
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.jobs import JobRow
@@ -93,8 +94,8 @@ def set_aside(pg_url: str, *blocks: int) -> None:
         for block in blocks:
             session.execute(
                 "insert into ampd_ray.quarantine (location_group, block, reason, provider, evidence) "
-                "values (%s, %s, 'two receipts are missing', 'alchemy', '[]')",
-                [f"_/x@{'a' * 64}", block],
+                "values (%s, %s, %s, 'alchemy', '[]')",
+                [f"_/x@{'a' * 64}", block, f"two receipts are missing {DataFault.ADVICE}"],
             )
 
 
@@ -102,14 +103,15 @@ def test_holes_are_seen_in_every_list(config: Path, pg_url: str, capsys: pytest.
     set_aside(pg_url, 7, 9)
     assert ampd(config, "jobs", "list") == 0
     header, line = capsys.readouterr().out.splitlines()
-    assert line.split()[header.split().index("HOLES") - 1] == "2"  # JOB ID is two words
+    assert line.split()[header.split().index("QUARANTINED") - 1] == "2"  # JOB ID is two words
     for words in (["list"], ["show", "1"], ["progress", "1"]):
         assert ampd(config, "jobs", *words, "--json") == 0
         said = json.loads(capsys.readouterr().out)
         assert (said[0] if words == ["list"] else said)["holes"] == 2
+        assert (said[0] if words == ["list"] else said)["quarantined"] == 2
     assert ampd(config, "jobs", "holes", "1") == 0
     said = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in said] == ["BLOCK", "7", "9", "ask"]
+    assert [line.split()[0] for line in said] == ["BLOCK", "7", "9", "Ask", "ask"]
     assert "alchemy" in said[1]
     assert said[1].endswith("two receipts are missing")
     assert said[-1] == f"ask for them again: ampd jobs retry 1 --quarantined --config {config}"
@@ -132,11 +134,11 @@ def test_only_a_job_that_has_ended_is_tried_again(
         session.execute("update jobs_status set status = 'COMPLETED'")
     assert ampd(config, "jobs", "retry", "1", "--json") == 0
     again = {"job_id": 1, "node_id": "one", "status": "SCHEDULED"}
-    assert json.loads(capsys.readouterr().out) == again | {"holes": 1}
+    assert json.loads(capsys.readouterr().out) == again | {"quarantined": 1, "holes": 1}
     with psycopg.connect(pg_url) as session:
         session.execute("update jobs_status set status = 'COMPLETED'")
     assert ampd(config, "jobs", "retry", "1", "--quarantined", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == again | {"holes": 0, "asked_again": 1}
+    assert json.loads(capsys.readouterr().out) == again | {"quarantined": 0, "holes": 0, "asked_again": 1}
 
 
 def test_a_retry_needs_a_worker(config: Path, pg_url: str, capsys: pytest.CaptureFixture[str]) -> None:

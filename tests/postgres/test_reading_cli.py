@@ -248,7 +248,7 @@ def test_an_error_in_a_later_row_is_one_line_too(ampd: Ampd) -> None:
 def test_ctrl_c_ends_a_query(ampd: Ampd) -> None:
     pressed = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
     pressed.start()
-    assert ampd("sql", "select count(*) from range(100_000_000_000)") == (1, "", "interrupted\n")
+    assert ampd("sql", "select count(*) from range(100_000_000_000)") == (130, "", "interrupted\n")
     pressed.join()
 
 
@@ -346,6 +346,14 @@ def test_head_of_what_is_not_there(ampd: Ampd) -> None:
         2, "", "error: 'devnet' names no table: write devnet.logs, or .blocks, or .transactions\n"
     )  # fmt: skip
     code, _, err = ampd("head", "devnet.traces")
-    assert (code, "there is no table 'traces'" in err) == (1, True)
+    assert (code, "there is no table 'traces': the tables are blocks, transactions, logs\n" in err) == (2, True)
+    code, _, err = ampd("head", "devnet.log")
+    assert (code, "the tables are blocks, transactions, logs; did you mean logs?" in err) == (2, True)
+    for words in (["head", "devnt.logs"], ["coverage", "devnt"], ["sql", "select 1 from logs", "--dataset", "devnt"]):
+        code, _, err = ampd(*words)
+        assert (code, err) == (
+            1, "error: dataset _/devnt does not exist: no dataset of that name is registered; did you mean _/devnet? "
+            "See `ampd datasets list` or client.datasets().\n",
+        )  # fmt: skip
     code, _, err = ampd("head", "devnet.logs", "--columns", "x")
     assert (code, "has no column x; its columns are _block_num" in err) == (1, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
@@ -48,7 +49,9 @@ def failed(*arguments: str) -> tuple[int, Any]:
 @pytest.mark.parametrize(
     ("line", "exit_code", "code", "told"),
     [
-        ("jobs show first --json", 2, "USAGE", "valid integer"),
+        ("jobs show one --json", 2, "USAGE", "'one' is no job id: it is a number, see `ampd jobs list`"),
+        ("jobs watch 0 --json", 2, "USAGE", "'0' is no job id"),
+        ("backfill --rpc http://127.0.0.1:1 --blocks 0:9 --json", 1, "RPC_UNREACHABLE", "A chain to try: ampd devnet"),
         ("jobs show 1 --json --no-such-option", 2, "USAGE", "--no-such-option"),
         ("backfill --json", 2, "USAGE", "--rpc"),
         ("backfill --rpc http://127.0.0.1:1 --blocks 9:3 --json", 2, "INVALID_RANGE", "Write 3:9"),
@@ -157,6 +160,23 @@ def test_a_hint_can_be_typed_as_it_is(line: str, told: str, monkeypatch: pytest.
     monkeypatch.setattr("ampd_ray.cli.jobs.open_client", shown)
     CliRunner().invoke(app, line.replace("'a b.toml'", "a_b.toml").split(), env=NOBODY)
     assert said == [told.replace("'a b.toml'", "a_b.toml")]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("jobs list", "ampd backfill --rpc URL --blocks RANGE"),
+        ("jobs list --amp-dir chains", "ampd backfill --rpc URL --blocks RANGE --amp-dir chains"),
+        ("jobs list --config amp.toml", "ampd deploy NAMESPACE/NAME --config amp.toml"),
+    ],
+)
+def test_where_there_are_no_jobs_the_first_one_is_proposed(
+    line: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = SimpleNamespace(jobs=lambda **_: [])
+    monkeypatch.setattr("ampd_ray.cli.jobs.open_client", lambda *_: contextlib.nullcontext(empty))
+    result = CliRunner().invoke(app, line.split(), env=NOBODY)
+    assert result.stdout == f"no jobs yet; the first one: {told}\n"
 
 
 def test_a_path_that_a_shell_would_split_is_quoted() -> None:

@@ -100,10 +100,10 @@ class _Check:
         self, transactions: list[RpcTransaction], answered: Sequence[RpcReceipt | None] | None
     ) -> list[RpcReceipt]:
         if answered is None and (transactions or not (Rule.EMPTY_ROOTS in self._rules or says_empty(self._block))):
-            self._found.fault(2, f"no receipts (null) for {len(transactions)} transactions")
+            self._found.fault(2, f"no receipts (null) for {_many(transactions, 'transaction')}")
         receipts = [receipt for receipt in answered or () if receipt is not None]
         if len(receipts) != len(transactions):
-            self._found.fault(2, f"{len(receipts)} receipts for {len(transactions)} transactions")
+            self._found.fault(2, f"{_many(receipts, 'receipt')} for {_many(transactions, 'transaction')}")
         return in_order(receipts)
 
     def _paired(self, transactions: list[RpcTransaction], receipts: list[RpcReceipt]) -> None:
@@ -159,3 +159,7 @@ class _Check:
         if Rule.LOG_NUMBERS in self._rules and indexes != list(range(len(indexes))):
             reason = f"logIndex does not count from 0 to {len(indexes) - 1}: logs are missing"
             self._found.fault(6, reason, Rule.LOG_NUMBERS)
+
+
+def _many(things: Sequence[object], name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
