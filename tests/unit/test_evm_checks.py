@@ -188,6 +188,18 @@ def test_a_contradiction_is_found_at_both_levels(
     assert str(caught.value).startswith("devnet block 7: ")
 
 
+@pytest.mark.parametrize(
+    ("transactions", "receipts", "told"),
+    [(3, 1, "1 receipt for 3 transactions"), (1, 0, "0 receipts for 1 transaction")],
+)
+def test_missing_receipts_are_counted_in_words(transactions: int, receipts: int, told: str) -> None:
+    answer = sound()
+    answer["block"]["transactions"] = answer["block"]["transactions"][:transactions]
+    answer["receipts"] = answer["receipts"][:receipts]
+    with pytest.raises(DataFault, match=f"{told}$"):
+        run(answer)
+
+
 @pytest.mark.parametrize(("spoil", "number", "error"), STRICT)
 def test_a_contradiction_that_only_strict_looks_for(
     spoil: Callable[[Answer], None], number: int, error: type[Exception]
