@@ -23,6 +23,7 @@ from ampd_ray.cli.options import (
     configured,
     is_solo,
     network_name,
+    solo_directory,
     start_solo,
 )
 from ampd_ray.cli.output import print_error
@@ -80,6 +81,7 @@ def backfill(
 ) -> None:
     """Extract a block range into Parquet. On the configured database, else in a solo environment."""
     from ampd_ray.client.prepare import prepare
+    from ampd_ray.client.repeated import done_before
     from ampd_ray.client.request import BackfillRequest
     from ampd_ray.datasets.networks import network_name as network_name_of
 
@@ -95,6 +97,8 @@ def backfill(
     relative = request.checked().is_relative
     if network is not None:
         network_name(network, new_network)
+    if amp_dir is not None and (config or ctx.find_root().obj["config"]):
+        raise UsageError("give either --config or --amp-dir: the one is a configured database, the other a solo one")
     found = _probe(request)
     span = request.resolved(found)
     if plan:
@@ -106,6 +110,13 @@ def backfill(
     if network is not None and (known := network_name_of(found.chain_id)) != network and not known.startswith("chain_"):
         display.say(f"chain {found.chain_id} is commonly named {known}; this is kept apart as {network}")
     started = time.monotonic()
+    done = done_before(solo_directory(amp_dir), request, found) if is_solo(ctx, config, amp_dir) else None
+    if done is not None:
+        display.say("resuming: 100 % covered, nothing to do")
+        summary, data_dir = done
+        summary = replace(summary, seconds=time.monotonic() - started)
+        print_summary(summary, summary.blocks, data_dir, as_json=as_json)
+        return
     with _open(ctx, config, amp_dir, display) as client:
         prepared = prepare(client, request, found)
         _say_what_is_new(ctx, prepared, span, request, display)
@@ -159,8 +170,6 @@ def _open(ctx: typer.Context, config: Path | None, amp_dir: Path | None, display
     """The configured database, else a solo environment that is made on first use."""
     from ampd_ray.client import Client
 
-    if amp_dir is not None and (config or ctx.find_root().obj["config"]):
-        raise UsageError("give either --config or --amp-dir: the one is a configured database, the other a solo one")
     return start_solo(amp_dir, display) if is_solo(ctx, config, amp_dir) else Client(configured(ctx, config))
 
 

@@ -55,6 +55,7 @@ def failed(*arguments: str) -> tuple[int, Any]:
         ("jobs show 1 --json --no-such-option", 2, "USAGE", "--no-such-option"),
         ("backfill --json", 2, "USAGE", "--rpc"),
         ("backfill --rpc http://127.0.0.1:1 --blocks 9:3 --json", 2, "INVALID_RANGE", "Write 3:9"),
+        ("backfill --rpc http://127.0.0.1:1 --blocks 0:9 --config a --amp-dir b --json", 2, "USAGE", "either --config"),
         ("verify Nothing! --json", 2, "INVALID_NAME", "Nothing!"),
         ("jobs list --amp-dir /no/such/place --json", 2, "USAGE", "no solo environment in /no/such/place: give"),
         ("jobs list --config /no/such/file --json", 1, "INVALID_CONFIG", "/no/such/file"),
