@@ -442,7 +442,7 @@ def backfill(rpc: str, tmp_path: Path, *more: str, blocks: str = "0:9", **env: s
         ("-5:-1", 2, "Write"),
         ("1.5:9", 2, "1.5"),
         ("0:1000", 1, f"block 999 is beyond the head, {HEAD}"),
-        ("1000:latest", 1, f"the head, {HEAD}"),
+        ("1000:latest", 1, f"the chain ends at block {HEAD}"),
         ("99999999999999999999:+5", 2, ""),
     ],
 )
