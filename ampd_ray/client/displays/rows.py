@@ -11,7 +11,7 @@ from ampd_ray.client.displays.state import cut
 
 T = TypeVar("T")
 MOST_ROWS: Final = 50
-CELL_CHARS: Final = 100
+CELL_CHARS: Final = 240  # the reason of a failure fits
 
 
 class Rows(list[T]):
