@@ -21,18 +21,14 @@ from ampd_ray.client.summary import committed, rows_within
 from ampd_ray.config import create_directories, load_settings
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.evm.schemas import SCHEMAS
-from ampd_ray.datasets.manifest import evm_rpc_manifest
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.errors import AmpdError, InvalidName, JobFailed, NotFound, SchedulerError
-from ampd_ray.metadb import jobs, workers
+from ampd_ray.metadb import jobs
 from ampd_ray.metadb.jobs import JobStatus
 from ampd_ray.metadb.progress import JobProgress, report
 from ampd_ray.store.files import open_store
 from tests.fakes.tables import Table
-
-NODE = "one"
-REF = DatasetRef("_", "devnet")
-MANIFEST = evm_rpc_manifest("devnet")
+from tests.postgres.handles import MANIFEST, NODE, REF, register_worker
 
 
 @pytest.fixture
@@ -47,12 +43,7 @@ def client(pg_url: str, tmp_path: Path) -> Iterator[Client]:
 @pytest.fixture
 def job(client: Client) -> Job:
     """A job that is scheduled for a worker that beats no more."""
-
-    async def register() -> None:
-        async with client.db.connection() as conn:
-            await workers.register(conn, NODE, {})
-
-    client.run(register())
+    register_worker(client)
     return client.deploy(JobDescriptor.of(REF, MANIFEST.hash, end_block="99"))
 
 

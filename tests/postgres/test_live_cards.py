@@ -20,20 +20,16 @@ from ampd_ray.client import Client, Job
 from ampd_ray.client.displays.watcher import Watcher
 from ampd_ray.config import create_directories, load_settings
 from ampd_ray.datasets.descriptor import JobDescriptor
-from ampd_ray.datasets.manifest import evm_rpc_manifest
-from ampd_ray.datasets.names import DatasetRef
-from ampd_ray.metadb import jobs, progress, workers
+from ampd_ray.metadb import jobs, progress
 from ampd_ray.metadb.jobs import JobStatus
 from ampd_ray.metadb.progress import JobProgress, JobRate
 from ampd_ray.metadb.schema import migrate
 from tests.fakes.ampd import clean_env
 from tests.fakes.places import REPO
 from tests.fakes.site import empty_database
+from tests.postgres.handles import MANIFEST, NODE, REF, register_worker
 from tests.servers import Server
 
-NODE = "one"
-REF = DatasetRef("_", "devnet")
-MANIFEST = evm_rpc_manifest("devnet")
 FORMAT: Any = nbformat  # it has no types
 CELLS = (
     "import ampd_ray as amp\nclient = amp.connect({target!r}, {directories})",
@@ -94,11 +90,7 @@ def client(url: str, tmp_path: Path) -> Iterator[Client]:
 
 @pytest.fixture
 def job(client: Client) -> Job:
-    async def register() -> None:
-        async with client.db.connection() as conn:
-            await workers.register(conn, NODE, {})
-
-    client.run(register())
+    register_worker(client)
     return client.deploy(JobDescriptor.of(REF, MANIFEST.hash, end_block="99"))
 
 
