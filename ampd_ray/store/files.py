@@ -11,13 +11,16 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from ampd_ray.config import local_path
 from ampd_ray.errors import ConfigError, ObjectExists, StoreError
 from ampd_ray.log import redact
 from ampd_ray.store.disk import Listed, ObjectMeta, describe, errors, list_files, sync_directory, write_durably
 from ampd_ray.store.layout import STAGING, staging_path
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
 
 __all__ = ["Listed", "LocalStore", "ObjectMeta", "Store", "open_store"]
 
@@ -45,6 +48,9 @@ class Store(Protocol):
 
     def open(self, path: str) -> BinaryIO:
         """The object for reading, from any place in it; ``ObjectMissing`` if there is none. The caller closes it."""
+
+    def arrow(self) -> FileSystem:
+        """The store as a file system of Arrow, for reading; the store's own relative paths open in it."""
 
     def objects(self, directory: str) -> Iterator[Listed]:
         """The objects directly in a directory, in no order, as they are found; none if it is not there."""
@@ -134,6 +140,12 @@ class LocalStore:
         """See :class:`Store`."""
         with errors("read", self._path(path)):
             return self._path(path).open("rb")
+
+    def arrow(self) -> FileSystem:
+        """See :class:`Store`."""
+        from pyarrow.fs import LocalFileSystem, SubTreeFileSystem  # noqa: PLC0415 - Arrow takes long to import
+
+        return SubTreeFileSystem(str(self._root), LocalFileSystem())
 
     def objects(self, directory: str) -> Iterator[Listed]:
         """See :class:`Store`."""

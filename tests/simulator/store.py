@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+from pyarrow.fs import FileSystem
 
 from ampd_ray.errors import ObjectExists, ObjectMissing, StoreError
 from ampd_ray.materialize.encode import ClosedFile
@@ -97,6 +98,9 @@ class MemoryStore:
         raise NotImplementedError
 
     def open(self, path: str) -> BinaryIO:
+        raise NotImplementedError
+
+    def arrow(self) -> FileSystem:
         raise NotImplementedError
 
     def probe(self) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import threading
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow.dataset import dataset
 
 from ampd_ray.errors import AmpdError, ConfigError, ObjectExists, ObjectMissing, StoreError, StoreFull
 from ampd_ray.store.files import LocalStore, ObjectMeta, open_store
@@ -247,3 +251,14 @@ def test_staged_epochs_are_listed_until_they_are_cleared(store: LocalStore, root
     assert store.staged_epochs(7) == [2, 9, 10]
     store.clear_staging(7, 10)
     assert store.staged_epochs(7) == [10]
+
+
+def test_arrow_reads_by_the_paths_of_the_store(store: LocalStore) -> None:
+    table = pa.table({"number": [1, 2, 3]})
+    pq.write_table(table, sink := io.BytesIO())
+    store.write(TARGET, sink.getvalue())
+    files = store.arrow()
+    assert pq.read_table(TARGET, filesystem=files) == table
+    assert dataset([TARGET], filesystem=files).to_table() == table
+    with pytest.raises(FileNotFoundError):
+        files.open_input_file("_/nothing")
