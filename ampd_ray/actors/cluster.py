@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ampd_ray.actors.coordinator import CoordinatorActor
 from ampd_ray.actors.driver_watch import Watched
 from ampd_ray.actors.failures import domain_error
-from ampd_ray.config import Settings
+from ampd_ray.config import Settings, inherited, seal
 from ampd_ray.errors import ActorLost, AmpdError, RayUnavailable
 from ampd_ray.node.sizes import LOCAL_CPUS, Sizes
 
@@ -39,8 +39,10 @@ def run_worker(settings: Settings, node_id: str, info: Mapping[str, str], addres
     """Run one Amp node until it is drained (SIGTERM, SIGINT) or ends by itself; the exit code.
 
     ``address`` names the cluster to join, ``auto`` the one on this machine; None starts a Ray of its own on
-    loopback. Raises an ``AmpdError`` if the node cannot start.
+    loopback, whose processes have our environment. Raises an ``AmpdError`` if the node cannot start.
     """
+    if address is None:
+        os.environ.update(inherited(settings))
     logger.info("Ray starts, then the node; that takes some seconds", extra={"ray": address or "of its own"})
     with _own_signal_handlers(), on_ray(address):
         received = _note_signals()
@@ -88,7 +90,7 @@ def _start_coordinator(settings: Settings, node_id: str, info: dict[str, str]) -
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor = as_actor(CoordinatorActor).options(scheduling_strategy=here, max_concurrency=CALLS)
     return actor.remote(
-        settings, node_id, info, Sizes.of(cluster_cpus(), settings.ampd_ray.extractors), Watched.of(os.getpid())
+        seal(settings), node_id, info, Sizes.of(cluster_cpus(), settings.ampd_ray.extractors), Watched.of(os.getpid())
     )
 
 

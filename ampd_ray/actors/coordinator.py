@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from functools import cached_property
 
 from ampd_ray import log
 from ampd_ray.actors import driver_watch
 from ampd_ray.actors.driver_watch import Watched
 from ampd_ray.actors.extractor import open_source
-from ampd_ray.actors.pool import extractor_pool, writer_pool
+from ampd_ray.actors.pool import Pool, extractor_pool, writer_pool
 from ampd_ray.actors.ports import RayExtractors, RayWriters
-from ampd_ray.config import Settings
+from ampd_ray.config import Sealed, unseal
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.networks import chain_of
 from ampd_ray.materialize.job import MaterializeJob
@@ -33,24 +34,36 @@ class CoordinatorActor:
     ``driver`` is the process of this machine without which the node must not go on.
     """
 
-    def __init__(self, settings: Settings, node_id: str, info: dict[str, str], sizes: Sizes, driver: Watched):
+    def __init__(self, settings: Sealed, node_id: str, info: dict[str, str], sizes: Sizes, driver: Watched):
         log.setup()
         self._driver = driver
         # Each failed call becomes an error of ours; Ray would print a traceback for each result that nobody wants now.
         os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
         self._settings = settings
-        self._coordinator = Coordinator(settings, node_id, settings.metadata_db.dsn(), self._make_job, info)
-        name = f"ampd-ray/{node_id}/{self._coordinator.incarnation}"
+        self._node_id = node_id
+        self._info = info
+        self._sizes = sizes
         self._extractors = extractor_pool(settings, sizes.extractors)
-        self._writers = writer_pool(settings, sizes.writers, name)
         self._data: Store = open_store(settings.data_dir)
         self._manifests: Store = open_store(settings.manifests_dir)
 
+    @cached_property
+    def _coordinator(self) -> Coordinator:
+        """Made by the first call: why a constructor fails, Ray tells nobody but in words."""
+        settings = unseal(self._settings, os.environ)
+        return Coordinator(settings, self._node_id, settings.metadata_db.dsn(), self._make_job, self._info)
+
+    @cached_property
+    def _writers(self) -> Pool:
+        name = f"ampd-ray/{self._node_id}/{self._coordinator.incarnation}"
+        return writer_pool(self._settings, self._sizes.writers, name)
+
     async def run(self) -> int:
         """Live until drained; the exit code. Raises an ``AmpdError`` if the node cannot start."""
+        coordinator = self._coordinator
         watching = asyncio.create_task(self._outlive_nobody())
         try:
-            return await self._coordinator.run()
+            return await coordinator.run()
         finally:
             watching.cancel()
             self._extractors.close()

@@ -10,7 +10,7 @@ import ray
 from ampd_ray import log
 from ampd_ray.actors.garbage import collected_if_it_fails, spare_the_collector
 from ampd_ray.actors.probed import Probed
-from ampd_ray.config import Settings
+from ampd_ray.config import Sealed
 from ampd_ray.datasets.evm import native
 from ampd_ray.datasets.networks import chain_of
 from ampd_ray.materialize.extract import Extractor
@@ -21,7 +21,7 @@ from ampd_ray.providers.registry import find_by_name
 logger = logging.getLogger(__name__)
 
 
-def open_source(settings: Settings, provider: str, network: str) -> EvmRpcSource:
+def open_source(settings: Sealed, provider: str, network: str) -> EvmRpcSource:
     """The source that the provider file ``provider`` describes, read anew for each source.
 
     It has to serve the chain that ``[ampd_ray.networks]`` gives for the network, else the one that its name means.
@@ -33,7 +33,7 @@ def open_source(settings: Settings, provider: str, network: str) -> EvmRpcSource
 class ExtractorActor(Probed):
     """Fetches, checks and decodes; several tasks overlap, since fetching waits."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Sealed):
         log.setup()
         spare_the_collector()
         if not native.available:

@@ -23,7 +23,7 @@ from ampd_ray.actors.failures import actor_is_gone, domain_error
 from ampd_ray.actors.probed import PROBES
 from ampd_ray.actors.silence import Silence
 from ampd_ray.actors.writer import WriterActor
-from ampd_ray.config import Settings
+from ampd_ray.config import Sealed
 from ampd_ray.errors import ActorLost, AmpdError
 
 logger = logging.getLogger(__name__)
@@ -217,12 +217,12 @@ async def _failure(call: Callable[[], Awaitable[Any]], within_secs: float | None
     return None
 
 
-def extractor_pool(settings: Settings, size: int) -> Pool:
+def extractor_pool(settings: Sealed, size: int) -> Pool:
     """Extractors run anywhere in the cluster; those that find no room stay pending, which is what autoscales it."""
     return Pool("an extractor", size, _maker(ExtractorActor, settings), eager=True)
 
 
-def writer_pool(settings: Settings, size: int, application_name: str) -> Pool:
+def writer_pool(settings: Sealed, size: int, application_name: str) -> Pool:
     """Writers are made as partitions need them."""
     return Pool("a writer", size, _maker(WriterActor, settings, application_name), eager=False)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 
 from ampd_ray import log
 from ampd_ray.actors.garbage import collected_if_it_fails, spare_the_collector
 from ampd_ray.actors.probed import Probed
 from ampd_ray.chain.ranges import Span
-from ampd_ray.config import Settings
+from ampd_ray.config import Sealed, unseal
 from ampd_ray.errors import ActorLost
 from ampd_ray.materialize.types import Extract, Partition, WriterReport
 from ampd_ray.materialize.write import PartitionWriter
@@ -19,16 +20,21 @@ from ampd_ray.store.files import open_store
 class WriterActor(Probed):
     """Writes partitions of any job of its node, each under its own key."""
 
-    def __init__(self, settings: Settings, application_name: str):
+    def __init__(self, settings: Sealed, application_name: str):
         log.setup()
         spare_the_collector()
-        self._db = Database(
-            settings.metadata_db.dsn(), application_name=f"{application_name}/writer", pool_size=4, min_connections=1
-        )
+        self._settings = settings
+        self._application_name = f"{application_name}/writer"
         self._store = open_store(settings.data_dir)
         self._opened = False
         self._partitions: dict[int, PartitionWriter] = {}
         self._next_key = 0
+
+    @cached_property
+    def _db(self) -> Database:
+        """Made by the first call, as the coordinator's is."""
+        dsn = unseal(self._settings, os.environ).metadata_db.dsn()
+        return Database(dsn, application_name=self._application_name, pool_size=4, min_connections=1)
 
     async def ready(self) -> int:
         """Answers once the process runs and reaches the database: its pid."""

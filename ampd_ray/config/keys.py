@@ -10,9 +10,19 @@ import ipaddress
 import math
 import re
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    SecretStr,
+)
 
 from ampd_ray.errors import ConfigError
 
@@ -95,6 +105,13 @@ class Table(BaseModel):
     """A table of the file: frozen, strict about types, closed to unknown keys."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Refuse to be pickled with a secret: whoever pickles settings is about to hand them to Ray."""
+        for name, value in self:
+            if isinstance(value, SecretStr):
+                raise TypeError(f"{type(self).__name__}.{name} is a secret and stays in its process; seal the settings")
+        return super().__getstate__()
 
 
 class MetadataDb(Table):
@@ -241,10 +258,12 @@ class AmpdRay(Table):
 
 
 class Settings(Table):
-    """The whole configuration; made by :func:`ampd_ray.config.load_settings` only, and small enough to pickle.
+    """The whole configuration; made by :func:`ampd_ray.config.load_settings` only. :func:`seal` it to send it.
 
     A directory is an absolute path if it is local, else a URL with a trailing slash.
     """
+
+    _file: Path | None = PrivateAttr(default=None)
 
     data_dir: str
     """Where the Parquet files are."""
@@ -268,3 +287,12 @@ class Settings(Table):
     query_max_mem_mb: Count = 0
     spill_location: Texts = ()
     ampd_ray: AmpdRay
+
+    def model_post_init(self, context: Any) -> None:
+        """Keep which file was read."""
+        self._file = context
+
+    @property
+    def file(self) -> Path | None:
+        """The configuration file that was read, if any."""
+        return self._file

@@ -57,7 +57,7 @@ def load_settings(config: Path | None, env: Mapping[str, str], *, solo_dir: Path
     _set_defaults(entries, solo=solo_dir is not None)
     if solo_dir is None and ("metadata_db", "url") not in entries:
         problems.append("metadata_db.url: set nowhere; set it in [metadata_db] or as AMP_CONFIG_METADATA_DB_URL")
-    settings = _validated(entries, problems)
+    settings = _validated(entries, path, problems)
     logger.debug("effective configuration", extra={"settings": redacted(settings)})
     return settings
 
@@ -117,7 +117,7 @@ def _set_defaults(entries: Entries, *, solo: bool) -> None:
         logger.warning("writer.compactor.max_eager_generation has no effect", extra={"source": unread.source})
 
 
-def _validated(entries: Entries, problems: list[str]) -> Settings:
+def _validated(entries: Entries, path: Path | None, problems: list[str]) -> Settings:
     """The settings, or one ConfigError with ``problems`` and those of the values."""
     tree: dict[str, Any] = {}
     for key, entry in entries.items():
@@ -126,7 +126,7 @@ def _validated(entries: Entries, problems: list[str]) -> Settings:
             table = table.setdefault(name, {})
         table[key[-1]] = entry.value
     try:
-        settings = Settings.model_validate(tree)
+        settings = Settings.model_validate(tree, context=path)
     except ValidationError as error:
         details = error.errors(include_url=False)
         # Defaults made from other values are not made beside a wrong one: no problem of its own.

@@ -20,7 +20,7 @@ from ampd_ray.actors.coordinator import CoordinatorActor
 from ampd_ray.actors.driver_watch import Watched
 from ampd_ray.actors.environment import prepare
 from ampd_ray.actors.pool import Member, Pool
-from ampd_ray.config import Settings
+from ampd_ray.config import Settings, seal
 from ampd_ray.node.sizes import Sizes
 from tests.fakes.site import empty_database
 from tests.servers import Server
@@ -141,7 +141,7 @@ async def ready_members(pool: Pool, count: int) -> list[Member]:
 @asynccontextmanager
 async def node(settings: Settings, sizes: Sizes) -> AsyncIterator[CoordinatorActor]:
     """A coordinator in this process, with its extractors and writers on Ray."""
-    actor = CoordinatorActor(settings, "worker-1", {"version": "0"}, sizes, Watched.of(os.getpid()))
+    actor = CoordinatorActor(seal(settings), "worker-1", {"version": "0"}, sizes, Watched.of(os.getpid()))
     running = asyncio.create_task(actor.run())
     try:
         await until(lambda: actor._coordinator.counters.reconciles or running.done())

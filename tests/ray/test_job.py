@@ -23,7 +23,7 @@ from ampd_ray.actors.coordinator import CoordinatorActor
 from ampd_ray.actors.pool import Member, extractor_pool, writer_pool
 from ampd_ray.actors.ports import RayExtractors
 from ampd_ray.chain.ranges import Span
-from ampd_ray.config import Settings, load_settings
+from ampd_ray.config import Sealed, load_settings, seal
 from ampd_ray.errors import ProviderUnreachable
 from ampd_ray.materialize.types import RangeTask
 from ampd_ray.metadb.jobs import JobRow
@@ -193,17 +193,17 @@ async def test_a_writer_that_cannot_start_fails_the_job(site: Site) -> None:
         assert files_in(site) == 0
 
 
-def elsewhere(site: Site) -> Settings:
+def elsewhere(site: Site) -> Sealed:
     """The configuration with a database that is not there."""
     name = urlsplit(site.url).path.removeprefix("/")
     other = site.config.with_name("elsewhere.toml")
     other.write_text(site.config.read_text().replace(f"/{name}?", "/no_such_database?"))
-    return load_settings(other, {})
+    return seal(load_settings(other, {}))
 
 
 async def test_rows_stay_where_they_are_and_errors_travel(site: Site, devnet: Devnet) -> None:
     """The coordinator's process gets the summary and a reference; an error keeps its facts."""
-    pool = extractor_pool(site.settings(), 1)
+    pool = extractor_pool(seal(site.settings()), 1)
     try:
         extractors = RayExtractors(pool)
         summary, rows = await extractors.extract(RangeTask(1, 0, Span(1, 200), TABLES, "devnet", "devnet"))

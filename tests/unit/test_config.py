@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ampd_ray.config import check_directories, create_directories, load_settings, local_path, redacted
+from ampd_ray.config import check_directories, create_directories, load_settings, local_path, redacted, seal
 from ampd_ray.errors import ConfigError
 
 URL = "postgresql://amp:hunter2@db.example.org:5432/amp"
@@ -155,7 +155,7 @@ def test_aliases_are_silent(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
 def test_replaced_files_are_collected_unless_that_is_switched_off(
     tmp_path: Path, text: str, active: bool, collects: bool
 ) -> None:
-    collector = pickle.loads(pickle.dumps(load_settings(written(tmp_path, text), MINIMAL))).writer.collector
+    collector = pickle.loads(pickle.dumps(seal(load_settings(written(tmp_path, text), MINIMAL)))).writer.collector
     assert (collector.active, collector.collects) == (active, collects)
 
 
@@ -307,7 +307,8 @@ def test_settings_travel_and_print_without_secrets(tmp_path: Path, caplog: pytes
     text = "[opentelemetry]\ntrace_url = 'https://otel.example.org/v1/hunter2'\n[writer]\noverflow = '3/2'\n"
     text += "[worker_events.kafka]\nbrokers = ['https://user:hunter2@broker']\nsasl_password = 'hunter2'\n"
     settings = load_settings(written(tmp_path, text), MINIMAL)
-    assert pickle.loads(pickle.dumps(settings)) == settings
+    sealed = seal(settings)
+    assert pickle.loads(pickle.dumps(sealed)) == sealed
     shown = redacted(settings)
     assert shown["opentelemetry"]["trace_url"] == "https://otel.example.org"
     assert shown["writer"]["overflow"] == "3/2"
