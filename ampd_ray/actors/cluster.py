@@ -13,13 +13,14 @@ from types import FrameType
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ampd_ray.actors.coordinator import CoordinatorActor
 from ampd_ray.actors.driver_watch import Watched
 from ampd_ray.actors.failures import domain_error
+from ampd_ray.actors.placement import at, here, ray_nodes
 from ampd_ray.config import Settings, inherited, seal
 from ampd_ray.errors import ActorLost, AmpdError, RayUnavailable
+from ampd_ray.node import places
 from ampd_ray.node.sizes import LOCAL_CPUS, Sizes
 
 logger = logging.getLogger(__name__)
@@ -44,10 +45,18 @@ def run_worker(settings: Settings, node_id: str, info: Mapping[str, str], addres
     if address is None:
         os.environ.update(inherited(settings))
     logger.info("Ray starts, then the node; that takes some seconds", extra={"ray": address or "of its own"})
+    if address is None:
+        settings = _anywhere(settings)
     with _own_signal_handlers(), on_ray(address):
         received = _note_signals()
         coordinator = _start_coordinator(settings, node_id, dict(info))
         return _until_ended(coordinator, coordinator.run.remote(), received, settings.ampd_ray.drain_timeout_secs)
+
+
+def _anywhere(settings: Settings) -> Settings:
+    """A Ray of our own is one machine, which has none of the resources and labels of a cluster's."""
+    ours = settings.ampd_ray.model_copy(update={"extractor_resources": {}, "extractor_labels": {}})
+    return settings.model_copy(update={"ampd_ray": ours})
 
 
 def _until_ended(coordinator: Any, running: Any, received: Sequence[signal.Signals], drain_secs: float) -> int:
@@ -85,19 +94,14 @@ def _exit_code(running: Any) -> int:
 
 
 def _start_coordinator(settings: Settings, node_id: str, info: dict[str, str]) -> Any:
-    """The coordinator on this Ray node, so that it lives and dies with its driver."""
+    """The coordinator, on this Ray node unless only others are stable."""
+    nodes = ray_nodes()
+    home = places.home(nodes, here(), node_id)
+    sizes = Sizes.of(places.cpus(nodes), places.cpus_for_writers(nodes, home), settings.ampd_ray)
+    driver = Watched.of(os.getpid()) if home == here() else None
     as_actor: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = as_actor(CoordinatorActor).options(scheduling_strategy=here, max_concurrency=CALLS)
-    return actor.remote(
-        seal(settings), node_id, info, Sizes.of(cluster_cpus(), settings.ampd_ray.extractors), Watched.of(os.getpid())
-    )
-
-
-def cluster_cpus() -> int:
-    """How many CPUs the cluster has now."""
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return int(resources.get("CPU", 0))
+    actor = as_actor(CoordinatorActor).options(max_concurrency=CALLS, **at(home))
+    return actor.remote(seal(settings), node_id, info, sizes, driver)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from ampd_ray import log
 from ampd_ray.actors import driver_watch
 from ampd_ray.actors.driver_watch import Watched
 from ampd_ray.actors.extractor import open_source
+from ampd_ray.actors.placement import Placement, here, ray_nodes
 from ampd_ray.actors.pool import Pool, extractor_pool, writer_pool
 from ampd_ray.actors.ports import RayExtractors, RayWriters
 from ampd_ray.config import Sealed, unseal
@@ -31,10 +32,11 @@ logger = logging.getLogger(__name__)
 class CoordinatorActor:
     """One Amp node on Ray. Nothing in this process decodes or encodes: its loop must turn for the heartbeat.
 
-    ``driver`` is the process of this machine without which the node must not go on.
+    ``driver`` is the process of this machine without which the node must not go on. None: it runs on another one, and
+    Ray ends this process after it.
     """
 
-    def __init__(self, settings: Sealed, node_id: str, info: dict[str, str], sizes: Sizes, driver: Watched):
+    def __init__(self, settings: Sealed, node_id: str, info: dict[str, str], sizes: Sizes, driver: Watched | None):
         log.setup()
         self._driver = driver
         # Each failed call becomes an error of ours; Ray would print a traceback for each result that nobody wants now.
@@ -43,7 +45,8 @@ class CoordinatorActor:
         self._node_id = node_id
         self._info = info
         self._sizes = sizes
-        self._extractors = extractor_pool(settings, sizes.extractors)
+        self._place = Placement.of(ray_nodes(), here(), settings.ampd_ray)
+        self._extractors = extractor_pool(settings, sizes.extractors, self._place)
         self._data: Store = open_store(settings.data_dir)
         self._manifests: Store = open_store(settings.manifests_dir)
 
@@ -56,7 +59,7 @@ class CoordinatorActor:
     @cached_property
     def _writers(self) -> Pool:
         name = f"ampd-ray/{self._node_id}/{self._coordinator.incarnation}"
-        return writer_pool(self._settings, self._sizes.writers, name)
+        return writer_pool(self._settings, self._sizes.writers, self._place, name)
 
     async def run(self) -> int:
         """Live until drained; the exit code. Raises an ``AmpdError`` if the node cannot start."""
@@ -75,6 +78,8 @@ class CoordinatorActor:
 
     async def _outlive_nobody(self) -> None:
         """Ray ends this process some seconds after its driver. Until then it would beat, and no peer take its jobs."""
+        if self._driver is None:
+            return
         try:
             await driver_watch.ended(self._driver)
         except OSError as error:

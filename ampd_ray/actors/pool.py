@@ -3,8 +3,8 @@
 Both pools are shared by all jobs of the node: a job that waits holds nobody's process. Actors are made when there is
 work, up to a limit; one that died or hangs is replaced. Which actor gets a call: the least loaded that is ready.
 
-The first actor of each pool stands beside the coordinator and asks for no CPU, so that a node always has one writer
-and one extractor, however busy the cluster is. All others ask for one CPU each and wait until there is one.
+The first actor of each pool stands beside the coordinator and is there within seconds; all others may wait for a place
+for as long as it takes (``placement.py``).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ampd_ray.actors.extractor import ExtractorActor
 from ampd_ray.actors.failures import actor_is_gone, domain_error
+from ampd_ray.actors.placement import Options, Placement
 from ampd_ray.actors.probed import PROBES
 from ampd_ray.actors.silence import Silence
 from ampd_ray.actors.writer import WriterActor
@@ -217,24 +217,24 @@ async def _failure(call: Callable[[], Awaitable[Any]], within_secs: float | None
     return None
 
 
-def extractor_pool(settings: Sealed, size: int) -> Pool:
-    """Extractors run anywhere in the cluster; those that find no room stay pending, which is what autoscales it."""
-    return Pool("an extractor", size, _maker(ExtractorActor, settings), eager=True)
+def extractor_pool(settings: Sealed, size: int, place: Placement) -> Pool:
+    """Extractors that find no room stay pending, which is what autoscales the cluster."""
+    make = _maker(ExtractorActor, settings, first=place.beside, others=place.extractor)
+    return Pool("an extractor", size, make, eager=True)
 
 
-def writer_pool(settings: Sealed, size: int, application_name: str) -> Pool:
+def writer_pool(settings: Sealed, size: int, place: Placement, application_name: str) -> Pool:
     """Writers are made as partitions need them."""
-    return Pool("a writer", size, _maker(WriterActor, settings, application_name), eager=False)
+    make = _maker(WriterActor, settings, application_name, first=place.beside, others=place.writer)
+    return Pool("a writer", size, make, eager=False)
 
 
-def _maker(plain: type, *args: Any) -> Callable[[bool], Any]:
+def _maker(plain: type, *args: Any, first: Options, others: Options) -> Callable[[bool], Any]:
     """Creates actors. Nothing restarts by itself: what is lost is planned again, by us, from Postgres."""
     remote: Any = ray.remote
-    actor = remote(num_cpus=1, max_restarts=0, max_task_retries=0, concurrency_groups={PROBES: 1})(plain)
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = remote(max_restarts=0, max_task_retries=0, concurrency_groups={PROBES: 1})(plain)
 
     def make(beside: bool) -> Any:
-        place = {"num_cpus": 0, "scheduling_strategy": here} if beside else {}
-        return actor.options(max_concurrency=CALLS_PER_ACTOR, **place).remote(*args)
+        return actor.options(max_concurrency=CALLS_PER_ACTOR, **(first if beside else others)).remote(*args)
 
     return make

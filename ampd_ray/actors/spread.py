@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 
 import ray
 
-from ampd_ray.actors.cluster import cluster_cpus, on_ray
+from ampd_ray.actors.cluster import on_ray
 from ampd_ray.actors.failures import domain_error
+from ampd_ray.actors.placement import ray_nodes
+from ampd_ray.node import places
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -24,7 +26,7 @@ def spread(call: Callable[[T], R], parts: Sequence[T], address: str) -> Iterator
     """
     with on_ray(address):
         task: Any = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(call)
-        at_once = AT_ONCE_PER_CPU * max(1, cluster_cpus())
+        at_once = AT_ONCE_PER_CPU * max(1, int(places.cpus(ray_nodes())))
         waiting = iter(parts)
         running = [task.remote(part) for part, _ in zip(waiting, range(at_once), strict=False)]
         while running:

@@ -94,6 +94,7 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Period = Annotated[float, Field(gt=0, allow_inf_nan=False)]  # seconds, of something that repeats or has to end
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]  # of a resource of Ray's
 Address = Annotated[str, AfterValidator(_address)]
 Codec = Annotated[Compression, BeforeValidator(_compression)]
 Overflow = Annotated[Fraction, BeforeValidator(_fraction), PlainSerializer(str)]
@@ -247,6 +248,18 @@ class AmpdRay(Table):
     """Ray cluster to join, `auto` for the one on this machine; without it a worker starts a Ray of its own."""
     extractors: Positive | None = None
     """Most extractors of a worker at a time; by default as many as there are CPUs."""
+    extractor_cpus: Amount = 1.0
+    """CPUs of the cluster that an extractor takes; the first one of a worker takes none."""
+    extractor_memory_bytes: Positive | None = None
+    """Memory of the cluster that an extractor takes; by default Ray does not count it."""
+    extractor_resources: dict[str, Amount] = {}
+    """Resources that a Ray node must have for extractors, as in `{ extract = 0.001 }`, but for a worker's first."""
+    extractor_labels: dict[str, str] = {}
+    """Labels that a Ray node must have for extractors, as in `{ "ray.io/market-type" = "spot" }`; same exception."""
+    writers: Positive | None = None
+    """Most writers of a worker at a time; by default one for every four CPUs, as stable Ray nodes have room."""
+    writer_cpus: Amount = 1.0
+    """CPUs of a stable Ray node that a writer takes; the first one of a worker takes none."""
     memory_bytes: Positive = 256 * 1024 * 1024
     """Arrow bytes extracted and not yet appended to a file, per job."""
     quarantine: bool = True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ampd_ray.config import AmpdRay
+
 LOCAL_CPUS = 4  # at least, of a Ray of our own, however few cores there are: fetching waits
 
 
@@ -15,7 +17,8 @@ class Sizes:
     writers: int
 
     @classmethod
-    def of(cls, cpus: int, extractors: int | None) -> Sizes:
-        """By the CPUs of the cluster; ``extractors`` as configured."""
-        writers = max(1, cpus // 4)
-        return cls(extractors=extractors or max(1, cpus - writers - 1), writers=writers)
+    def of(cls, cpus: float, for_writers: float, ours: AmpdRay) -> Sizes:
+        """Where the configuration leaves it open, by the CPUs of the cluster, and those of it that writers may take."""
+        writers = ours.writers or max(1, int(min(cpus / 4, for_writers / ours.writer_cpus)))
+        extractors = ours.extractors or max(1, int((cpus - writers * ours.writer_cpus - 1) / ours.extractor_cpus))
+        return cls(extractors=extractors, writers=writers)

@@ -20,6 +20,7 @@ import ray
 
 from ampd_ray.actors import pool
 from ampd_ray.actors.coordinator import CoordinatorActor
+from ampd_ray.actors.placement import Placement, here, ray_nodes
 from ampd_ray.actors.pool import Member, extractor_pool, writer_pool
 from ampd_ray.actors.ports import RayExtractors
 from ampd_ray.chain.ranges import Span
@@ -185,12 +186,16 @@ async def test_a_job_goes_on_where_all_cpus_are_taken(site: Site, no_cpu_left: N
 
 async def test_a_writer_that_cannot_start_fails_the_job(site: Site) -> None:
     async with node(site.settings(), Sizes(1, 1)) as actor:
-        actor._writers = writer_pool(elsewhere(site), 1, "ampd-ray/test")
+        actor._writers = writer_pool(elsewhere(site), 1, placement(site), "ampd-ray/test")
         row = await run_job(site)
         failed = await row
         assert failed.status is JobStatus.FATAL
         assert "no_such_database" in json.dumps(failed.detail)
         assert files_in(site) == 0
+
+
+def placement(site: Site) -> Placement:
+    return Placement.of(ray_nodes(), here(), site.settings().ampd_ray)
 
 
 def elsewhere(site: Site) -> Sealed:
@@ -203,7 +208,7 @@ def elsewhere(site: Site) -> Sealed:
 
 async def test_rows_stay_where_they_are_and_errors_travel(site: Site, devnet: Devnet) -> None:
     """The coordinator's process gets the summary and a reference; an error keeps its facts."""
-    pool = extractor_pool(seal(site.settings()), 1)
+    pool = extractor_pool(seal(site.settings()), 1, placement(site))
     try:
         extractors = RayExtractors(pool)
         summary, rows = await extractors.extract(RangeTask(1, 0, Span(1, 200), TABLES, "devnet", "devnet"))

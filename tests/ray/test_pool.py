@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import ray
 
-from ampd_ray.actors import cluster, pool, ports, silence
+from ampd_ray.actors import pool, ports, silence
+from ampd_ray.actors.placement import at, here
 from ampd_ray.actors.pool import Pool
 from ampd_ray.actors.probed import PROBES, Probed
 from ampd_ray.errors import ActorLost, DatabaseRefused
 from ampd_ray.materialize.state import TASKS_PER_EXTRACTOR
-from ampd_ray.node.sizes import Sizes
 from tests.ray.conftest import halted, ready_members, until
 
 
@@ -76,7 +76,8 @@ class Plain(Probed):
 
 @asynccontextmanager
 async def pool_of(size: int, *args: Any, eager: bool = True) -> AsyncIterator[Pool]:
-    made = Pool("a helper", size, pool._maker(Plain, *args), eager=eager)
+    make = pool._maker(Plain, *args, first=at(here()), others={"num_cpus": 1})
+    made = Pool("a helper", size, make, eager=eager)
     try:
         yield made
     finally:
@@ -274,13 +275,3 @@ async def until_seen(handle: Any, holds: Callable[[int, list[int]], bool]) -> No
 
 def anything() -> Any:
     return None
-
-
-SIZES = {0: (1, 1), 1: (1, 1), 2: (1, 1), 4: (2, 1), 8: (5, 2), 64: (47, 16)}
-
-
-@pytest.mark.parametrize("cpus", SIZES)
-def test_sizes_follow_the_cluster(cpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": float(cpus)} if cpus else {})
-    extractors, writers = SIZES[cpus]
-    assert Sizes.of(cluster.cluster_cpus(), None) == Sizes(extractors=extractors, writers=writers)

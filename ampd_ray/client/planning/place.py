@@ -75,7 +75,8 @@ class Place:
         """What decides how long it takes."""
         ours, options = self.settings.ampd_ray, WriterOptions.of(self.settings.writer)
         cores = os.cpu_count() or 1
-        sizes = Sizes.of(max(LOCAL_CPUS, cores), ours.extractors)
+        cpus = max(LOCAL_CPUS, cores)
+        sizes = Sizes.of(cpus, cpus, ours)
         return Target(
             writers=min(request.writers, sizes.writers) if ours.address is None else request.writers,
             segment_bytes=options.segment_bytes,
