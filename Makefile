@@ -30,7 +30,7 @@ demo: $(STAMP)  ## Run the main job end to end against a local chain
 	@$(BIN)/ampd demo
 
 .PHONY: test
-test: $(STAMP) lint types imports anvil pgbouncer  ## Run all checks and all tests, of the long tiers a short seed
+test: $(STAMP) lint types imports anvil debian  ## Run all checks and all tests, of the long tiers a short seed
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-processes test-postgres test-seeds
 
 # Lanes side by side, since most tests wait for something: each starts servers and ports of its own.
@@ -40,7 +40,7 @@ test-processes: $(STAMP)
 test-postgres: $(STAMP)
 	$(PYTEST) tests/postgres
 test-seeds: $(STAMP)
-	$(PYTEST) tests/unit
+	$(PYTEST) tests/unit tests/deployment
 	$(PYTEST) tests/simulator
 	$(PYTEST) tests/chaos tests/benchmarks
 	$(PYTEST) tests/ray
@@ -70,9 +70,9 @@ docs: $(STAMP)  ## Write docs/reference anew from the code
 anvil: $(STAMP)  ## Fetch the Ethereum node that some tests use
 	@$(BIN)/python tests/install_anvil.py
 
-.PHONY: pgbouncer
-pgbouncer: $(STAMP)  ## Fetch the pooler that some tests use, where Debian's packages can be had
-	-@$(BIN)/python tests/install_pgbouncer.py
+.PHONY: debian
+debian: $(STAMP)  ## Fetch the programs of Debian's that some tests use, where its packages can be had
+	-@$(BIN)/python tests/install_debian.py
 
 .PHONY: simulate
 simulate: $(STAMP)  ## Long: real jobs and SQL under a seeded scheduler (SEEDS=20000)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
 
 from ampd_ray.client import Client
 from ampd_ray.metadb.statuses import JobStatus
@@ -154,15 +153,3 @@ def submit(
     options = ["--address", cluster.dashboard, *(["--no-wait", "--submission-id", job_id] if job_id else [])]
     command = [sys.executable, str(REPO / "jobs" / f"{script}.py"), *arguments]
     return cluster.ray("job", "submit", *options, "--", *command, within=AGENT_SECS)
-
-
-def test_the_cluster_file_passes_rays_own_check() -> None:
-    from ray.autoscaler._private.util import prepare_config, validate_config
-
-    given: dict[str, Any] = yaml.safe_load((REPO / "cluster.yaml").read_text())
-    prepared = prepare_config(given)
-    validate_config(prepared)
-    types = prepared["available_node_types"]
-    assert types["head"]["resources"]["CPU"] == 0
-    assert types["extract"]["min_workers"] == 0 < types["extract"]["max_workers"]
-    assert sum(types[name]["max_workers"] for name in ("amp_node", "extract")) <= prepared["max_workers"]

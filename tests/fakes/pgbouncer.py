@@ -14,14 +14,14 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.fakes.process import running
-from tests.install_pgbouncer import TARGET, InstallError, PgBouncer, install
+from tests.install_debian import CACHE, PGBOUNCER, InstallError, Program, install
 
 
 @functools.cache
-def pgbouncer_or_skip() -> PgBouncer:
+def pgbouncer_or_skip() -> Program:
     """The program; without it the test is skipped."""
     try:
-        return install(TARGET)
+        return install(PGBOUNCER, CACHE / PGBOUNCER.name)
     except InstallError as error:
         pytest.skip(f"no PgBouncer here: {error}")
 
@@ -49,7 +49,7 @@ def pgbouncer(url: str, **settings: object) -> Iterator[str]:
         # The server's socket is its user's alone, who is not root: nor may PgBouncer be.
         owner = pwd.getpwuid(Path(str(info["host"])).stat().st_uid).pw_name
         user = ["-u", owner] if os.geteuid() == 0 else []
-        command = ["sh", "-c", 'cd "$0" && exec "$@"', str(folder), str(found.program), *user, "pgbouncer.ini"]
+        command = ["sh", "-c", 'cd "$0" && exec "$@"', str(folder), str(found.file), *user, "pgbouncer.ini"]
         with running(command, r"process up: PgBouncer", env=found.env):
             yield f"postgresql://{info['user']}@127.0.0.1:{port}/{info['dbname']}?sslmode=disable&gssencmode=disable"
     finally:
