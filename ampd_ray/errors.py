@@ -401,6 +401,13 @@ class StoreFull(StoreError):
     code = "STORE_FULL"
 
 
+class StoreUnavailable(StoreError):
+    """An object store does not answer, or is too busy, for longer than one call waits."""
+
+    code = "STORE_UNAVAILABLE"
+    handling = Handling.TRANSIENT
+
+
 class ObjectExists(AmpdError):
     """A write-once object is there already with other content."""
 

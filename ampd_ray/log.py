@@ -50,6 +50,7 @@ _SECRETS = (
     ),
 )
 _PATH_SCHEMES = frozenset({"file", "ipc"})  # a path on this machine: no secret, and the reader needs it
+_OBJECT = re.compile(r"(?:s3a?|gs|az|adl|azure|abfss?)://[\w.\-]+(?:@[\w.\-]+)?(?:/[\w.\-/%]*)?[:,;]?")  # nor here
 
 
 @contextmanager
@@ -88,7 +89,7 @@ def redact(text: str) -> str:
 
 def _host_only(match: re.Match[str]) -> str:
     scheme, rest = match.groups()
-    if scheme.lower() in _PATH_SCHEMES and rest.startswith("/"):
+    if (scheme.lower() in _PATH_SCHEMES and rest.startswith("/")) or _OBJECT.fullmatch(match.group(0)):
         return match.group(0)
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     host = authority.rpartition("@")[2]

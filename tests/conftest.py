@@ -1,4 +1,4 @@
-"""Fixtures that every tier shares: where blocks come from."""
+"""Fixtures that every tier shares: where blocks come from, and where they go."""
 
 import signal
 import sys
@@ -12,6 +12,9 @@ from tests.fakes.anvil import Anvil
 from tests.fakes.anvil import anvil as run_anvil
 from tests.fakes.devnet import Devnet
 from tests.fakes.devnet import devnet as run_devnet
+from tests.fakes.object_stores import S3Server
+from tests.fakes.object_stores import moto as run_moto
+from tests.fakes.object_stores import seaweed as run_seaweed
 from tests.fakes.places import ANVIL, CHAIN_DATA, RPC_TOOLS, needs
 from tests.fakes.replay import Replay, replay
 
@@ -67,3 +70,17 @@ def anvil() -> Iterator[Callable[..., Anvil]]:
         pytest.fail("anvil is not installed: `make anvil`, which `make test` begins with", pytrace=False)
     with ExitStack() as running:
         yield lambda *block_time, **settings: running.enter_context(run_anvil(*block_time, **settings))
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[S3Server]:
+    """S3 as moto plays it."""
+    with run_moto() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[S3Server]:
+    """A real object store that speaks S3."""
+    with run_seaweed() as server:
+        yield server

@@ -85,7 +85,7 @@ class Broom:
         while page:
             names = {intent.file_name: f"{location.path}/{intent.file_name}" for intent in page}
             await failpoints.reach("sweep-found")
-            deleted = await asyncio.to_thread(self._delete, names, done)
+            deleted = await asyncio.to_thread(_remove, self.store.discard, names, done)
             await failpoints.reach("sweep-deleted")
             async with self.db.connection() as conn:
                 await rows.mark_swept(conn, *at, deleted)
@@ -98,22 +98,23 @@ class Broom:
             page = await rows.tombstones(conn, location.location_id)
         while page:
             ours = {url: path for url in page if (path := self.store.path_of(url)) is not None}
-            deleted = await asyncio.to_thread(self._delete, ours, done)
+            deleted = await asyncio.to_thread(_remove, self.store.delete, ours, done)
             async with self.db.connection() as conn:
                 await rows.drop_tombstones(conn, deleted)
                 page = await rows.tombstones(conn, location.location_id, page[-1])
             done.tombstones += len(deleted)
 
-    def _delete(self, paths: Mapping[str, str], done: Swept) -> list[str]:
-        """Delete the objects at ``paths``; the keys of those that are gone now."""
-        gone = []
-        for key, path in paths.items():
-            try:
-                self.store.delete(path)
-                gone.append(key)
-            except StoreError as error:
-                done.error = done.error or error
-        return gone
+
+def _remove(verb: Callable[[str], None], paths: Mapping[str, str], done: Swept) -> list[str]:
+    """Remove the objects at ``paths`` by a verb of the store; the keys of those that are gone now."""
+    gone = []
+    for key, path in paths.items():
+        try:
+            verb(path)
+            gone.append(key)
+        except StoreError as error:
+            done.error = done.error or error
+    return gone
 
 
 Locations = Callable[[], Awaitable[Sequence[Location]]]

@@ -1,1 +1,1 @@
-"""Where files live: ``layout`` names them (pure), ``files`` keeps them. Local directories; object stores come later."""
+"""Where files live, a directory or an object store: ``layout`` names them (pure), ``files`` keeps them."""

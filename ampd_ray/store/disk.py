@@ -49,9 +49,9 @@ def list_files(directory: Path) -> Iterator[Listed]:
                     yield Listed(entry.name, status.st_size, now - status.st_mtime)
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a new file, onto the disk."""
-    with path.open("xb") as file:
+def write_durably(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write a new file, onto the disk; ``mode`` as far as the umask allows it."""
+    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import PurePosixPath
+
+from ampd_ray.errors import StoreError
 
 STAGING = ".ampd-ray-staging"  # beside the namespaces, never inside a revision: Amp deletes what it finds there
 
@@ -47,3 +50,11 @@ def revision_path(namespace: str, dataset: str, table: str, revision: str) -> st
 def staging_path(location_id: int, epoch: int | None = None) -> str:
     """Where unfinished files of a location are, of one epoch or of all, relative to the data directory."""
     return f"{STAGING}/{location_id}" if epoch is None else f"{STAGING}/{location_id}/{epoch}"
+
+
+def inside(path: str, root: str) -> PurePosixPath:
+    """``path`` as one below ``root``. Raises ``StoreError`` if it is none."""
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or not pure.parts:
+        raise StoreError(f"{path!r} is not a path inside {root}")
+    return pure

@@ -1,6 +1,7 @@
 """Object stores that speak S3 on loopback: moto, which is small, and SeaweedFS, which is real."""
 
 import json
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -64,7 +65,8 @@ def environment(endpoint: str) -> dict[str, str]:
 def moto() -> Iterator[S3Server]:
     """A moto server: S3 in memory, up within two seconds; it believes every signature."""
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
-    with running(command, r"Running on (http://127\.0\.0\.1:\d+)") as ready:
+    env = os.environ | {"S3_UPLOAD_PART_MIN_SIZE": "1"}  # so that a large file may be small
+    with running(command, r"Running on (http://127\.0\.0\.1:\d+)", env=env) as ready:
         yield _with_bucket(S3Server("moto", ready[1]))
 
 

@@ -65,6 +65,9 @@ class MemoryStore:
         self.on_delete(path)
         self.objects_by_path.pop(path, None)
 
+    def discard(self, path: str) -> None:
+        self.delete(path)
+
     def stage(self, location_id: int, epoch: int, name: str) -> Path:
         return Path(f"/staging/{location_id}/{epoch}/{name}")
 
@@ -94,7 +97,7 @@ class MemoryStore:
     def read(self, path: str) -> bytes:
         raise NotImplementedError
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes, *, replace: bool = True) -> None:
         raise NotImplementedError
 
     def open(self, path: str) -> BinaryIO:
