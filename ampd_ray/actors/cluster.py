@@ -49,7 +49,7 @@ def run_worker(settings: Settings, node_id: str, info: Mapping[str, str], addres
         settings = _anywhere(settings)
     with _own_signal_handlers(), on_ray(address):
         received = _note_signals()
-        coordinator = _start_coordinator(settings, node_id, dict(info))
+        coordinator = _start_coordinator(settings, node_id, dict(info), alone=address is None)
         return _until_ended(coordinator, coordinator.run.remote(), received, settings.ampd_ray.drain_timeout_secs)
 
 
@@ -93,11 +93,13 @@ def _exit_code(running: Any) -> int:
     return code
 
 
-def _start_coordinator(settings: Settings, node_id: str, info: dict[str, str]) -> Any:
-    """The coordinator, on this Ray node unless only others are stable."""
+def _start_coordinator(settings: Settings, node_id: str, info: dict[str, str], *, alone: bool) -> Any:
+    """The coordinator, on this Ray node unless only others are stable; ``alone`` on a Ray of our own."""
     nodes = ray_nodes()
     home = places.home(nodes, here(), node_id)
     sizes = Sizes.of(places.cpus(nodes), places.cpus_for_writers(nodes, home), settings.ampd_ray)
+    if not alone:
+        sizes = sizes.elastic(settings.ampd_ray)
     driver = Watched.of(os.getpid()) if home == here() else None
     as_actor: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
     actor = as_actor(CoordinatorActor).options(max_concurrency=CALLS, **at(home))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 from functools import cached_property
 
 from ampd_ray import log
 from ampd_ray.actors import driver_watch
+from ampd_ray.actors.commons import ClusterCommons, Commons
+from ampd_ray.actors.crew import Crew
 from ampd_ray.actors.driver_watch import Watched
 from ampd_ray.actors.extractor import open_source
 from ampd_ray.actors.placement import Placement, here, ray_nodes
@@ -22,6 +25,7 @@ from ampd_ray.materialize.setup import Environment, JobSpec
 from ampd_ray.materialize.types import WriterOptions
 from ampd_ray.metadb.jobs import JobRow
 from ampd_ray.node.coordinator import Coordinator
+from ampd_ray.node.scaling import Bounds
 from ampd_ray.node.sizes import Sizes
 from ampd_ray.providers.registry import usable
 from ampd_ray.store.files import Store, open_store
@@ -58,8 +62,25 @@ class CoordinatorActor:
 
     @cached_property
     def _writers(self) -> Pool:
-        name = f"ampd-ray/{self._node_id}/{self._coordinator.incarnation}"
-        return writer_pool(self._settings, self._sizes.writers, self._place, name)
+        return writer_pool(self._settings, self._sizes.writers, self._place, self._name, self._idle_secs)
+
+    @cached_property
+    def _crew(self) -> Crew:
+        most, fewest = self._sizes.extractors, self._sizes.fewest
+        return Crew(
+            self._extractors,
+            Bounds(most if fewest is None else fewest, most, self._idle_secs),
+            commons=Commons() if fewest is None else ClusterCommons(self._name, self._place.beside),
+        )
+
+    @property
+    def _name(self) -> str:
+        return f"ampd-ray/{self._node_id}/{self._coordinator.incarnation}"
+
+    @property
+    def _idle_secs(self) -> float:
+        """On a Ray of our own nobody else wants what is idle."""
+        return math.inf if self._sizes.fewest is None else self._settings.ampd_ray.extractor_idle_secs
 
     async def run(self) -> int:
         """Live until drained; the exit code. Raises an ``AmpdError`` if the node cannot start."""
@@ -90,7 +111,8 @@ class CoordinatorActor:
 
     def _make_job(self, row: JobRow, descriptor: JobDescriptor) -> MaterializeJob:
         spec = JobSpec(row.job_id, self._coordinator.node_id, self._coordinator.incarnation, descriptor)
-        return MaterializeJob(spec, self._environment(), RayExtractors(self._extractors), RayWriters(self._writers))
+        extractors = RayExtractors(self._crew, row.job_id, descriptor.weight)
+        return MaterializeJob(spec, self._environment(), extractors, RayWriters(self._writers))
 
     def _environment(self) -> Environment:
         settings = self._settings

@@ -9,7 +9,8 @@ import ray
 
 from ampd_ray import log
 from ampd_ray.actors.garbage import collected_if_it_fails, spare_the_collector
-from ampd_ray.actors.probed import Probed
+from ampd_ray.actors.placement import here
+from ampd_ray.actors.probed import Probed, Seen
 from ampd_ray.config import Sealed
 from ampd_ray.datasets.evm import native
 from ampd_ray.datasets.networks import chain_of
@@ -47,6 +48,9 @@ class ExtractorActor(Probed):
         """Answers once the process runs: its pid."""
         self._work_here()
         return os.getpid()
+
+    async def _look(self) -> Seen:
+        return Seen(here(), self._extractor.load())
 
     @ray.method(num_returns=2)
     async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Extract]:

@@ -1,7 +1,8 @@
 """The extractor and writer actors of one node.
 
 Both pools are shared by all jobs of the node: a job that waits holds nobody's process. Actors are made when there is
-work, up to a limit; one that died or hangs is replaced. Which actor gets a call: the least loaded that is ready.
+work, up to a limit; one that died or hangs is replaced. Which actor gets a call: the least loaded that is ready. One
+that is too many gets no more calls, and is let go once it has none: nothing that is under way is ever lost by that.
 
 The first actor of each pool stands beside the coordinator and is there within seconds; all others may wait for a place
 for as long as it takes (``placement.py``).
@@ -11,6 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,7 +24,7 @@ import ray
 from ampd_ray.actors.extractor import ExtractorActor
 from ampd_ray.actors.failures import actor_is_gone, domain_error
 from ampd_ray.actors.placement import Options, Placement
-from ampd_ray.actors.probed import PROBES
+from ampd_ray.actors.probed import PROBES, Seen
 from ampd_ray.actors.silence import Silence
 from ampd_ray.actors.writer import WriterActor
 from ampd_ray.config import Sealed
@@ -44,21 +48,28 @@ class Member:
     handle: Any = None  # as long as it is not made
     ready: bool = False
     load: int = 0
+    used_at: float = field(default_factory=time.monotonic)  # when it last had a call
+    surplus: bool = False  # gets no more calls, and is let go
+    seen: Seen | None = None  # what it answered to the last probe
     silence: Silence = field(default_factory=Silence)
-    probe: asyncio.Task[Exception | None] | None = None
+    probe: asyncio.Task[Seen | Exception] | None = None
 
 
 class Pool:
     """Up to ``size`` actors: all at the first call if ``eager``, else as many as calls find none idle.
 
     ``name`` is what the log calls one. ``make(beside)`` creates one, ``beside`` the coordinator or where there is a CPU
-    for it.
+    for it. Those that nobody called for ``idle_secs`` are let go, but for the one beside the coordinator.
+    ``on_turn`` is called after each look at all of them.
     """
 
-    def __init__(self, name: str, size: int, make: Callable[[bool], Any], *, eager: bool):
+    def __init__(self, name: str, size: int, make: Callable[[bool], Any], *, eager: bool, idle_secs: float = math.inf):
         self.name = name
         self.size = size
         self.replaced = 0
+        self.released = 0
+        self.on_turn: Callable[[], None] = lambda: None
+        self._idle_secs = idle_secs
         self._make = make
         self._eager = eager
         self._members: list[Member] = []
@@ -72,8 +83,43 @@ class Pool:
 
     @property
     def ready(self) -> int:
-        """How many actors there are now; others may be on their way."""
+        """How many actors take calls now; others may be on their way."""
         return len(self._ready())
+
+    @property
+    def pending(self) -> int:
+        """How many are on their way, most of them waiting for a CPU."""
+        return sum(not member.ready for member in self._members)
+
+    @property
+    def working(self) -> int:
+        """How many there are, those included that are about to be let go."""
+        return sum(member.ready for member in self._members)
+
+    @property
+    def on_cpus(self) -> int:
+        """How many of them have a CPU of the cluster."""
+        return sum(member.ready and not member.beside for member in self._members)
+
+    def seen(self) -> list[Seen]:
+        """What those that take calls answered last, those who have not yet included."""
+        return [member.seen or Seen() for member in self._ready()]
+
+    def resize(self, size: int) -> None:
+        """Have so many from now on. Those that come too many are let go, each once it has no calls."""
+        self.size = size
+        on_node = Counter(member.seen.ray_node for member in self._members if member.seen)
+
+        def worth(member: Member) -> tuple[Any, ...]:
+            """Those who stay come first. Of a Ray node that few of ours are on, all go: then it can go itself."""
+            node = member.seen.ray_node if member.seen else ""
+            return not member.beside, not member.ready, -on_node[node], node, -member.load
+
+        for place, member in enumerate(sorted(self._members, key=worth)):
+            member.surplus = place >= size
+        self._let_go()
+        if self._members or self._waiting:
+            self._grow()
 
     async def acquire(self) -> Member:
         """The least loaded ready actor, its load raised by one; waits until there is one.
@@ -103,8 +149,10 @@ class Pool:
         actor from work for as long as it lives.
         """
         member.load -= 1
+        member.used_at = time.monotonic()
         if error is not None and actor_is_gone(error):
             self._replace(member, type(error).__name__)
+        self._let_go()
 
     def close(self) -> None:
         """End all actors."""
@@ -116,14 +164,24 @@ class Pool:
         self._ended, self._members = self._members, []
 
     def _ready(self) -> list[Member]:
-        return [member for member in self._members if member.ready]
+        """Those that get calls: of those who are too many only where there is no other."""
+        ready = [member for member in self._members if member.ready]
+        return [member for member in ready if not member.surplus] or ready
 
     def _idle(self) -> int:
         return sum(member.load == 0 for member in self._members)
 
+    def _let_go(self) -> None:
+        """End those that are too many and have nothing to do, on their way or not."""
+        for member in [member for member in self._members if member.surplus and member.load == 0]:
+            logger.info("%s is let go: there is no need of it", self.name, extra={"there_are": len(self._members) - 1})
+            self.released += 1
+            self._members.remove(member)
+            _kill(member)
+
     def _grow(self) -> None:
         """Add actors up to the limit; without ``eager`` only for calls that find none idle or on its way."""
-        while len(self._members) < self.size and (self._eager or self._idle() < self._waiting):
+        while self._kept() < self.size and (self._eager or self._idle() < self._waiting):
             beside = not any(member.beside for member in self._members)
             member = Member(beside)
             self._members.append(member)
@@ -131,6 +189,9 @@ class Pool:
         if not self._watching:
             self._watching = True
             self._start(self._watch())
+
+    def _kept(self) -> int:
+        return sum(not member.surplus for member in self._members)
 
     def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
@@ -146,9 +207,11 @@ class Pool:
             ready: Awaitable[int] = member.handle.ready.remote()
             return ready
 
-        error = await _failure(made, START_SECS if member.beside else None)
-        if error is not None:
-            failure = domain_error(error, self.name)
+        answer = await _answer(made, START_SECS if member.beside else None)
+        if member not in self._members:  # let go as it was on its way
+            _kill(member)
+        elif isinstance(answer, Exception):
+            failure = domain_error(answer, self.name)
             logger.warning("%s did not start: %s", self.name, failure)
             _kill(member)
             await asyncio.sleep(RESTART_PAUSE_SECS)
@@ -170,9 +233,20 @@ class Pool:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(PROBE_SECS)
-            for member in self._ready():
+            await asyncio.sleep(PROBE_SECS / 2)
+            for member in [member for member in self._members if member.ready]:
                 self._look_at(member)
+            await asyncio.sleep(PROBE_SECS / 2)  # by then they have answered
+            self._find_idle()
+            self.on_turn()
+
+    def _find_idle(self) -> None:
+        """Of those who are on their way all are too many if each of the others has one call at most."""
+        enough = sum(member.load for member in self._members) <= self.ready
+        for member in self._members:
+            idle = member.load == 0 and time.monotonic() - member.used_at >= self._idle_secs
+            member.surplus |= idle and not member.beside and (member.ready or enough)
+        self._let_go()
 
     def _look_at(self, member: Member) -> None:
         """One turn: has it answered what it was asked at the last one?"""
@@ -180,11 +254,17 @@ class Pool:
         if member.silence.turn(answered=answered):
             self._replace(member, "no answer")
         elif answered:
-            error = member.probe.result() if member.probe is not None else None
-            if error is not None and actor_is_gone(error):
-                self._replace(member, type(error).__name__)
+            answer = member.probe.result() if member.probe is not None else None
+            if isinstance(answer, Exception) and actor_is_gone(answer):
+                self._replace(member, type(answer).__name__)
             else:
-                member.probe = self._start(_failure(member.handle.turns.remote))
+                member.probe = self._start(self._ask(member))
+
+    async def _ask(self, member: Member) -> Seen | Exception:
+        answer: Seen | Exception = await _answer(member.handle.turns.remote)
+        if isinstance(answer, Seen):
+            member.seen = answer
+        return answer
 
     def _replace(self, member: Member, why: str) -> None:
         """Its calls end with an error: Ray counts an actor as dead that it was told to kill, halted or not."""
@@ -205,16 +285,15 @@ def _kill(member: Member) -> None:
         logger.warning("an actor could not be ended", extra={"error": error})
 
 
-async def _failure(call: Callable[[], Awaitable[Any]], within_secs: float | None = None) -> Exception | None:
-    """What went wrong with a call, be it that it could not be made at all."""
+async def _answer(call: Callable[[], Awaitable[T]], within_secs: float | None = None) -> T | Exception:
+    """The answer to a call, or what went wrong with it, be it that it could not be made at all."""
     try:
         async with asyncio.timeout(within_secs):
-            await call()
+            return await call()
     except TimeoutError:
         return ActorLost(f"it did not start within {within_secs:g} s")
     except Exception as error:
         return error
-    return None
 
 
 def extractor_pool(settings: Sealed, size: int, place: Placement) -> Pool:
@@ -223,10 +302,12 @@ def extractor_pool(settings: Sealed, size: int, place: Placement) -> Pool:
     return Pool("an extractor", size, make, eager=True)
 
 
-def writer_pool(settings: Sealed, size: int, place: Placement, application_name: str) -> Pool:
+def writer_pool(
+    settings: Sealed, size: int, place: Placement, application_name: str, idle_secs: float = math.inf
+) -> Pool:
     """Writers are made as partitions need them."""
     make = _maker(WriterActor, settings, application_name, first=place.beside, others=place.writer)
-    return Pool("a writer", size, make, eager=False)
+    return Pool("a writer", size, make, eager=False, idle_secs=idle_secs)
 
 
 def _maker(plain: type, *args: Any, first: Options, others: Options) -> Callable[[bool], Any]:

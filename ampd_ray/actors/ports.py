@@ -3,40 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from ampd_ray import failpoints
+from ampd_ray.actors.crew import Crew
 from ampd_ray.actors.failures import actor_is_gone, domain_error
 from ampd_ray.actors.pool import Member, Pool
 from ampd_ray.chain.ranges import Span
 from ampd_ray.errors import ActorLost
-from ampd_ray.materialize.state import TASKS_PER_EXTRACTOR
 from ampd_ray.materialize.types import ExtractSummary, Partition, RangeTask, WriterReport
+from ampd_ray.node.sharing import Ask
 
 
 class RayExtractors:
     """The port ``Extractors`` of :mod:`ampd_ray.materialize.perform` on Ray."""
 
-    def __init__(self, pool: Pool):
-        self._pool = pool
+    def __init__(self, crew: Crew, job_id: int, weight: float):
+        self._crew = crew
+        self._job_id = job_id
+        self._weight = weight
 
-    def wanted_tasks(self) -> int:
-        """Enough to keep every extractor that is there fetching while it decodes."""
-        return TASKS_PER_EXTRACTOR * max(1, self._pool.ready)
+    def slots(self, wanted: int) -> int:
+        """The job's fair part of what keeps every extractor that is there fetching while it decodes."""
+        return self._crew.slots(self._job_id, Ask(wanted, self._weight))
 
     async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Any]:
         """The summary by value, the rows as a reference that a writer resolves."""
-        member = await self._pool.acquire()
+        pool = self._crew.pool
+        member = await pool.acquire()
         failure: BaseException | None = None
         try:
-            summary, rows = member.handle.extract.remote(task)
+            summary, rows = member.handle.extract.remote(replace(task, share=self._crew.share(task.provider)))
             await failpoints.reach("task-dispatched")
             return await summary, rows
         except Exception as error:
             failure = error
             raise domain_error(error, "an extractor") from None
         finally:
-            self._pool.release(member, failure)
+            pool.release(member, failure)
 
 
 class RayWriters:

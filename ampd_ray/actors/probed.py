@@ -7,10 +7,22 @@ not that its calls go on; so the answer goes by way of the loop that those run o
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 
 import ray
 
+from ampd_ray.actors.placement import here
+from ampd_ray.materialize.types import Load
+
 PROBES = "probes"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The answer to a probe: the Ray node that the actor is on, and the ``load`` of one that extracts."""
+
+    ray_node: str = ""
+    load: Load = field(default_factory=Load)
 
 
 class Probed:
@@ -23,7 +35,11 @@ class Probed:
         self._loop = asyncio.get_running_loop()
 
     @ray.method(concurrency_group=PROBES)
-    async def turns(self) -> None:
+    async def turns(self) -> Seen:
         """Answers once the loop of the calls has made a turn."""
         assert self._loop is not None, "it is asked after it was ready"
-        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self._loop))
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._look(), self._loop))
+
+    async def _look(self) -> Seen:
+        """What is to be told; on the loop of the calls."""
+        return Seen(here())

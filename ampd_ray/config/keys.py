@@ -247,7 +247,11 @@ class AmpdRay(Table):
     address: str | None = None
     """Ray cluster to join, `auto` for the one on this machine; without it a worker starts a Ray of its own."""
     extractors: Positive | None = None
-    """Most extractors of a worker at a time; by default as many as there are CPUs."""
+    """Most extractors of a worker at a time; by default 64 in a cluster, else by its CPUs."""
+    min_extractors: Count = 1
+    """Those that a worker in a cluster keeps when there is no work, after the first job."""
+    extractor_idle_secs: Period = 60.0
+    """How long a worker in a cluster keeps extractors and writers that it has no need of."""
     extractor_cpus: Amount = 1.0
     """CPUs of the cluster that an extractor takes; the first one of a worker takes none."""
     extractor_memory_bytes: Positive | None = None
@@ -260,8 +264,8 @@ class AmpdRay(Table):
     """Most writers of a worker at a time; by default one for every four CPUs, as stable Ray nodes have room."""
     writer_cpus: Amount = 1.0
     """CPUs of a stable Ray node that a writer takes; the first one of a worker takes none."""
-    memory_bytes: Positive = 256 * 1024 * 1024
-    """Arrow bytes extracted and not yet appended to a file, per job."""
+    memory_bytes: Positive | None = None
+    """Arrow bytes extracted and not yet appended to a file, per job; by default 64 MiB an extractor, 256 at least."""
     quarantine: bool = True
     """Set a block aside that no provider delivers correctly; else it ends its job."""
     verify_unsupported: Literal["write", "fail"] = "write"

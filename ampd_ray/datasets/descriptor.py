@@ -13,6 +13,8 @@ from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.errors import InvalidDescriptor, UnsupportedJobKind
 
 KIND = "materialize-raw"
+PRIORITY = 10  # of a job that was given none
+MOST_PRIORITY = 100
 
 _END_BLOCK = re.compile(r"latest|-?[0-9]+")
 
@@ -21,8 +23,9 @@ class JobDescriptor(BaseModel):
     """What a job does. Unknown fields are accepted and dropped; ``end_block`` is None (continuous) or text.
 
     ``tables`` (None: all), ``requested`` (the range a person asked for, as typed), ``provider`` (the name of the only
-    one to use; None: any of the network) and ``verify_level`` (if it verifies; None: roots) are ours and written only
-    when set, so that Amp's descriptors stay as they are.
+    one to use; None: any of the network), ``verify_level`` (if it verifies; None: roots) and ``priority`` (its weight
+    among the jobs of its worker; None: :data:`PRIORITY`) are ours and written only when set, so that Amp's descriptors
+    stay as they are.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
@@ -38,6 +41,7 @@ class JobDescriptor(BaseModel):
     requested: str | None = None
     provider: str | None = None
     verify_level: Literal["full"] | None = None
+    priority: Annotated[int, Field(ge=1, le=MOST_PRIORITY)] | None = None
 
     @field_validator("end_block")
     @classmethod
@@ -73,19 +77,25 @@ class JobDescriptor(BaseModel):
 
     def to_json(self) -> str:
         """The descriptor in Amp's field order."""
-        unset = {name for name in ("tables", "requested", "provider", "verify_level") if getattr(self, name) is None}
+        ours = ("tables", "requested", "provider", "verify_level", "priority")
+        unset = {name for name in ours if getattr(self, name) is None}
         return self.model_dump_json(exclude=unset)
 
     def same_work(self, other: JobDescriptor) -> bool:
         """True if both ask for the same work, however they are spelled (``spec/metadata-db.md`` 7.3).
 
-        Whoever is asked for the blocks, they are the same blocks.
+        Whoever is asked for the blocks, and however soon, they are the same blocks.
         """
         return self._work() == other._work()
 
     def _work(self) -> dict[str, Any]:
         tables = None if self.tables is None else tuple(sorted(set(self.tables)))
-        return self.model_dump(exclude={"requested", "provider"}) | {"tables": tables}
+        return self.model_dump(exclude={"requested", "provider", "priority"}) | {"tables": tables}
+
+    @property
+    def weight(self) -> int:
+        """Its weight among the jobs of its worker: one of twice the weight has twice the extractors."""
+        return self.priority or PRIORITY
 
     @property
     def level(self) -> Level:

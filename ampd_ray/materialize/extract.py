@@ -14,7 +14,7 @@ from ampd_ray.datasets.evm.rpc import BlockAndReceipts, BlockText
 from ampd_ray.datasets.evm.verify import Level, Result, Verdict, verify_blocks
 from ampd_ray.errors import DataFault, Unverifiable, ValueOverflow, wrong_chain
 from ampd_ray.materialize.sources import BlockSource, OpenSource, Sources, same_for_ever
-from ampd_ray.materialize.types import Extract, ExtractSummary, RangeTask, Verified
+from ampd_ray.materialize.types import Extract, ExtractSummary, Load, RangeTask, Verified
 
 
 class Extractor:
@@ -26,12 +26,15 @@ class Extractor:
     def __init__(self, open_source: OpenSource, told: Callable[[str], object] = same_for_ever):
         self._sources = Sources(open_source, told)
         self._reported: WeakKeyDictionary[BlockSource, tuple[int, int, int]] = WeakKeyDictionary()
+        self._looked_at = time.monotonic()
+        self._cpu_secs = time.process_time()
 
     async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Extract]:
         """Fetch, check and decode ``task.span``. Raises ``ProviderError``, ``ValueOverflow`` or ``WrongChain``."""
         async with self._sources.use(task.provider, task.network) as source:
             if task.chain_id is not None and task.chain_id != source.chain:
                 raise wrong_chain(task.provider, task.network, source.chain, task.chain_id)
+            source.use(task.share)
             started, work = time.monotonic(), _Work(task, source.chain)
             try:
                 async with aclosing(source.fetch(task.span, work.take)) as blocks:
@@ -52,6 +55,17 @@ class Extractor:
             decode_secs=work.secs,
         )
         return summary, extract
+
+    def load(self) -> Load:
+        """What this process, which does nothing else, did since it was last asked."""
+        now, cpu_secs, sources = time.monotonic(), time.process_time(), self._sources.in_use()
+        busy = (cpu_secs - self._cpu_secs) / max(now - self._looked_at, 1e-3)
+        self._looked_at, self._cpu_secs = now, cpu_secs
+        return Load(
+            busy=min(1.0, busy),
+            full=any(source.full and not source.held for source in sources),
+            room=not sources or any(not source.held for source in sources),
+        )
 
     async def close(self) -> None:
         """Close all sources."""

@@ -135,7 +135,7 @@ class Passes:
             units,
             Limits(
                 max_partitions=self._spec.descriptor.max_writers,
-                max_tasks=self._extractors.wanted_tasks(),
+                max_tasks=self._extractors.slots(sum(len(unit.span) for unit in units)),
                 memory_bytes=self._env.memory_bytes,
                 flush_secs=self._env.flush_secs,
             ),

@@ -31,8 +31,11 @@ LATE_DISCARD_SECS = 0.5  # the same for a commit that the stop has waited for al
 class Extractors(Protocol):
     """The extractors that this node can use, however many there are."""
 
-    def wanted_tasks(self) -> int:
-        """How many tasks keep them all busy."""
+    def slots(self, wanted: int) -> int:
+        """How many tasks may be under way of those ``wanted`` by the caller, who says so again and again.
+
+        All that can be had is its, until others want some as well; 0 says that it is done for now.
+        """
 
     async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Any]:
         """Extract on the least loaded one. The second value is a handle of the rows, for a writer.
@@ -128,6 +131,7 @@ class Pass:
                         task.cancel()
                 instructions = self._machine.on(event)
         finally:
+            self._extractors.slots(0)
             await _to_its_end(self._clean_up())
 
     async def _clean_up(self) -> None:
@@ -175,7 +179,8 @@ class Pass:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECS)
-            self._events.put_nowait(events.Tick(time.monotonic(), self._extractors.wanted_tasks()))
+            slots = self._extractors.slots(self._machine.wanted_tasks)
+            self._events.put_nowait(events.Tick(time.monotonic(), slots))
 
     async def _open(self, number: int, unit: Unit) -> None:
         try:

@@ -60,7 +60,7 @@ class Environment:
     options: WriterOptions
     flush_secs: float
     poll_secs: float
-    memory_bytes: int
+    memory_bytes: int | None
     lease_ttl_secs: float
     unit_blocks: int | None = None
     second_look_secs: float = 10.0

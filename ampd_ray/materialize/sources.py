@@ -51,6 +51,17 @@ class BlockSource(Protocol):
     def stats(self) -> SourceStats:
         """Counters since it was opened."""
 
+    def use(self, share: float) -> None:
+        """Keep to this part of the provider's limits, from now on."""
+
+    @property
+    def held(self) -> bool:
+        """True while requests wait because the provider takes no more."""
+
+    @property
+    def full(self) -> bool:
+        """True while as much is under way as one source may have."""
+
     async def close(self) -> None:
         """Close its connections."""
 
@@ -109,6 +120,12 @@ class Sources:
                 del self._shared[key]
             if not shared.users and self._shared.get(key) is not shared:
                 await shared.close()
+
+    def in_use(self) -> list[BlockSource]:
+        """Those that are open and asked for something now."""
+        return [
+            one.opening.result() for one in self._shared.values() if one.users and one.opening.done() and not one.failed
+        ]
 
     async def close(self) -> None:
         """Close all sources."""

@@ -52,6 +52,7 @@ MAX_LOSSES = 10  # of one span in a row: that so many Ray nodes are taken away f
 FIRST_TASK_BLOCKS = 16
 MAX_TASK_BLOCKS = 2_000
 TASK_BYTES = 16 << 20
+LEAST_MEMORY_BYTES = 256 << 20  # room for tasks that turn out larger than those before them
 GROWTH = 4
 # Tasks at one extractor at a time: while the last blocks of one are waited for, those of the next are under way. At
 # 200 ms those are more blocks than two tasks have.
@@ -60,12 +61,25 @@ TASKS_PER_EXTRACTOR = 4
 
 @dataclass(frozen=True)
 class Limits:
-    """Upper bounds of a pass. ``memory_bytes`` covers rows extracted or being extracted, not yet appended."""
+    """Upper bounds of a pass. ``memory_bytes`` covers rows extracted or being extracted, not yet appended.
+
+    Where it is not given it is what so many tasks need, so that it follows the number of extractors.
+    """
 
     max_partitions: int = 1
     max_tasks: int = 4
-    memory_bytes: int = 256 << 20
+    memory_bytes: int | None = None
     flush_secs: float = 600.0
+
+    @property
+    def room(self) -> int:
+        """The bytes that may be held."""
+        return memory_for(self.max_tasks) if self.memory_bytes is None else self.memory_bytes
+
+
+def memory_for(tasks: int) -> int:
+    """Bytes that a job may hold that has so many tasks under way."""
+    return max(LEAST_MEMORY_BYTES, tasks * TASK_BYTES)
 
 
 @dataclass
@@ -166,6 +180,16 @@ class JobState:
         if not tasks:
             return "idle"
         return "writer" if waiting * 2 > len(tasks) else "rpc"
+
+    @property
+    def wanted_tasks(self) -> int:
+        """How many tasks could be under way, if there were extractors enough for any number."""
+        parts = self._open.values()
+        tasks = [task for part in parts for task in part.tasks.values()]
+        if self._stopping or self._paused or sum(task.nbytes for task in tasks) >= self._limits.room:
+            return len(tasks)
+        queued = sum(-(-len(span) // self._task_blocks) for part in parts for span in part.queue)
+        return len(tasks) + queued
 
     def start(self) -> list[Instruction]:
         """The first instructions of the pass."""
@@ -270,7 +294,7 @@ class JobState:
         for _, number in sorted(ready):
             part = self._open[number]
             urgent = not part.tasks or part.queue[0] < min(part.tasks)
-            room = tasks < self._limits.max_tasks and held < self._limits.memory_bytes
+            room = tasks < self._limits.max_tasks and held < self._limits.room
             if room or (urgent and tasks < self._limits.max_tasks + len(self._open)):
                 return number
         return None

@@ -27,6 +27,7 @@ class RangeTask:
     """One span to extract. ``provider`` is a name: the extractor reads the file itself, so no secret travels.
 
     ``wholly``: what can only be verified in part is refused. ``chain_id``: the chain that the provider has to serve.
+    ``share``: the part of the provider's limits that is this extractor's; the others use the rest.
     """
 
     job_id: int
@@ -38,6 +39,20 @@ class RangeTask:
     verify: Level = Level.OFF
     wholly: bool = False
     chain_id: int | None = None
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one extractor did since it was last asked.
+
+    ``busy``: the part of its time in which it computed. ``full``: it has as many requests under way as one process may
+    have. ``room``: of the providers that it asks one would take more.
+    """
+
+    busy: float = 0.0
+    full: bool = False
+    room: bool = True
 
 
 class Verified(StrEnum):

@@ -115,14 +115,32 @@ class EvmRpcSource:
         """Counters since the source was made."""
         return self._requester.counters.snapshot()
 
+    def use(self, share: float) -> None:
+        """Keep to this part of the provider's limits."""
+        self._limiter.use(share)
+
+    @property
+    def held(self) -> bool:
+        """True while requests wait because the provider takes no more."""
+        return self._limiter.held
+
+    @property
+    def full(self) -> bool:
+        """True while as much is under way as one source may have, though the provider may take more."""
+        return self._window.full and self._most_ahead() <= 2 * self._limiter.allowed
+
     async def close(self) -> None:
         """Close all connections."""
         await self._transport.close()
 
     def _parts_ahead(self) -> int:
-        """Each part has a request in flight, and may wait for an earlier one; those that wait take memory."""
+        """Each part has a request in flight, and may wait for an earlier one."""
+        return min(2 * self._limiter.allowed, self._most_ahead())
+
+    def _most_ahead(self) -> int:
+        """Those that wait take memory."""
         part_bytes = 2 * self._requester.counters.typical_bytes
-        return min(2 * self._limiter.allowed, MOST_AHEAD, int(AHEAD_BYTES / part_bytes))
+        return min(MOST_AHEAD, int(AHEAD_BYTES / part_bytes))
 
     async def _part(self, numbers: Sequence[int]) -> list[BlockText | Checked]:
         """The answers of one part. If there was trouble of late it is settled here, side by side with other parts."""

@@ -42,10 +42,11 @@ class Limiter:
 
     def __init__(self, per_minute: int | None, in_flight: int, timing: Timing) -> None:
         self._timing = timing
+        self._per_minute, self._in_flight_limit = per_minute, in_flight
         self._cap = max(1, min(in_flight, MAX_IN_FLIGHT))
         self._allowed = float(min(START_IN_FLIGHT, self._cap))
         self._needed = Needed(START_IN_FLIGHT, timing.clock)
-        self._in_flight = 0
+        self._in_flight = self._sleeping = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._rate = per_minute / 60 if per_minute else None  # tokens per second
         self._burst = float(per_minute or 0)
@@ -54,6 +55,23 @@ class Limiter:
         self._pace, self._next_at = 0.0, 0.0
         self._paused_until = 0.0
         self._slowed_at = float("-inf")
+
+    def use(self, share: float) -> None:
+        """From now on keep to this part of what is allowed; others of us, in other processes, have the rest."""
+        self._cap = max(1, min(int(self._in_flight_limit * share), MAX_IN_FLIGHT))
+        self._allowed = min(self._allowed, self._cap)
+        if self._per_minute:
+            self._refill()
+            self._rate, self._burst = self._per_minute * share / 60, max(1.0, self._per_minute * share)
+            self._tokens = min(self._tokens, self._burst)
+
+    @property
+    def held(self) -> bool:
+        """True while requests wait because of the provider: its limits, or complaints."""
+        if self._sleeping:
+            return True
+        complained = not self._growing and self._allowed < self._needed.count
+        return bool(self._waiting) and (complained or self._cap == self._in_flight < MAX_IN_FLIGHT)
 
     @property
     def allowed(self) -> int:
@@ -75,9 +93,9 @@ class Limiter:
             self._in_flight += 1
         try:
             while (delay := self._delay()) > 0:
-                await self._timing.sleep(delay)
+                await self._sleep(delay)
             if (delay := self._take_token()) > 0:
-                await self._timing.sleep(delay)
+                await self._sleep(delay)
         except BaseException:
             self.release()
             raise
@@ -111,6 +129,13 @@ class Limiter:
         else:
             self._pace = min(MAX_PACE, max(0.02, self._pace * 2))
 
+    async def _sleep(self, secs: float) -> None:
+        self._sleeping += 1
+        try:
+            await self._timing.sleep(secs)
+        finally:
+            self._sleeping -= 1
+
     def _admit(self) -> None:
         while self._waiting and self._in_flight < self.allowed:
             turn = self._waiting.popleft()
@@ -131,8 +156,11 @@ class Limiter:
         """Take a token, on credit if there is none: returns the seconds until it is there."""
         if self._rate is None:
             return 0.0
-        now = self._timing.clock()
-        self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
-        self._filled_at = now
+        self._refill()
         self._tokens -= 1
         return max(0.0, -self._tokens / self._rate)
+
+    def _refill(self) -> None:
+        now = self._timing.clock()
+        self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * (self._rate or 0.0))
+        self._filled_at = now

@@ -23,6 +23,11 @@ class Window:
         self._under_way = 0
         self._left = asyncio.Event()
 
+    @property
+    def full(self) -> bool:
+        """True while no more may be started."""
+        return self._under_way >= max(1, self._width())
+
     async def in_order(self, pieces: Sequence[Piece[T]]) -> AsyncGenerator[T]:
         """The result of each piece. The first that raises ends it; close the iterator to cancel what is under way."""
         started: asyncio.Queue[asyncio.Task[T]] = asyncio.Queue()
@@ -46,7 +51,7 @@ class Window:
     async def _start(self, pieces: Sequence[Piece[T]], started: asyncio.Queue[asyncio.Task[T]]) -> None:
         async with self._turn:
             for piece in pieces:
-                while self._under_way >= max(1, self._width()):
+                while self.full:
                     self._left.clear()
                     await self._left.wait()
                 task = asyncio.create_task(piece())

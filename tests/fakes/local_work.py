@@ -39,7 +39,7 @@ class LocalExtractors:
         self._extractor = extractor
         self._tasks = tasks
 
-    def wanted_tasks(self) -> int:
+    def slots(self, wanted: int) -> int:
         return self._tasks
 
     async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Any]:

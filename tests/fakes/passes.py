@@ -47,7 +47,7 @@ class World:
     most_held: int = 0
     cancelled: int = 0
 
-    def wanted_tasks(self) -> int:
+    def slots(self, wanted: int) -> int:
         return self.tasks
 
     async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Span]:

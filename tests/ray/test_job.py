@@ -20,6 +20,7 @@ import ray
 
 from ampd_ray.actors import pool
 from ampd_ray.actors.coordinator import CoordinatorActor
+from ampd_ray.actors.crew import Crew
 from ampd_ray.actors.placement import Placement, here, ray_nodes
 from ampd_ray.actors.pool import Member, extractor_pool, writer_pool
 from ampd_ray.actors.ports import RayExtractors
@@ -29,6 +30,7 @@ from ampd_ray.errors import ProviderUnreachable
 from ampd_ray.materialize.types import RangeTask
 from ampd_ray.metadb.jobs import JobRow
 from ampd_ray.metadb.statuses import JobStatus
+from ampd_ray.node.scaling import Bounds
 from ampd_ray.node.sizes import Sizes
 from tests.chaos.check import check
 from tests.fakes.devnet import Devnet
@@ -210,7 +212,7 @@ async def test_rows_stay_where_they_are_and_errors_travel(site: Site, devnet: De
     """The coordinator's process gets the summary and a reference; an error keeps its facts."""
     pool = extractor_pool(seal(site.settings()), 1, placement(site))
     try:
-        extractors = RayExtractors(pool)
+        extractors = RayExtractors(Crew(pool, Bounds(1, 1, 60.0)), 1, 10)
         summary, rows = await extractors.extract(RangeTask(1, 0, Span(1, 200), TABLES, "devnet", "devnet"))
         assert isinstance(rows, ray.ObjectRef)
         assert summary.rows["blocks"] == 200

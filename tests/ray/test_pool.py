@@ -14,11 +14,15 @@ import pytest
 import ray
 
 from ampd_ray.actors import pool, ports, silence
+from ampd_ray.actors.crew import Crew
 from ampd_ray.actors.placement import at, here
 from ampd_ray.actors.pool import Pool
 from ampd_ray.actors.probed import PROBES, Probed
+from ampd_ray.chain.ranges import Span
 from ampd_ray.errors import ActorLost, DatabaseRefused
 from ampd_ray.materialize.state import TASKS_PER_EXTRACTOR
+from ampd_ray.materialize.types import RangeTask
+from ampd_ray.node.scaling import Bounds
 from tests.ray.conftest import halted, ready_members, until
 
 
@@ -145,7 +149,7 @@ async def test_the_first_actor_needs_no_cpu_and_so_does_its_replacement(no_cpu_l
         assert [member.beside for member in helpers._members] == [True, False, False]
         assert [member.ready for member in helpers._members] == [True, False, False]
         assert helpers.ready == 1
-        assert ports.RayExtractors(helpers).wanted_tasks() == TASKS_PER_EXTRACTOR
+        assert extractors_of(helpers).slots(100) == TASKS_PER_EXTRACTOR
         ray.kill(first.handle)
         with pytest.raises(ray.exceptions.ActorDiedError) as raised:
             await until_it_fails(first.handle.ready.remote)
@@ -209,7 +213,7 @@ async def test_a_hung_actor_is_replaced_and_one_that_works_long_is_not(monkeypat
 async def test_whoever_is_cancelled_gives_its_actor_back() -> None:
     """At any moment, and twice: a load that stays would keep an actor from work for ever."""
     async with pool_of(1) as helpers:
-        extractors, writers = ports.RayExtractors(helpers), ports.RayWriters(helpers)
+        extractors, writers = extractors_of(helpers), ports.RayWriters(helpers)
         helpers.release(member := await helpers.acquire())
         for turns in range(8):
             for call in (extractors.extract, writers.open):
@@ -273,5 +277,9 @@ async def until_seen(handle: Any, holds: Callable[[int, list[int]], bool]) -> No
             await asyncio.sleep(0.02)
 
 
+def extractors_of(helpers: Pool) -> ports.RayExtractors:
+    return ports.RayExtractors(Crew(helpers, Bounds(helpers.size, helpers.size, 60.0)), 1, 10)
+
+
 def anything() -> Any:
-    return None
+    return RangeTask(1, 0, Span(0, 1), ("blocks",), "nobody", "devnet")

@@ -78,7 +78,7 @@ class ChainExtractors:
         self._faults = faults
         self._tasks = tasks
 
-    def wanted_tasks(self) -> int:
+    def slots(self, wanted: int) -> int:
         return self._tasks
 
     async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Extract]:

@@ -45,7 +45,7 @@ def test_defaults_are_those_of_the_table(tmp_path: Path) -> None:
     assert settings.admin_api_addr == "0.0.0.0:1610"
     assert settings.ampd_ray.takeover
     assert settings.ampd_ray.lease_ttl_secs == 4
-    assert settings.ampd_ray.memory_bytes == 256 * 1024 * 1024
+    assert settings.ampd_ray.memory_bytes is None
     assert settings.ampd_ray.failover_group.endswith(f":{tmp_path}/data")
 
 

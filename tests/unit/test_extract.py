@@ -44,6 +44,11 @@ class Recorded:
     def stats(self) -> SourceStats:
         return SourceStats()
 
+    def use(self, share: float) -> None:
+        """There is no limit."""
+
+    held = full = False
+
     async def fetch(self, span: Span, take: Take | None = None) -> AsyncGenerator[BlockAndReceipts]:
         for given in self._texts:
             receipts = None if given.receipts is None else msgspec.Raw(given.receipts)

@@ -33,6 +33,9 @@ class Source:
     chain: int | None = None
     fetch: Any = None
     stats: Any = None
+    use: Any = None
+    held: bool = False
+    full: bool = False
 
 
 @dataclass

@@ -74,7 +74,7 @@ def pace(work: Work, extractors: int, machine: Machine | None = None) -> Bound:
         Bound("cpu", extract_secs / extractors),
         Bound("writer", work.write_secs / work.writers),
         _latency(work, extractors),
-        Bound("rate limit", _by_rate(work, extractors)),
+        Bound("rate limit", _by_rate(work)),
     ]
     begin_secs = work.begin_secs
     if machine is not None:
@@ -89,18 +89,18 @@ def _latency(work: Work, extractors: int) -> Bound:
     """By what is under way at a time: as a source asks ahead, of the tasks that it has, within the job's memory."""
     ahead = min(MOST_AHEAD, max(1.0, AHEAD_BYTES / max(1.0, 2 * work.part_bytes)))
     of_tasks = TASKS_PER_EXTRACTOR * max(1.0, work.task_blocks / work.batch_size)
-    wanted = extractors * min(ahead, of_tasks, work.in_flight, MAX_IN_FLIGHT)
+    wanted = min(extractors * min(ahead, of_tasks, MAX_IN_FLIGHT), work.in_flight)
     tasks_in_memory = max(
         1.0, work.memory_bytes / min(TASK_BYTES, work.task_blocks * max(1.0, work.arrow_bytes_a_block))
     )
     held = tasks_in_memory * max(1.0, work.task_blocks / work.batch_size)
     parts = work.parts * work.trips * work.latency_secs / min(wanted, held)
-    requests = work.requests * work.latency_secs / (extractors * min(work.in_flight, MAX_IN_FLIGHT))
+    requests = work.requests * work.latency_secs / min(work.in_flight, extractors * MAX_IN_FLIGHT)
     return Bound("memory" if held < wanted else "latency", max(parts, requests))
 
 
-def _by_rate(work: Work, extractors: int) -> float:
-    """The bucket of each extractor is full at first."""
+def _by_rate(work: Work) -> float:
+    """The extractors share a bucket, which is full at first."""
     if work.per_minute is None:
         return 0.0
-    return max(0.0, work.requests / extractors - work.per_minute) * 60 / work.per_minute
+    return max(0.0, work.requests - work.per_minute) * 60 / work.per_minute

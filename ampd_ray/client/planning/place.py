@@ -21,6 +21,7 @@ from ampd_ray.datasets.manifest import evm_rpc_manifest
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.datasets.tables import TABLES
 from ampd_ray.errors import AmpdError, NotFound
+from ampd_ray.materialize.state import TASKS_PER_EXTRACTOR, memory_for
 from ampd_ray.materialize.types import WriterOptions
 from ampd_ray.node.sizes import LOCAL_CPUS, Sizes
 from ampd_ray.providers.provider import ProviderConfig
@@ -82,7 +83,7 @@ class Place:
             segment_bytes=options.segment_bytes,
             row_group_bytes=options.row_group_bytes,
             flush_secs=self.settings.writer.segment_flush_interval_secs,
-            memory_bytes=ours.memory_bytes,
+            memory_bytes=ours.memory_bytes or memory_for(TASKS_PER_EXTRACTOR * sizes.extractors),
             per_minute=config.rate_limit_per_minute,
             in_flight=config.concurrent_request_limit,
             extractors=sizes.extractors,
