@@ -78,6 +78,8 @@ class ClusterCommons(Commons):
                 self._actor = await asyncio.to_thread(named.remote)
             async with asyncio.timeout(ANSWER_SECS):
                 self._others = await self._actor.exchange.remote(self._who, needs)
-        except Exception as error:  # whatever became of it, the next turn looks for another one
+        except Exception as error:
             logger.info("other workers of the cluster are not heard", extra={"error": type(error).__name__})
-            self._actor, self._others = None, {}
+            self._others = {}
+            if not isinstance(error, TimeoutError):  # it may be on its way; whoever lets go of its own ends it
+                self._actor = None

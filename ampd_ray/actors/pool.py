@@ -37,7 +37,7 @@ CALLS_PER_ACTOR = 64
 MAX_FAILED_STARTS = 5
 RESTART_PAUSE_SECS = 1.0
 START_SECS = 120.0  # for one that needs no CPU; all others wait for one as long as it takes
-PROBE_SECS = 5.0
+PROBE_SECS = 2.0
 
 
 @dataclass(eq=False)

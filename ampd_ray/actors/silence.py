@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# With a turn every five seconds, half a minute: no step of ours holds an actor's loop for more than two seconds, and
+# With a turn every two seconds, half a minute: no step of ours holds an actor's loop for more than two seconds, and
 # a machine that gives a process no millisecond in thirty seconds is of no use.
-TURNS = 6
+TURNS = 15
 
 
 @dataclass

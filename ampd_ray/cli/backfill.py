@@ -19,6 +19,7 @@ from ampd_ray.cli.options import (
     AmpDirOption,
     ConfigOption,
     NewNetworkOption,
+    PriorityOption,
     again,
     configured,
     is_solo,
@@ -71,6 +72,7 @@ def backfill(
     verify_full: Annotated[
         bool, typer.Option("--verify-full", help="The same, with transaction hashes and senders.")
     ] = False,
+    priority: PriorityOption = None,
     config: ConfigOption = None,
     amp_dir: AmpDirOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one last line of JSON.")] = False,
@@ -93,6 +95,7 @@ def backfill(
         tables=wanted,
         writers=writers,
         verify="full" if verify_full else verify,
+        priority=priority,
     )
     relative = request.checked().is_relative
     if network is not None:

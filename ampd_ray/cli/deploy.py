@@ -13,6 +13,7 @@ from ampd_ray.cli.options import (
     ConfigOption,
     DatasetArgument,
     JsonOption,
+    PriorityOption,
     again,
     open_client,
     workers_there,
@@ -43,6 +44,7 @@ def deploy(
     verify_full: Annotated[
         bool, typer.Option("--verify-full", help="The same, with transaction hashes and senders.")
     ] = False,
+    priority: PriorityOption = None,
     worker: Annotated[str | None, typer.Option("--worker", help="Node ID, or PREFIX*.")] = None,
     config: ConfigOption = None,
     amp_dir: AmpDirOption = None,
@@ -63,6 +65,7 @@ def deploy(
             descriptor = JobDescriptor.of(
                 ref, manifest.hash, end_block=end_block, max_writers=max_writers,
                 verify=verify or verify_full, verify_level="full" if verify_full else None,
+                priority=priority,
             )  # fmt: skip
         except InvalidDescriptor:
             raise UsageError(

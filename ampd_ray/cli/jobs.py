@@ -20,6 +20,7 @@ from ampd_ray.cli.options import (
     workers_there,
 )
 from ampd_ray.cli.output import duration, examples, print_object, print_rows, size, without_advice
+from ampd_ray.datasets.priority import PRIORITY
 from ampd_ray.errors import DataFault, StillRunning
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def list_(
         rows = [_fields(row, as_json) for row in client.jobs(active_only=active, limit=limit)]
     first = "backfill --rpc URL --blocks RANGE" if is_solo(ctx, config, amp_dir) else "deploy NAMESPACE/NAME"
     print_rows(
-        rows, ["job_id", "status", "quarantined", "dataset", "end_block", "node_id", "updated_at"], as_json=as_json,
+        rows, ["job_id", "status", "quarantined", "dataset", "end_block", "priority", "node_id", "updated_at"],
+        as_json=as_json,
         empty=f"no jobs yet; the first one: {again(ctx, first)}",
     )  # fmt: skip
 
@@ -267,6 +269,7 @@ def _fields(row: JobRow, as_json: bool) -> dict[str, Any]:
         **_set_aside(row.holes, as_json),
         "dataset": "/".join(map(str, name)) if None not in name else None,
         "end_block": descriptor.get("end_block"),
+        "priority": descriptor.get("priority", PRIORITY),
         "node_id": row.node_id,
         "created_at": row.created_at,
         "updated_at": row.updated_at,

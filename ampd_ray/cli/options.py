@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ampd_ray.cli import completion
+from ampd_ray.datasets import priority
 from ampd_ray.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="Configuration file (TOML); AMP_CONFIG if not given.", show_default=False),
+]
+PriorityOption = Annotated[
+    int | None,
+    typer.Option(
+        "--priority",
+        min=1,
+        max=priority.MOST,
+        help=f"Its share of a worker's extractors when other jobs want them too; {priority.PRIORITY} by default.",
+    ),
 ]
 AmpDirOption = Annotated[
     Path | None,

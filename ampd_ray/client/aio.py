@@ -217,7 +217,7 @@ async def inspect(amp_dir: str | Path = ".amp") -> AsyncClient:
     return AsyncClient(await _made(partial(current.inspect, amp_dir)))
 
 
-async def backfill(
+async def backfill(  # noqa: PLR0913 - the options of a backfill, each by its name
     client: AsyncClient | None = None,
     *,
     rpc: str,
@@ -226,10 +226,11 @@ async def backfill(
     tables: Sequence[str] | None = None,
     writers: int = 1,
     verify: bool | Literal["full"] = False,
+    priority: int | None = None,
 ) -> AsyncJob:
     """As :func:`ampd_ray.backfill`. Cancelled, it stops no job, whether or not there is one by then."""
     chosen = None if tables is None else tuple(tables)
-    request = BackfillRequest(rpc, blocks, network, chosen, writers, verify)
+    request = BackfillRequest(rpc, blocks, network, chosen, writers, verify, priority)
     request.checked()
     session = client.sync if client else await asyncio.to_thread(current.working_session)
     return AsyncJob(await session.awaited(begin(session, request)), session)

@@ -105,7 +105,7 @@ def working_session() -> Client:
         return connect() if os.environ.get("AMP_CONFIG") else local(solo_directory(os.environ))
 
 
-def backfill(
+def backfill(  # noqa: PLR0913 - the options of a backfill, each by its name
     client: Client | None = None,
     *,
     rpc: str,
@@ -114,18 +114,20 @@ def backfill(
     tables: Sequence[str] | None = None,
     writers: int = 1,
     verify: bool | Literal["full"] = False,
+    priority: int | None = None,
 ) -> Job:
     """Start extracting ``blocks`` (``"15M:16M"``, ``"0:+1000"``, ``"-1000:"``; the end is excluded); returns at once.
 
     ``client`` is the current session, else that of ``AMP_CONFIG``, else a solo environment in ``AMP_DIR`` or ``./.amp``
-    that is started if need be. ``verify`` as in :class:`BackfillRequest`. The same call again resumes. An interrupt
-    (Ctrl-C, a kernel's) stops no job, whether or not this call has returned: the same call again finds it.
+    that is started if need be. ``verify`` and ``priority`` as in :class:`BackfillRequest`. The same call again
+    resumes. An interrupt (Ctrl-C, a kernel's) stops no job, whether or not this call has returned: the same call again
+    finds it.
 
     Raises ``InvalidRange``, ``InvalidName``, a ``ProviderError``, ``WrongChain``, ``JobConflict`` (the dataset is being
     filled with another range) or ``SchedulerError`` (no worker).
     """
     chosen = None if tables is None else tuple(tables)
-    request = BackfillRequest(rpc, blocks, network, chosen, writers, verify)
+    request = BackfillRequest(rpc, blocks, network, chosen, writers, verify, priority)
     request.checked()
     session = client or working_session()
     return session.run(begin(session, request))

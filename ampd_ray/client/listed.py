@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ampd_ray.client.snapshot import Failure, failures_of
-from ampd_ray.client.work import name_of
+from ampd_ray.client.work import name_of, priority_of
 from ampd_ray.metadb.jobs import JobEvent, JobRow
 from ampd_ray.metadb.quarantine import Quarantined
 from ampd_ray.metadb.workers import WorkerRow
@@ -18,6 +18,7 @@ def of_job(row: JobRow) -> Mapping[str, object]:
         "status": row.status,
         "holes": row.holes,
         "dataset": name_of(row),
+        "priority": priority_of(row),
         "node": row.node_id,
         "updated (UTC)": row.updated_at,
     }

@@ -103,6 +103,7 @@ async def prepared(client: Client, request: BackfillRequest, found: Probe | None
         tables=request.tables,
         requested=request.blocks,
         provider=provider,
+        priority=request.priority,
     )
     tables = request.tables or TABLES
     lacking = holes(span, await committed(client.db, dataset, span, tables), tables)

@@ -26,7 +26,7 @@ class BackfillRequest:
     """What to extract. ``blocks`` is a range text (``ampd_ray.chain.expression``), its end excluded.
 
     ``verify``: True recomputes each block's hash and roots before its rows are written, ``"full"`` transaction hashes
-    and senders too.
+    and senders too. ``priority``, 1 to 100, is its weight among the jobs of its worker; None: 10.
     """
 
     rpc: str = field(repr=False)  # its key is often in it
@@ -35,6 +35,7 @@ class BackfillRequest:
     tables: tuple[str, ...] | None = None
     writers: int = 1
     verify: bool | Literal["full"] = False
+    priority: int | None = None
     auth_token: str | None = field(default=None, repr=False)
 
     def checked(self) -> RangeExpr:

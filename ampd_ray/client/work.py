@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ampd_ray.chain.ranges import Span
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.names import DatasetRef
+from ampd_ray.datasets.priority import PRIORITY
 from ampd_ray.datasets.tables import TABLES
 from ampd_ray.errors import InvalidDescriptor
 
@@ -59,6 +60,12 @@ def name_of(row: JobRow) -> str:
     descriptor = row.descriptor if isinstance(row.descriptor, dict) else {}  # it may be anybody's
     names = [descriptor.get(key) for key in ("dataset_namespace", "dataset_name")]
     return "/".join(map(str, names)) if None not in names else ""
+
+
+def priority_of(row: JobRow) -> object:
+    """The priority of a job, which is :data:`PRIORITY` where its descriptor says none."""
+    descriptor = row.descriptor if isinstance(row.descriptor, dict) else {}
+    return descriptor.get("priority", PRIORITY)
 
 
 def work_of(descriptor: JobDescriptor, manifest: Manifest, settled: int | None = None) -> Work:

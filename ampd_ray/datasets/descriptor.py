@@ -10,11 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ampd_ray.datasets.evm.verdicts import Level
 from ampd_ray.datasets.names import DatasetRef
+from ampd_ray.datasets.priority import MOST, PRIORITY
 from ampd_ray.errors import InvalidDescriptor, UnsupportedJobKind
 
 KIND = "materialize-raw"
-PRIORITY = 10  # of a job that was given none
-MOST_PRIORITY = 100
 
 _END_BLOCK = re.compile(r"latest|-?[0-9]+")
 
@@ -24,8 +23,8 @@ class JobDescriptor(BaseModel):
 
     ``tables`` (None: all), ``requested`` (the range a person asked for, as typed), ``provider`` (the name of the only
     one to use; None: any of the network), ``verify_level`` (if it verifies; None: roots) and ``priority`` (its weight
-    among the jobs of its worker; None: :data:`PRIORITY`) are ours and written only when set, so that Amp's descriptors
-    stay as they are.
+    among the jobs of its worker; None: 10) are ours and written only when set, so that Amp's descriptors stay as they
+    are.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
@@ -41,7 +40,7 @@ class JobDescriptor(BaseModel):
     requested: str | None = None
     provider: str | None = None
     verify_level: Literal["full"] | None = None
-    priority: Annotated[int, Field(ge=1, le=MOST_PRIORITY)] | None = None
+    priority: Annotated[int, Field(ge=1, le=MOST)] | None = None
 
     @field_validator("end_block")
     @classmethod

@@ -50,6 +50,7 @@ MAX_ATTEMPTS = {Handling.TRANSIENT: 5, Handling.BOUNDED: 2}
 RETRY_SECS = 1.0  # before the second attempt; doubled with each, so that five take 15 seconds
 MAX_LOSSES = 10  # of one span in a row: that so many Ray nodes are taken away from it is less likely than its fault
 FIRST_TASK_BLOCKS = 16
+LEAST_TASK_BLOCKS = 100  # unless so many are too many bytes
 MAX_TASK_BLOCKS = 2_000
 TASK_BYTES = 16 << 20
 LEAST_MEMORY_BYTES = 256 << 20  # room for tasks that turn out larger than those before them
@@ -188,7 +189,7 @@ class JobState:
         tasks = [task for part in parts for task in part.tasks.values()]
         if self._stopping or self._paused or sum(task.nbytes for task in tasks) >= self._limits.room:
             return len(tasks)
-        queued = sum(-(-len(span) // self._task_blocks) for part in parts for span in part.queue)
+        queued = sum(-(-len(span) // self._least_blocks) for part in parts for span in part.queue)
         return len(tasks) + queued
 
     def start(self) -> list[Instruction]:
@@ -300,9 +301,14 @@ class JobState:
         return None
 
     def _take(self, part: _Open) -> Span:
-        """Cut the next task off the partition's queue; a requeued span stays as it is."""
+        """Cut the next task off the partition's queue; a requeued span stays as it is.
+
+        What is left is enough for all that may be under way, down to a size below which it is not worth while: else the
+        last tasks of small blocks keep one extractor busy, and all others wait.
+        """
+        fair = -(-sum(map(len, part.queue)) // self._limits.max_tasks)
+        size = max(min(self._task_blocks, fair), self._least_blocks)
         span = part.queue.popleft()
-        size = self._task_blocks
         if span in part.requeued or len(span) <= size:
             return span
         part.queue.appendleft(Span(span.start + size, span.end))
@@ -316,6 +322,10 @@ class JobState:
         old = self._bytes_per_block
         self._bytes_per_block = measured if old is None else 0.7 * old + 0.3 * measured
         self._task_blocks = min(self._wanted_blocks(), max(self._task_blocks, len(span)) * GROWTH)
+
+    @property
+    def _least_blocks(self) -> int:
+        return min(self._task_blocks, LEAST_TASK_BLOCKS)
 
     def _wanted_blocks(self) -> int:
         per_block = max(self._bytes_per_block or 1.0, 1.0)

@@ -75,7 +75,7 @@ def cluster(directory: Path, *, ray_nodes: int, cpus: int) -> Iterator[Cluster]:
     ]
     running.ray_nodes.append(_start(directory, env, [*common, *head, "--include-dashboard", "true"]))
     try:
-        wait_until(lambda: _listens(gcs) and _listens(dashboard), START_SECS, "the head of the cluster")
+        wait_until(lambda: listens(gcs) and listens(dashboard), START_SECS, "the head of the cluster")
         for number in range(1, ray_nodes):
             join = ["--address", running.address, "--node-ip-address", f"127.0.0.{number + 1}"]
             running.ray_nodes.append(_start(directory, env, [*common, *join]))
@@ -124,6 +124,7 @@ def _free_port() -> int:
         return port
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """True if somebody takes connections there."""
     with closing(socket.socket()) as client:
         return client.connect_ex((HOST, port)) == 0

@@ -63,7 +63,7 @@ def halt(pid: int, handle: Any) -> None:
 
 @pytest.fixture
 def kill(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kill:
-    monkeypatch.setattr(pool, "PROBE_SECS", 0.5)
+    monkeypatch.setattr(pool, "PROBE_SECS", 0.2)
     made: Kill = request.param
     return made
 

@@ -192,7 +192,7 @@ async def test_a_partition_whose_writer_died_is_lost_for_good() -> None:
 
 
 async def test_a_hung_actor_is_replaced_and_one_that_works_long_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "PROBE_SECS", 0.5)
+    monkeypatch.setattr(pool, "PROBE_SECS", 0.2)
     async with pool_of(2) as helpers:
         await helpers.acquire()
         busy, hung = await ready_members(helpers, 2)
@@ -231,7 +231,7 @@ async def test_whoever_is_cancelled_gives_its_actor_back() -> None:
 
 
 async def test_one_with_more_calls_than_slots_is_not_taken_for_hung(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "PROBE_SECS", 0.2)
+    monkeypatch.setattr(pool, "PROBE_SECS", 0.1)
     async with pool_of(1) as helpers:
         busy = await helpers.acquire()
         calls = [asyncio.ensure_future(busy.handle.open.remote(None)) for _ in range(pool.CALLS_PER_ACTOR + 6)]
@@ -247,7 +247,7 @@ async def test_one_with_more_calls_than_slots_is_not_taken_for_hung(monkeypatch:
 
 
 async def test_one_whose_loop_stands_still_is_hung_though_its_process_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "PROBE_SECS", 0.2)
+    monkeypatch.setattr(pool, "PROBE_SECS", 0.1)
     async with pool_of(1) as helpers:
         hung = await helpers.acquire()
         with pytest.raises(ray.exceptions.ActorDiedError):
