@@ -71,7 +71,8 @@ class Limiter:
         if self._sleeping:
             return True
         complained = not self._growing and self._allowed < self._needed.count
-        return bool(self._waiting) and (complained or self._cap == self._in_flight < MAX_IN_FLIGHT)
+        at_limit = self._cap == self._in_flight < MAX_IN_FLIGHT
+        return (complained or at_limit) and any(not turn.done() for turn in self._waiting)
 
     @property
     def allowed(self) -> int:

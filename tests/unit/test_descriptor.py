@@ -44,6 +44,14 @@ def test_our_own_fields_are_written_only_when_set() -> None:
     assert json.loads(descriptor.to_json())["tables"] == ["logs"]
     pinned = JobDescriptor.parse(document(provider="mine"))
     assert JobDescriptor.parse(pinned.to_json()).provider == "mine"
+    urgent = JobDescriptor.parse(document(priority=90))
+    assert (JobDescriptor.parse(urgent.to_json()).weight, descriptor.weight) == (90, 10)
+
+
+@pytest.mark.parametrize("priority", [0, 101, "high", 1.5])
+def test_a_priority_that_is_none_is_refused(priority: Any) -> None:
+    with pytest.raises(InvalidDescriptor, match="priority"):
+        JobDescriptor.parse(document(priority=priority))
 
 
 @pytest.mark.parametrize(
@@ -57,6 +65,7 @@ def test_our_own_fields_are_written_only_when_set() -> None:
         {"max_writers": 0},
         {"requested": "1:2"},
         {"provider": "other"},
+        {"priority": 90},
     ],
 )
 def test_spelling_does_not_change_the_work(changes: dict[str, Any]) -> None:

@@ -107,6 +107,40 @@ def test_the_byte_budget_holds_back_later_spans_but_never_the_lowest() -> None:
     assert only(events.Extract, machine.on(events.TaskAppended(0, (first.span,))))
 
 
+def test_without_a_byte_budget_it_follows_the_tasks_that_there_may_be() -> None:
+    assert [Limits(max_tasks=tasks).room >> 20 for tasks in (4, 16, 64)] == [256, 256, 1024]
+    assert Limits(max_tasks=64, memory_bytes=100).room == 100
+    machine = JobState([unit(0, 99_999)], Limits(max_tasks=64), bytes_per_block=float(state.TASK_BYTES))
+    machine.start()
+    assert len(only(events.Extract, opened(machine))) == 64, "enough for sixteen extractors, at 16 MiB a task"
+
+
+def test_it_says_how_many_tasks_it_has_work_for() -> None:
+    machine = JobState([unit(0, 9_999)], Limits(max_tasks=2), bytes_per_block=1.0)
+    machine.start()
+    assert machine.wanted_tasks == 100, "of the smallest ones that are worth while"
+    opened(machine)
+    assert machine.wanted_tasks > 50
+    machine.on(events.LeasesLapsed())
+    assert machine.wanted_tasks == 2, "those under way"
+    machine.on(events.LeasesRenewed())
+    machine.on(events.StopAsked())
+    assert machine.wanted_tasks == 2
+
+
+def test_what_is_left_is_cut_for_all_that_may_be_under_way() -> None:
+    machine = JobState([unit(0, 3_999)], Limits(max_tasks=8), bytes_per_block=1.0)
+    machine.start()
+    tasks = only(events.Extract, opened(machine))
+    assert len(tasks) == 8
+    sizes = [len(task.span) for task in tasks]
+    assert sizes == sorted(sizes, reverse=True)
+    assert state.LEAST_TASK_BLOCKS <= min(sizes) < max(sizes) == 500
+    last = JobState([unit(0, 150)], Limits(max_tasks=8), bytes_per_block=1.0)
+    last.start()
+    assert [len(task.span) for task in only(events.Extract, opened(last))] == [100, 51]
+
+
 def test_a_lost_task_is_extracted_again_before_later_ones() -> None:
     machine = JobState([unit(0, 999)], Limits(max_tasks=2))
     machine.start()

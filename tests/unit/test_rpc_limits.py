@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from ampd_ray.providers.limits import MAX_IN_FLIGHT, START_IN_FLIGHT, Limiter
+from ampd_ray.providers.limits import MAX_IN_FLIGHT, START_IN_FLIGHT, Limiter, Timing
 from ampd_ray.providers.needed import FORGET_SECS
 from tests.fakes.rpc_time import FakeTime
 
@@ -167,3 +167,66 @@ async def test_one_who_stops_waiting_leaves_no_hole() -> None:
         await late
     async with asyncio.timeout(1):
         await limiter.acquire()
+
+
+async def test_several_that_share_a_limit_keep_to_it_together() -> None:
+    """Four processes, each of which has a clock of its own: the bucket is one minute's worth of all of them."""
+    times = [FakeTime() for _ in range(4)]
+    for time in times:
+        limiter = Limiter(240, 100, time.timing)
+        limiter.use(1 / 4)
+        await admitted(limiter, 60)
+        assert time.now == 1000.0
+        await admitted(limiter, 60)
+        assert time.now == pytest.approx(1060.0)
+
+
+async def test_who_gets_a_smaller_share_gives_up_of_what_it_saved_and_a_larger_one_comes_slowly() -> None:
+    time = FakeTime()
+    limiter = Limiter(240, 100, time.timing)
+    limiter.use(1 / 4)
+    await admitted(limiter, 60)
+    limiter.use(1.0)
+    await admitted(limiter, 4)
+    assert time.now == pytest.approx(1001.0), "the others have had their part of this minute"
+    time.now += 600
+    limiter.use(1 / 240)
+    await admitted(limiter, 2)
+    assert time.now == pytest.approx(1661.0)
+
+
+async def test_requests_in_flight_are_shared_too_and_everybody_has_one() -> None:
+    limiter = Limiter(None, 8, FakeTime().timing)
+    for share, allowed in ((1 / 2, 4), (1 / 4, 2), (1 / 100, 1)):
+        limiter.use(share)
+        assert limiter.allowed == allowed
+
+
+async def test_it_says_when_it_is_the_provider_that_holds_requests_back() -> None:
+    limiter = Limiter(None, 1024, FakeTime().timing)
+    waiting = [asyncio.create_task(limiter.acquire()) for _ in range(START_IN_FLIGHT + 1)]
+    await settle()
+    assert not limiter.held, "it has only just begun"
+    limiter.slow_down(0.0)
+    assert limiter.held, "the provider complained"
+    for _ in waiting:
+        limiter.release()
+    await asyncio.gather(*waiting)
+    assert not limiter.held, "nobody waits"
+
+
+@pytest.mark.parametrize(("per_minute", "in_flight"), [(60, 100), (None, 2)])
+async def test_configured_limits_hold_requests_back(per_minute: int | None, in_flight: int) -> None:
+    timing = Timing(clock=lambda: 0.0, sleep=lambda secs: asyncio.Event().wait())
+    limiter = Limiter(per_minute, in_flight, timing)
+    waiting = [asyncio.create_task(limiter.acquire()) for _ in range(62)]
+    await settle()
+    if per_minute:
+        for _ in range(60):
+            limiter.release()
+        await settle()
+    assert limiter.held
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert not limiter.held
