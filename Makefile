@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 
 .PHONY: help
 help:  ## List these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml ampd_ray/datasets/evm/_native.c
 	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] < (3, 14)))' \
@@ -117,6 +117,15 @@ bench-head: $(STAMP)  ## Long: how soon a new block is committed, also above 100
 .PHONY: bench-scale
 bench-scale: $(STAMP)  ## Long: cost at scale: blocks, extractors, jobs at once, statements a segment (BLOCKS="1000 20000 200000")
 	@$(BIN)/python -m tests.benchmarks.scale --blocks $${BLOCKS:-1000 20000 200000}
+
+.PHONY: bench-autoscale
+bench-autoscale: $(STAMP)  ## Long, as root: a cluster that grows by our demand and shrinks again (NODES=4, BLOCKS=60000)
+	@$(BIN)/python -m tests.benchmarks.autoscale --most $${NODES:-4} --blocks $${BLOCKS:-60000}
+	@$(BIN)/python -m tests.benchmarks.autoscale --most $${NODES:-4} --blocks 1500 --per-minute 3000
+
+.PHONY: bench-cluster
+bench-cluster: $(STAMP)  ## Long: one job over four raylets, with 1, 2 and 4 extractors, beside the ideal (BLOCKS=20000)
+	@$(BIN)/python -m tests.benchmarks.cluster --blocks $${BLOCKS:-20000}
 
 .PHONY: bench-plan
 bench-plan: $(STAMP)  ## How good a plan is: what ampd backfill --plan says, against what the same takes then

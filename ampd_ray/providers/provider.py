@@ -83,9 +83,9 @@ class ProviderConfig(BaseModel):
     auth_header: Annotated[str, Field(pattern=r"^[!#-'*+.^-z|~0-9A-Z${}-]+$")] | None = None
     """The header that carries the token, without `Bearer`, in place of `Authorization`."""
     rate_limit_per_minute: Annotated[int, Field(ge=1, lt=2**32)] | None = None
-    """HTTP requests a minute, a batch being one, of each process that asks."""
+    """HTTP requests a minute, a batch being one, of all extractors of a Ray cluster together."""
     concurrent_request_limit: Annotated[int, Field(ge=0, lt=2**16), AfterValidator(lambda n: max(1, n))] = 1024
-    """Most requests in flight, of each process that asks; more than 256 are never needed."""
+    """Most requests in flight, of all extractors of a Ray cluster together; one has 256 at most."""
     rpc_batch_size: Annotated[int, Field(ge=0)] = 0
     """Calls in one request; 0 and 1: no batches."""
     fetch_receipts_per_tx: bool = False

@@ -16,7 +16,7 @@ from tests.fakes.solo import nothing_left_in
 from tests.fakes.terminal import COLUMNS, CTRL_C, terminal
 
 BLOCKS = 3_200
-PER_MINUTE = 600  # as many at once from each extractor, then ten a second: there is a middle, and it lasts
+PER_MINUTE = 1200  # as many at once, then twenty a second: there is a middle, and it lasts
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ LAST = 600
 LARGE_BLOCKS = 24  # transactions each: the rows of a task are more than Ray sends inline
 JOBS = ("a", "b", "c")  # each has a task at an extractor of its own
 EXTRACTORS = len(JOBS)
-SLOWLY = 1800  # requests a minute of an extractor: a part takes it four seconds
+SLOWLY = 1800 * EXTRACTORS  # requests a minute: a part takes four seconds
 WITHIN_SECS = 120.0  # what takes a second or two where nothing else runs
 MOVED_SECS = 15.0  # from a Ray node's end to RUNNING elsewhere, with slow processes
 EXIT_SECS = 60.0  # Ray looks for its head for 25 seconds when the driver leaves it
@@ -92,7 +92,7 @@ def test_jobs_outlive_everything_in_ray(directory: Path, tmp_path: Path, embedde
     ):
         for _souths_and_norths in range(2):
             cluster.add(cpus=0)
-        site = make_site(tmp_path / "site", url, chain.url, extractors=EXTRACTORS)
+        site = make_site(tmp_path / "site", url, chain.url, extractors=EXTRACTORS, min_extractors=EXTRACTORS)
         try:
             started += [joined(site, cluster, 1, "north"), joined(site, cluster, 0, "south")]
             north, south = [worker.up() for worker in started]

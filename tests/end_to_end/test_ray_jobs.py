@@ -111,7 +111,7 @@ def test_worker_and_backfill_as_ray_jobs(cluster: Cluster, site: Site, devnet: D
 def test_the_notebook_about_a_cluster(cluster: Cluster, embedded: Server, devnet: Devnet, tmp_path: Path) -> None:
     """Its kernel has the configuration and nothing of Ray; the job runs on the cluster."""
     with empty_database(embedded) as url:
-        site = make_site(tmp_path / "site", url, devnet.url, extractors=2)
+        site = make_site(tmp_path / "site", url, devnet.url, extractors=2, min_extractors=2)
         with workers(site, "worker-1", arguments=["--address", cluster.address], env=cluster.env):
             run = executed(
                 "04_cluster.ipynb", tmp_path, {"AMP_CONFIG": str(site.config)}, 'print("ray" in sys.modules)'
@@ -128,7 +128,7 @@ def test_the_notebook_about_a_cluster(cluster: Cluster, embedded: Server, devnet
 def test_a_ray_node_vanishes_with_extractors_and_rows(cluster: Cluster, tmp_path: Path, embedded: Server) -> None:
     """The last test of this cluster: one of its Ray nodes is lost, as a pre-empted machine is."""
     with empty_database(embedded) as url, run_devnet(LONG) as chain:
-        site = make_site(tmp_path / "site", url, chain.url, extractors=3)
+        site = make_site(tmp_path / "site", url, chain.url, extractors=3, min_extractors=3)
         arguments = ["--address", cluster.address]
         with workers(site, "stable", arguments=arguments, env=cluster.env), site.client() as client:
             warm = client.deploy(register(client, "warm").model_copy(update={"end_block": "10"}))

@@ -25,7 +25,7 @@ from tests.fakes.worker import Worker
 from tests.servers import Server
 
 BLOCKS = 1_500
-PER_MINUTE = 300  # as many at once from each extractor, then five a second: there is a middle, and it lasts
+PER_MINUTE = 600  # as many at once, then ten a second: there is a middle, and it lasts
 RAY_GONE_SECS = 60.0  # Ray's agents look for their parent every few seconds, and want to be sure
 
 
