@@ -12,6 +12,7 @@ materialize    one job: what is missing (``plan``), who does it (``state``), ext
 metadb         the metadata database: typed verbs, each module with its .sql beside it; the embedded Postgres
 providers      where blocks come from: provider files, JSON-RPC over HTTP, WebSocket and IPC
 store          where files live
+clouds         the machine that a process runs on: the notice that a cloud takes it away
 devnet         a local chain to try things on
 datasets       what is extracted: manifests, names, and the EVM tables decoded column by column (pure)
 chain          what a chain is: spans, links, segments, the canonical chain and its gaps (pure)

@@ -488,6 +488,13 @@ class ActorLost(AmpdError):
     handling = Handling.TRANSIENT
 
 
+class HandedBack(AmpdError):
+    """An extractor whose machine is about to go has no block of a task: another one gets it."""
+
+    code = "HANDED_BACK"
+    handling = Handling.TRANSIENT
+
+
 class OutOfMemory(ActorLost):
     """A Ray task was killed for memory: ask for fewer blocks at once."""
 

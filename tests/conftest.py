@@ -1,5 +1,6 @@
 """Fixtures that every tier shares: where blocks come from, and where they go."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ampd_ray.clouds.machine import TOLD
 from tests.fakes.anvil import Anvil
 from tests.fakes.anvil import anvil as run_anvil
 from tests.fakes.devnet import Devnet
@@ -22,6 +24,8 @@ pytest_plugins = ["tests.servers"]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script; children would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+os.environ.setdefault(TOLD, "off")  # wherever the tests run; children inherit it
 
 DEVNET_BLOCKS = 200
 RECURSION_LIMIT = 1000  # Python's own

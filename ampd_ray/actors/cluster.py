@@ -97,6 +97,8 @@ def _start_coordinator(settings: Settings, node_id: str, info: dict[str, str], *
     """The coordinator, on this Ray node unless only others are stable; ``alone`` on a Ray of our own."""
     nodes = ray_nodes()
     home = places.home(nodes, here(), node_id)
+    if home not in [node.id for node in nodes]:
+        raise RayUnavailable("this Ray node is about to go: start the worker on another one")
     sizes = Sizes.of(places.cpus(nodes), places.cpus_for_writers(nodes, home), settings.ampd_ray)
     if not alone:
         sizes = sizes.elastic(settings.ampd_ray)

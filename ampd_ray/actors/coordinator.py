@@ -12,8 +12,10 @@ from ampd_ray import log
 from ampd_ray.actors import driver_watch
 from ampd_ray.actors.commons import ClusterCommons, Commons
 from ampd_ray.actors.crew import Crew
+from ampd_ray.actors.draining import departures
 from ampd_ray.actors.driver_watch import Watched
 from ampd_ray.actors.extractor import open_source
+from ampd_ray.actors.machine import watch_machine
 from ampd_ray.actors.placement import Placement, here, ray_nodes
 from ampd_ray.actors.pool import Pool, extractor_pool, writer_pool
 from ampd_ray.actors.ports import RayExtractors, RayWriters
@@ -21,6 +23,7 @@ from ampd_ray.config import Sealed, unseal
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.networks import chain_of
 from ampd_ray.materialize.job import MaterializeJob
+from ampd_ray.materialize.leaving import UNHURRIED_SECS
 from ampd_ray.materialize.setup import Environment, JobSpec
 from ampd_ray.materialize.types import WriterOptions
 from ampd_ray.metadb.jobs import JobRow
@@ -85,11 +88,13 @@ class CoordinatorActor:
     async def run(self) -> int:
         """Live until drained; the exit code. Raises an ``AmpdError`` if the node cannot start."""
         coordinator = self._coordinator
-        watching = asyncio.create_task(self._outlive_nobody())
+        watches = (self._outlive_nobody(), self._heed_notices(), watch_machine(self._settings.ampd_ray.spot_notice))
+        watching = [asyncio.create_task(watch) for watch in watches]
         try:
             return await coordinator.run()
         finally:
-            watching.cancel()
+            for watch in watching:
+                watch.cancel()
             self._extractors.close()
             self._writers.close()
 
@@ -108,6 +113,16 @@ class CoordinatorActor:
             return
         logger.warning("the driver of this worker is gone: the node is given up")
         await self._coordinator.abandon()
+
+    async def _heed_notices(self) -> None:
+        """A Ray node that goes takes nothing along of which somebody knew in time."""
+        async for departure in departures():
+            secs = UNHURRIED_SECS if departure.secs is None else departure.secs
+            if departure.ray_node == here():
+                self._coordinator.leave(secs)
+            else:
+                self._extractors.leave(departure.ray_node, secs)
+                self._writers.leave(departure.ray_node, secs)
 
     def _make_job(self, row: JobRow, descriptor: JobDescriptor) -> MaterializeJob:
         spec = JobSpec(row.job_id, self._coordinator.node_id, self._coordinator.incarnation, descriptor)

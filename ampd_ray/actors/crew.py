@@ -51,7 +51,7 @@ class Crew:
         now, pool = time.monotonic(), self.pool
         tasks = sum(ask.wanted for ask in self._asked.values())
         before = pool.size
-        pool.resize(self._scaling.turn(now, [seen.load for seen in pool.seen()], tasks, self._commons.allowed))
+        pool.resize(self._scaling.turn(now, pool.loads(), tasks, self._commons.allowed))
         if pool.size != before:
             facts = {
                 "wanted": pool.size,

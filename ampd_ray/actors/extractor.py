@@ -9,12 +9,12 @@ import ray
 
 from ampd_ray import log
 from ampd_ray.actors.garbage import collected_if_it_fails, spare_the_collector
-from ampd_ray.actors.placement import here
-from ampd_ray.actors.probed import Probed, Seen
+from ampd_ray.actors.probed import PROBES, Probed, Seen
 from ampd_ray.config import Sealed
 from ampd_ray.datasets.evm import native
 from ampd_ray.datasets.networks import chain_of
 from ampd_ray.materialize.extract import Extractor
+from ampd_ray.materialize.leaving import Leave
 from ampd_ray.materialize.types import Extract, ExtractSummary, RangeTask
 from ampd_ray.providers.evm_rpc import EvmRpcSource
 from ampd_ray.providers.registry import find_by_name
@@ -37,6 +37,7 @@ class ExtractorActor(Probed):
     def __init__(self, settings: Sealed):
         log.setup()
         spare_the_collector()
+        self._spot_notice = settings.ampd_ray.spot_notice
         if not native.available:
             logger.warning("the compiled path is off or not built: blocks take about three times the CPU")
         self._extractor = Extractor(
@@ -46,11 +47,17 @@ class ExtractorActor(Probed):
 
     async def ready(self) -> int:
         """Answers once the process runs: its pid."""
-        self._work_here()
+        self._work_here(self._spot_notice)
         return os.getpid()
 
+    @ray.method(concurrency_group=PROBES)
+    async def leave(self, secs: float) -> None:
+        """Hand back what cannot be done before the Ray node goes."""
+        assert self._loop is not None, "it is told after it was ready"
+        self._loop.call_soon_threadsafe(self._extractor.leave, Leave.within(secs))
+
     async def _look(self) -> Seen:
-        return Seen(here(), self._extractor.load())
+        return Seen(self._extractor.load())
 
     @ray.method(num_returns=2)
     async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Extract]:

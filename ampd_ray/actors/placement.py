@@ -17,6 +17,7 @@ from typing import Any, Final, Self
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ampd_ray.actors.draining import draining
 from ampd_ray.config import AmpdRay
 from ampd_ray.node.places import STABLE, RayNode
 
@@ -62,7 +63,8 @@ def here() -> str:
 
 
 def ray_nodes() -> list[RayNode]:
-    """The Ray nodes that live."""
+    """The Ray nodes that live, and are not about to go: Ray places nothing on those."""
+    going = draining()
     known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return [
         RayNode(
@@ -72,5 +74,5 @@ def ray_nodes() -> list[RayNode]:
             stable=node["Resources"].get(STABLE, 0.0) > 0,
         )
         for node in known
-        if node["Alive"]
+        if node["Alive"] and node["NodeID"] not in going
     ]

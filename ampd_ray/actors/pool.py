@@ -1,8 +1,9 @@
 """The extractor and writer actors of one node.
 
 Both pools are shared by all jobs of the node: a job that waits holds nobody's process. Actors are made when there is
-work, up to a limit; one that died or hangs is replaced. Which actor gets a call: the least loaded that is ready. One
-that is too many gets no more calls, and is let go once it has none: nothing that is under way is ever lost by that.
+work, up to a limit; one that died or hangs is replaced, and so is one whose Ray node is about to go. Which actor gets a
+call: the least loaded that is ready. One that is too many gets no more calls, and is let go once it has none: nothing
+that is under way is ever lost by that.
 
 The first actor of each pool stands beside the coordinator and is there within seconds; all others may wait for a place
 for as long as it takes (``placement.py``).
@@ -29,6 +30,7 @@ from ampd_ray.actors.silence import Silence
 from ampd_ray.actors.writer import WriterActor
 from ampd_ray.config import Sealed
 from ampd_ray.errors import ActorLost, AmpdError
+from ampd_ray.materialize.types import Load
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -48,9 +50,12 @@ class Member:
     handle: Any = None  # as long as it is not made
     ready: bool = False
     load: int = 0
+    ray_node: str = ""  # as long as it is not ready
+    leaving: asyncio.Event = field(default_factory=asyncio.Event)
+    gone_at: float = math.inf  # in the loop's time, for one that is leaving
     used_at: float = field(default_factory=time.monotonic)  # when it last had a call
     surplus: bool = False  # gets no more calls, and is let go
-    seen: Seen | None = None  # what it answered to the last probe
+    load_seen: Load = field(default_factory=Load)  # what it answered to the last probe
     silence: Silence = field(default_factory=Silence)
     probe: asyncio.Task[Seen | Exception] | None = None
 
@@ -73,6 +78,8 @@ class Pool:
         self._make = make
         self._eager = eager
         self._members: list[Member] = []
+        self._leaving: list[Member] = []
+        self._departing: dict[str, float] = {}
         self._ended: list[Member] = []
         self._changed = asyncio.Condition()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -94,25 +101,25 @@ class Pool:
     @property
     def working(self) -> int:
         """How many there are, those included that are about to be let go."""
-        return sum(member.ready for member in self._members)
+        return len(self._up()) + len(self._leaving)
 
     @property
     def on_cpus(self) -> int:
         """How many of them have a CPU of the cluster."""
         return sum(member.ready and not member.beside for member in self._members)
 
-    def seen(self) -> list[Seen]:
-        """What those that take calls answered last, those who have not yet included."""
-        return [member.seen or Seen() for member in self._ready()]
+    def loads(self) -> list[Load]:
+        """What those that take calls said last of what they do, those who have not yet included."""
+        return [member.load_seen for member in self._ready()]
 
     def resize(self, size: int) -> None:
         """Have so many from now on. Those that come too many are let go, each once it has no calls."""
         self.size = size
-        on_node = Counter(member.seen.ray_node for member in self._members if member.seen)
+        on_node = Counter(member.ray_node for member in self._up())
 
         def worth(member: Member) -> tuple[Any, ...]:
             """Those who stay come first. Of a Ray node that few of ours are on, all go: then it can go itself."""
-            node = member.seen.ray_node if member.seen else ""
+            node = member.ray_node
             return not member.beside, not member.ready, -on_node[node], node, -member.load
 
         for place, member in enumerate(sorted(self._members, key=worth)):
@@ -152,21 +159,37 @@ class Pool:
         member.used_at = time.monotonic()
         if error is not None and actor_is_gone(error):
             self._replace(member, type(error).__name__)
+        elif member in self._leaving and not member.load:
+            self._part_with(member)
         self._let_go()
+
+    def leave(self, ray_node: str, secs: float) -> None:
+        """The Ray node goes in so many seconds: its actors get no more calls, and end once they have none.
+
+        Others are made in their place at once. Told again, the time that is left is as it was said last.
+        """
+        self._departing[ray_node] = asyncio.get_running_loop().time() + secs
+        for member in [*self._up(), *self._leaving]:
+            if member.ray_node == ray_node:
+                self._take_leave(member)
+        if self._members or self._leaving:
+            self._grow()
 
     def close(self) -> None:
         """End all actors."""
         for task in self._tasks:
             task.cancel()
-        for member in self._members:
-            _kill(member)
         # Their handles live on: an actor whose last one goes ends by itself, amid what it does, with tracebacks.
-        self._ended, self._members = self._members, []
+        self._ended, self._members, self._leaving = [*self._members, *self._leaving], [], []
+        for member in self._ended:
+            _kill(member)
 
     def _ready(self) -> list[Member]:
         """Those that get calls: of those who are too many only where there is no other."""
-        ready = [member for member in self._members if member.ready]
-        return [member for member in ready if not member.surplus] or ready
+        return [member for member in self._up() if not member.surplus] or self._up()
+
+    def _up(self) -> list[Member]:
+        return [member for member in self._members if member.ready]
 
     def _idle(self) -> int:
         return sum(member.load == 0 for member in self._members)
@@ -202,10 +225,10 @@ class Pool:
     async def _bring_up(self, member: Member) -> None:
         """Whatever goes wrong is a failed start, which those who wait for an actor are told of."""
 
-        def made() -> Awaitable[int]:
+        async def made() -> None:
             member.handle = self._make(member.beside)
-            ready: Awaitable[int] = member.handle.ready.remote()
-            return ready
+            await member.handle.ready.remote()
+            member.ray_node = await member.handle.stands_on.remote()
 
         answer = await _answer(made, START_SECS if member.beside else None)
         if member not in self._members:  # let go as it was on its way
@@ -227,6 +250,9 @@ class Pool:
             async with self._changed:
                 member.ready = True
                 self._failed_starts = 0
+                if member.ray_node in self._departing:
+                    self._take_leave(member)
+                    self._grow()
                 self._changed.notify_all()
 
     # -- those that died or hang ----------------------------------------------------------------------------------
@@ -234,7 +260,7 @@ class Pool:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(PROBE_SECS / 2)
-            for member in [member for member in self._members if member.ready]:
+            for member in [*self._up(), *self._leaving]:
                 self._look_at(member)
             await asyncio.sleep(PROBE_SECS / 2)  # by then they have answered
             self._find_idle()
@@ -263,17 +289,40 @@ class Pool:
     async def _ask(self, member: Member) -> Seen | Exception:
         answer: Seen | Exception = await _answer(member.handle.turns.remote)
         if isinstance(answer, Seen):
-            member.seen = answer
+            member.load_seen = answer.load
         return answer
 
     def _replace(self, member: Member, why: str) -> None:
         """Its calls end with an error: Ray counts an actor as dead that it was told to kill, halted or not."""
-        if member in self._members:
+        if member in self._leaving:
+            logger.info("%s went with its Ray node (%s)", self.name, why)
+            self._part_with(member)
+        elif member in self._members:
             logger.warning("%s is gone (%s); it is replaced", self.name, why)
             self.replaced += 1
             self._members.remove(member)
             _kill(member)
             self._grow()
+
+    # -- those whose Ray node is about to go ----------------------------------------------------------------------
+
+    def _take_leave(self, member: Member) -> None:
+        member.gone_at = self._departing[member.ray_node]
+        secs = member.gone_at - asyncio.get_running_loop().time()
+        if member in self._members:
+            logger.info("%s leaves: its Ray node goes in %.0f s", self.name, secs)
+            self._members.remove(member)
+            self._leaving.append(member)
+            member.leaving.set()
+        if member.load:
+            self._start(_answer(lambda: member.handle.leave.remote(secs)))
+        else:
+            self._part_with(member)
+
+    def _part_with(self, member: Member) -> None:
+        """It has nothing more to do, and Ray ends a node that drains once nothing is left on it."""
+        self._leaving.remove(member)
+        _kill(member)
 
 
 def _kill(member: Member) -> None:

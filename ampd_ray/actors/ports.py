@@ -12,6 +12,7 @@ from ampd_ray.actors.failures import actor_is_gone, domain_error
 from ampd_ray.actors.pool import Member, Pool
 from ampd_ray.chain.ranges import Span
 from ampd_ray.errors import ActorLost
+from ampd_ray.materialize.leaving import Leave
 from ampd_ray.materialize.types import ExtractSummary, Partition, RangeTask, WriterReport
 from ampd_ray.node.sharing import Ask
 
@@ -95,6 +96,11 @@ class RayPartition:
             await self._call("discard")
         finally:
             self._release(None)
+
+    async def leaves(self) -> Leave:
+        """Returns once the writer's Ray node is about to go."""
+        await self._member.leaving.wait()
+        return Leave.within(self._member.gone_at - asyncio.get_running_loop().time())
 
     async def _call(self, method: str, *args: Any) -> Any:
         if self._released:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import ray
 
+from ampd_ray.actors.machine import watch_machine
 from ampd_ray.actors.placement import here
 from ampd_ray.materialize.types import Load
 
@@ -19,9 +20,8 @@ PROBES = "probes"
 
 @dataclass(frozen=True)
 class Seen:
-    """The answer to a probe: the Ray node that the actor is on, and the ``load`` of one that extracts."""
+    """The answer to a probe: the ``load`` of one that extracts."""
 
-    ray_node: str = ""
     load: Load = field(default_factory=Load)
 
 
@@ -29,10 +29,21 @@ class Probed:
     """Base of the actors of a pool, which are made with a concurrency group :data:`PROBES`."""
 
     _loop: asyncio.AbstractEventLoop | None = None
+    _watching: asyncio.Task[None] | None = None
 
-    def _work_here(self) -> None:
-        """The running loop is the one that the actor's calls run on."""
+    def _work_here(self, spot_notice: str = "off") -> None:
+        """The running loop is the one that the actor's calls run on. Notices of the cloud are passed on from now."""
         self._loop = asyncio.get_running_loop()
+        if self._watching is None:
+            self._watching = asyncio.create_task(watch_machine(spot_notice))
+
+    async def stands_on(self) -> str:
+        """Its Ray node."""
+        return here()
+
+    @ray.method(concurrency_group=PROBES)
+    async def leave(self, secs: float) -> None:
+        """Its Ray node goes in so many seconds. Here nothing is to be done about that."""
 
     @ray.method(concurrency_group=PROBES)
     async def turns(self) -> Seen:
@@ -42,4 +53,4 @@ class Probed:
 
     async def _look(self) -> Seen:
         """What is to be told; on the loop of the calls."""
-        return Seen(here())
+        return Seen()

@@ -38,7 +38,7 @@ class WriterActor(Probed):
 
     async def ready(self) -> int:
         """Answers once the process runs and reaches the database: its pid."""
-        self._work_here()
+        self._work_here(self._settings.ampd_ray.spot_notice)
         if not self._opened:
             await self._db.open()
             self._opened = True

@@ -264,6 +264,8 @@ class AmpdRay(Table):
     """Most writers of a worker at a time; by default one for every four CPUs, as stable Ray nodes have room."""
     writer_cpus: Amount = 1.0
     """CPUs of a stable Ray node that a writer takes; the first one of a worker takes none."""
+    spot_notice: Literal["auto", "off", "aws", "gcp", "azure"] = "auto"
+    """Whose metadata service says that a machine is taken away; `auto`: that of the cloud that it is in, if any."""
     memory_bytes: Positive | None = None
     """Arrow bytes extracted and not yet appended to a file, per job; by default 64 MiB an extractor, 256 at least."""
     quarantine: bool = True

@@ -40,6 +40,19 @@ class TaskLost:
 
 
 @dataclass(frozen=True)
+class TaskHandedBack:
+    """The extractor's Ray node is about to go: the rows of ``done``, the first blocks of ``span``, are all it gives.
+
+    None: of no block. ``nbytes`` of Arrow data.
+    """
+
+    partition: int
+    span: Span
+    done: Span | None = None
+    nbytes: int = 0
+
+
+@dataclass(frozen=True)
 class TaskAppended:
     """These spans are in the partition's open file or further."""
 
@@ -74,6 +87,14 @@ class WriterLost:
     """The partition's writer vanished or gave the partition up; what it had not committed is to be planned again."""
 
     partition: int
+
+
+@dataclass(frozen=True)
+class WriterLeaves:
+    """The Ray node of the partition's writer is about to go; ``now``: no later than now it has to commit."""
+
+    partition: int
+    now: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,11 +140,13 @@ Event = (
     TaskExtracted
     | TaskFailed
     | TaskLost
+    | TaskHandedBack
     | TaskAppended
     | PartitionOpened
     | PartitionFinished
     | SegmentCommitted
     | WriterLost
+    | WriterLeaves
     | PartitionFailed
     | Crashed
     | OfThePass
@@ -176,7 +199,7 @@ class SetAside:
 
 @dataclass(frozen=True)
 class Flush:
-    """Commit what the open file of the partition holds; ``reason`` is ``age`` or ``stop``."""
+    """Commit what the open file of the partition holds; ``reason`` is ``age``, ``stop`` or ``leave``."""
 
     partition: int
     reason: str

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 
+from ampd_ray.chain.ranges import Span
 from ampd_ray.datasets.evm.intake import Intake
 from ampd_ray.datasets.evm.rpc import BlockAndReceipts, BlockText
 from ampd_ray.datasets.evm.verify import Level, Result, Verdict, verify_blocks
-from ampd_ray.errors import DataFault, Unverifiable, ValueOverflow, wrong_chain
+from ampd_ray.errors import DataFault, HandedBack, Unverifiable, ValueOverflow, wrong_chain
+from ampd_ray.materialize.leaving import Leave
 from ampd_ray.materialize.sources import BlockSource, OpenSource, Sources, same_for_ever
 from ampd_ray.materialize.types import Extract, ExtractSummary, Load, RangeTask, Verified
 
@@ -26,26 +30,38 @@ class Extractor:
     def __init__(self, open_source: OpenSource, told: Callable[[str], object] = same_for_ever):
         self._sources = Sources(open_source, told)
         self._reported: WeakKeyDictionary[BlockSource, tuple[int, int, int]] = WeakKeyDictionary()
+        self._notice = _Notice()
         self._looked_at = time.monotonic()
         self._cpu_secs = time.process_time()
 
+    def leave(self, leave: Leave) -> None:
+        """The machine is about to go: tasks are handed back as ``leave`` says. Told again, the earlier times hold."""
+        self._notice.give(leave)
+
     async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Extract]:
-        """Fetch, check and decode ``task.span``. Raises ``ProviderError``, ``ValueOverflow`` or ``WrongChain``."""
+        """Fetch, check and decode ``task.span``; after a notice its first blocks, as far as there is time.
+
+        Raises ``ProviderError``, ``ValueOverflow``, ``WrongChain``, or ``HandedBack`` if there is time for none.
+        """
         async with self._sources.use(task.provider, task.network) as source:
             if task.chain_id is not None and task.chain_id != source.chain:
                 raise wrong_chain(task.provider, task.network, source.chain, task.chain_id)
             source.use(task.share)
             started, work = time.monotonic(), _Work(task, source.chain)
             try:
-                async with aclosing(source.fetch(task.span, work.take)) as blocks:
+                async with (
+                    self._notice.heeded(),
+                    aclosing(source.fetch(task.span, work.take, self._notice.allows_more)) as blocks,
+                ):
                     async for block in blocks:
                         work.add(block)
                 extract = work.finish()
+                assert self._notice.given or extract.span == task.span, "blocks are missing"
             finally:
                 work.drop()
             requests, retries, nbytes = self._count(source)
         summary = ExtractSummary(
-            span=task.span,
+            span=extract.span,
             rows={name: table.num_rows for name, table in extract.tables.items()},
             nbytes=sum(table.nbytes for table in extract.tables.values()),
             requests=requests,
@@ -80,6 +96,46 @@ class Extractor:
         return now[0] - then[0], now[1] - then[1], now[2] - then[2]
 
 
+class _Notice:
+    """What all tasks of an extractor know of the end of its machine."""
+
+    def __init__(self) -> None:
+        self._ask_no_more_at = self._hand_back_at = math.inf
+        self._limits: set[asyncio.Timeout] = set()
+
+    @property
+    def given(self) -> bool:
+        """Whether there is an end."""
+        return not math.isinf(self._hand_back_at)
+
+    def give(self, leave: Leave) -> None:
+        """From now on there is an end."""
+        now = asyncio.get_running_loop().time()
+        self._ask_no_more_at = min(self._ask_no_more_at, now + leave.ask_no_more)
+        self._hand_back_at = min(self._hand_back_at, now + leave.hand_back)
+        for limit in self._limits:
+            if not limit.expired():
+                limit.reschedule(self._hand_back_at)
+
+    def allows_more(self) -> bool:
+        """Whether a task may ask for more blocks."""
+        return asyncio.get_running_loop().time() < self._ask_no_more_at
+
+    @asynccontextmanager
+    async def heeded(self) -> AsyncIterator[None]:
+        """Break the block off, without an error, when it is time to hand back what there is."""
+        limit = asyncio.timeout_at(self._hand_back_at if self.given else None)
+        try:
+            async with limit:
+                self._limits.add(limit)
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        finally:
+            self._limits.discard(limit)
+
+
 class _Work:
     """The rows of one task, decoded and verified on the event loop, some blocks at a time.
 
@@ -91,26 +147,32 @@ class _Work:
         self._chain_id = chain_id
         self.secs = 0.0  # spent here
         self._verified: set[Verified] = set()
+        self._blocks = 0
         look = None if task.verify is Level.OFF else self._verify
         self._intake = Intake(task.network, task.tables, look)
 
     def take(self, text: BlockText) -> bool:
         """Take the next block as text, if that can be."""
         with self._named():
-            return self._intake.take(text)
+            taken = self._intake.take(text)
+        self._blocks += taken
+        return taken
 
     def add(self, block: BlockAndReceipts) -> None:
         """Take the next block."""
         with self._named():
             self._intake.add(block)
+        self._blocks += 1
 
     def finish(self) -> Extract:
-        """All of the task."""
+        """All that was taken. Raises ``HandedBack`` if that is nothing."""
+        asked = self._task.span
+        if not self._blocks:
+            raise HandedBack(f"the machine is about to go: blocks {asked} are left to others")
         with self._named():
             decoded = self._intake.finish()
-        return Extract(
-            self._task.span, decoded.links, decoded.tables, Verified.least(self._verified or {Verified.NONE})
-        )
+        span = Span(asked.start, asked.start + self._blocks - 1)
+        return Extract(span, decoded.links, decoded.tables, Verified.least(self._verified or {Verified.NONE}))
 
     def drop(self) -> None:
         """Let go of all rows: the traceback of an error may live on, and holds this for as long."""

@@ -15,8 +15,9 @@ from typing import Any, Protocol
 
 from ampd_ray import failpoints
 from ampd_ray.chain.ranges import Span
-from ampd_ray.errors import ActorLost, AmpdError, Handling, RowsLost, Unexpected
+from ampd_ray.errors import ActorLost, AmpdError, HandedBack, Handling, RowsLost, Unexpected
 from ampd_ray.materialize import events
+from ampd_ray.materialize.leaving import Leave
 from ampd_ray.materialize.plan import Unit
 from ampd_ray.materialize.state import JobState
 from ampd_ray.materialize.types import ExtractSummary, RangeTask, WriterReport
@@ -40,7 +41,8 @@ class Extractors(Protocol):
     async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Any]:
         """Extract on the least loaded one. The second value is a handle of the rows, for a writer.
 
-        Raises ``ActorLost`` if the extractor died, else what the extraction raised.
+        They may be of the first blocks only. Raises ``HandedBack`` if of none, ``ActorLost`` if the extractor died,
+        else what the extraction raised.
         """
 
 
@@ -58,6 +60,9 @@ class WriterHandle(Protocol):
 
     async def discard(self) -> None:
         """Drop what is not committed, and the partition."""
+
+    async def leaves(self) -> Leave:
+        """Returns once the machine of the writer is about to go."""
 
 
 MakeTask = Callable[[int, Unit, Span, int], RangeTask]
@@ -92,6 +97,8 @@ class Pass:
         self._events: asyncio.Queue[events.Event] = asyncio.Queue()
         self._units: dict[int, Unit] = {}
         self._writers: dict[int, WriterHandle] = {}
+        self._watches: dict[int, asyncio.Task[None]] = {}
+        self._gone_at: dict[int, float] = {}
         self._rows: dict[tuple[int, Span], Any] = {}
         self._running: dict[asyncio.Task[None], int | None] = {}
         self._extracting: set[asyncio.Task[None]] = set()
@@ -188,7 +195,17 @@ class Pass:
         except AmpdError as error:
             self._writer_failed(number, error)
         else:
+            self._watches[number] = self._start(self._watch(number, self._writers[number]), number)
             self._events.put_nowait(events.PartitionOpened(number))
+
+    async def _watch(self, number: int, writer: WriterHandle) -> None:
+        """Say when the writer's machine is about to go, and when it has to commit."""
+        leave, now = await writer.leaves(), asyncio.get_running_loop().time()
+        logger.info("a writer's machine is about to go", extra={"partition": number, "in_secs": round(leave.gone, 1)})
+        self._gone_at[number] = now + leave.gone
+        self._events.put_nowait(events.WriterLeaves(number))
+        await asyncio.sleep(leave.commit)
+        self._events.put_nowait(events.WriterLeaves(number, now=True))
 
     async def _extract(self, number: int, span: Span, delay: float, provider: int) -> None:
         try:
@@ -196,6 +213,8 @@ class Pass:
             task = self._make_task(number, self._units[number], span, provider)
             summary, rows = await self._extractors.extract(task)
             await failpoints.reach("task-returned")
+        except HandedBack:
+            self._events.put_nowait(events.TaskHandedBack(number, span))
         except ActorLost as error:
             logger.warning("an extractor was lost; its blocks go to another", extra={"span": span, "error": error})
             self._events.put_nowait(events.lost(number, span, error))
@@ -203,9 +222,14 @@ class Pass:
             logger.warning("blocks could not be extracted", extra={"span": span, "error": error})
             self._events.put_nowait(events.TaskFailed(number, span, error))
         else:
-            self._rows[number, span] = rows
+            done = summary.span
+            self._rows[number, done] = rows
             self._on_extracted(summary)
-            self._events.put_nowait(events.TaskExtracted(number, span, summary.nbytes))
+            if done == span:
+                self._events.put_nowait(events.TaskExtracted(number, span, summary.nbytes))
+            else:
+                logger.info("an extractor handed back what it had", extra={"span": span, "done": done})
+                self._events.put_nowait(events.TaskHandedBack(number, span, done, summary.nbytes))
 
     async def _append(self, number: int, span: Span) -> None:
         rows = self._rows.pop((number, span))
@@ -232,13 +256,18 @@ class Pass:
             self._writer_failed(number, error)
 
     async def _flush(self, number: int, reason: str) -> None:
-        """Commit the open file; when stopping, the partition ends with it."""
-        report, within = None, DISCARD_SECS
+        """Commit the open file; unless that is for its age, the partition ends with it."""
+        report, within, ends = None, DISCARD_SECS, reason != "age"
+        if reason == "leave":
+            self._drop_extractions(number)
         try:
             if number in self._writers:
-                limit = self._stop_secs if reason == "stop" else None
+                limit = {"stop": self._stop_secs, "leave": self._secs_left(number)}.get(reason)
                 report = await asyncio.wait_for(self._writers[number].flush(reason), limit)
         except TimeoutError:
+            if reason == "leave":
+                self._writer_failed(number, ActorLost("the writer's machine goes before it has committed"))
+                return
             facts = {"partition": number, "within_secs": self._stop_secs}
             logger.warning("blocks were not committed before the stop", extra=facts)
             within = LATE_DISCARD_SECS
@@ -250,7 +279,7 @@ class Pass:
             self._report(number, report)
             if reason == "age" and not report.committed:  # there was nothing but blocks that are done without
                 self._events.put_nowait(events.SegmentCommitted(number, report.open))
-        if reason == "stop" and not (report and report.finished):
+        if ends and not (report and report.finished):
             await self._finish(number, within)
 
     def _report(self, number: int, report: WriterReport) -> None:
@@ -277,15 +306,28 @@ class Pass:
         else:
             self._events.put_nowait(events.PartitionFailed(number, error))
 
+    def _secs_left(self, number: int) -> float | None:
+        """Until the writer's machine goes."""
+        at = self._gone_at.get(number)
+        return None if at is None else at - asyncio.get_running_loop().time()
+
+    def _drop_extractions(self, number: int) -> None:
+        """Nobody waits for those any more that have not ended by now."""
+        for task in self._extracting:
+            if self._running.get(task) == number:
+                task.cancel()
+
     def _abandon(self, number: int) -> None:
         for task, owner in list(self._running.items()):
             if owner == number:
                 task.cancel()
-        for key in [key for key in self._rows if key[0] == number]:
-            del self._rows[key]
         self._start(self._discard(number), None)
 
     async def _discard(self, number: int, within_secs: float = DISCARD_SECS) -> None:
+        for key in [key for key in self._rows if key[0] == number]:
+            del self._rows[key]
+        if (watch := self._watches.pop(number, None)) is not None:
+            watch.cancel()
         writer = self._writers.pop(number, None)
         if writer is not None:
             with contextlib.suppress(AmpdError, TimeoutError):

@@ -42,10 +42,12 @@ class BlockSource(Protocol):
     async def start(self) -> None:
         """Open it and compare its chain id; raises ``WrongChain`` or a ``ProviderError``."""
 
-    def fetch(self, span: Span, take: Take | None = None) -> AsyncGenerator[BlockAndReceipts]:
+    def fetch(
+        self, span: Span, take: Take | None = None, go_on: Callable[[], bool] | None = None
+    ) -> AsyncGenerator[BlockAndReceipts]:
         """The blocks of ``span`` in order as they come, each with its receipts, checked (``spec/data.md`` 2.3).
 
-        But for those that ``take`` takes, as they were answered.
+        But for those that ``take`` takes, as they were answered. They end early once ``go_on`` says False.
         """
 
     def stats(self) -> SourceStats:

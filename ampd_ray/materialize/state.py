@@ -39,8 +39,10 @@ from ampd_ray.materialize.events import (
     TaskAppended,
     TaskExtracted,
     TaskFailed,
+    TaskHandedBack,
     TaskLost,
     Tick,
+    WriterLeaves,
     WriterLost,
 )
 from ampd_ray.materialize.faults import Doubts, around
@@ -103,7 +105,8 @@ class _Task:
 class _Open:
     """One open partition. ``queue`` holds spans not yet handed out, ascending; ``requeued`` how often each was lost.
 
-    ``suspects`` are those of its spans that a provider has delivered wrongly.
+    ``suspects`` are those of its spans that a provider has delivered wrongly. ``leaves``: its writer is about to go, so
+    that nothing more is begun, and what is there is committed once all tasks are appended, or it is ``urgent``.
     """
 
     unit: Unit
@@ -114,6 +117,14 @@ class _Open:
     tasks: dict[Span, _Task] = field(default_factory=dict)
     dirty_since: float | None = None
     flushing: bool = False
+    leaves: bool = False
+    urgent: bool = False
+    ending: bool = False
+
+    @property
+    def lacks_a_span(self) -> bool:
+        """True if something under way cannot be appended before what was handed back below it."""
+        return bool(self.tasks) and bool(self.queue) and self.queue[0] < max(self.tasks) and not self.ending
 
     @property
     def holds_rows(self) -> bool:
@@ -218,15 +229,13 @@ class JobState:
             case PartitionOpened():
                 part.opened = True
             case TaskExtracted(number, span, nbytes) if span in part.tasks:
-                self._measure(span, nbytes)
-                task = part.tasks[span]
-                task.extracted, task.nbytes = True, nbytes
-                self._doubts.delivered(task.provider, task.faults, len(span))
-                return [Append(number, span)]
+                return self._extracted(number, part, span, nbytes)
             case TaskFailed(number, span, error) if span in part.tasks:
                 return self._failed(number, part, span, error)
             case TaskLost(number, span, out_of_memory) if span in part.tasks:
                 return self._lose(number, part, span, out_of_memory=out_of_memory)
+            case TaskHandedBack(number, span, done, nbytes) if span in part.tasks:
+                return self._handed_back(number, part, span, done, nbytes)
             case TaskAppended(_, spans):
                 for span in spans:
                     part.tasks.pop(span, None)
@@ -241,6 +250,8 @@ class JobState:
                 self._lost_rows |= self._stopping and part.holds_rows
                 del self._open[number]
                 return [Abandon(number)]
+            case WriterLeaves(_, now):
+                part.leaves, part.urgent = True, part.urgent or now
         return []
 
     def _handle_of_the_pass(self, event: OfThePass) -> list[Instruction]:
@@ -276,6 +287,7 @@ class JobState:
             assert provider is not None, "a block that nobody delivers is set aside at once"
             part.tasks[span] = _Task(nbytes, provider, faults, losses=part.requeued.pop(span, 0))
             instructions.append(Extract(number, span, provider=provider))
+        instructions += self._end_leaving()
         if not self._open:
             self._finished = True
             instructions.append(Finish())
@@ -291,7 +303,11 @@ class JobState:
             return None
         tasks = sum(len(part.tasks) for part in self._open.values())
         held = sum(task.nbytes for part in self._open.values() for task in part.tasks.values())
-        ready = [(len(part.tasks), number) for number, part in self._open.items() if part.opened and part.queue]
+        ready = [
+            (len(part.tasks), number)
+            for number, part in self._open.items()
+            if part.opened and part.queue and (not part.leaves or part.lacks_a_span)
+        ]
         for _, number in sorted(ready):
             part = self._open[number]
             urgent = not part.tasks or part.queue[0] < min(part.tasks)
@@ -313,6 +329,25 @@ class JobState:
             return span
         part.queue.appendleft(Span(span.start + size, span.end))
         return Span(span.start, span.start + size - 1)
+
+    def _extracted(self, number: int, part: _Open, span: Span, nbytes: int) -> list[Instruction]:
+        self._measure(span, nbytes)
+        task = part.tasks[span]
+        task.extracted, task.nbytes = True, nbytes
+        self._doubts.delivered(task.provider, task.faults, len(span))
+        return [Append(number, span)]
+
+    def _handed_back(self, number: int, part: _Open, span: Span, done: Span | None, nbytes: int) -> list[Instruction]:
+        """Keep what is done; the rest goes to another extractor, and nobody is charged."""
+        task = part.tasks.pop(span)
+        rest = span if done is None else Span(done.end + 1, span.end)
+        self._requeue(part, {rest: task.losses})
+        if done is None:
+            if task.faults:
+                part.suspects[span] = task.faults
+            return []
+        part.tasks[done] = task
+        return self._extracted(number, part, done, nbytes)
 
     # -- measuring and retrying -----------------------------------------------------------------------------------
 
@@ -413,6 +448,16 @@ class JobState:
             if since is not None and not part.flushing and self._now - since >= self._limits.flush_secs:
                 part.flushing = True
                 instructions.append(Flush(number, "age"))
+        return instructions
+
+    def _end_leaving(self) -> list[Instruction]:
+        """A partition whose writer is about to go ends with what it has; the next pass plans the rest."""
+        instructions: list[Instruction] = []
+        for number, part in self._open.items():
+            over = part.leaves and (part.urgent or not part.tasks)
+            if over and not part.ending and not self._stopping:
+                part.ending = True
+                instructions.append(Flush(number, "leave"))
         return instructions
 
     def _stop(self) -> list[Instruction]:

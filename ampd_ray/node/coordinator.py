@@ -39,6 +39,7 @@ from ampd_ray.store.files import open_store
 _log: Final = logging.getLogger(__name__)
 
 DRAIN_GRACE_SECS: Final = 3.0  # at most, three times at the end of a drain; a sixth of one that is short
+LEAVE_SPARE_SECS: Final = 3.0  # of what a machine has left; the process has to end as well
 _RESTART_SECS: Final = 1.0
 POOLED: Final = (
     "a pooler in transaction mode stands before the metadata database: notifications do not get through, and no lock "
@@ -86,6 +87,8 @@ class Coordinator:
         self._settings = settings
         self._db_url = db_url
         self._asked = asyncio.Event()
+        self._asks = 0
+        self._drain_secs = ours.drain_timeout_secs
         self._exit: asyncio.Future[int] | None = None
 
     async def run(self) -> int:
@@ -104,10 +107,18 @@ class Coordinator:
 
     def ask_drain(self) -> None:
         """End gracefully: finish and commit what can be finished, leave rows RUNNING. Asked again: end at once."""
-        if self._asked.is_set():
+        self._asks += 1
+        if self._asks > 1:
             _log.warning("asked to end a second time: ending at once")
             self._end(1)
         self._asked.set()
+
+    def leave(self, secs: float) -> None:
+        """The machine goes in so many seconds: end gracefully before that. Nobody has asked for anything yet."""
+        if not self._asked.is_set():
+            _log.warning("the machine of this node goes in %.0f s: draining before that", secs)
+            self._drain_secs = min(self._drain_secs, secs - min(LEAVE_SPARE_SECS, secs / 4))
+            self._asked.set()
 
     async def abandon(self) -> None:
         """Give the node up, then end: this process is about to be killed, and a peer need not wait for that to show.
@@ -196,7 +207,7 @@ class Coordinator:
         """Commit for most of the time; in the rest of it drop what is open, cancel what lasts, and end the node."""
         await self._asked.wait()
         await failpoints.reach("draining")
-        secs = self._settings.ampd_ray.drain_timeout_secs
+        secs = self._drain_secs
         grace = min(DRAIN_GRACE_SECS, secs / 6)
         _log.info("draining", extra={"jobs": len(self.runner.state.tasks), "within_secs": secs})
         self.runner.drain(secs - 3 * grace, grace)

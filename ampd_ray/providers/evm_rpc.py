@@ -21,7 +21,7 @@ from ampd_ray.providers.receipts import ReceiptFetcher
 from ampd_ray.providers.registry import ProviderConfig
 from ampd_ray.providers.requests import Requester, Transport
 from ampd_ray.providers.stats import SourceStats
-from ampd_ray.providers.window import Window
+from ampd_ray.providers.window import GoOn, Window
 from ampd_ray.providers.ws import ws_transport
 
 __all__ = ["EvmRpcSource", "Head", "SourceStats", "Timing"]
@@ -30,6 +30,7 @@ AHEAD_BYTES = (
     96 * 1024 * 1024
 )  # of JSON that a source asks for ahead of what is needed next, going by what came of late
 MOST_AHEAD = 192  # parts, as what comes next may be larger
+FULL = 0.8  # of that: what has just been answered takes a moment to be replaced
 CAREFUL_SECS = 60.0  # after trouble with a block: blocks are parsed and checked as they come, and not taken as text
 
 
@@ -95,15 +96,19 @@ class EvmRpcSource:
         """The block that the provider serves under ``tag``. Raises ``ProviderError``."""
         return await self._requester.one(head_call(tag))
 
-    async def fetch(self, span: Span, take: Take | None = None) -> AsyncGenerator[BlockAndReceipts]:
+    async def fetch(
+        self, span: Span, take: Take | None = None, go_on: GoOn | None = None
+    ) -> AsyncGenerator[BlockAndReceipts]:
         """The blocks of ``span`` in order as they come, checked, but for those that ``take`` takes as text.
+
+        Once ``go_on`` says False no more is asked for: the blocks end with the last one that was.
 
         Raises the ``ProviderError`` of the first in trouble. Close the iterator (``contextlib.aclosing``) to end what
         is under way.
         """
         step = self._requester.batch_size
         parts = [range(first, min(first + step, span.end + 1)) for first in range(span.start, span.end + 1, step)]
-        async with aclosing(self._window.in_order([partial(self._part, part) for part in parts])) as answers:
+        async with aclosing(self._window.in_order([partial(self._part, part) for part in parts], go_on)) as answers:
             async for found in answers:
                 for number, answer in zip(parts.pop(0), found, strict=True):
                     if isinstance(answer, BlockText) and take is not None and take(answer):
@@ -127,7 +132,7 @@ class EvmRpcSource:
     @property
     def full(self) -> bool:
         """True while as much is under way as one source may have, though the provider may take more."""
-        return self._window.full and self._most_ahead() <= 2 * self._limiter.allowed
+        return self._window.under_way >= FULL * self._most_ahead()
 
     async def close(self) -> None:
         """Close all connections."""

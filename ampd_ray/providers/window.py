@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 Piece = Callable[[], Coroutine[Any, Any, T]]
+GoOn = Callable[[], bool]
 
 
 class Window:
-    """Shared by all who fetch from one source: at most ``width()`` pieces are under way or wait to be taken.
+    """Shared by all who fetch from one source: at most ``width()`` pieces are ``under_way``, or wait to be taken.
 
     One after another starts all of its pieces before the next may start any: what is needed first is asked for first,
     and those who come later do not share out the room among them.
@@ -20,21 +21,18 @@ class Window:
     def __init__(self, width: Callable[[], int]) -> None:
         self._width = width
         self._turn = asyncio.Lock()
-        self._under_way = 0
+        self.under_way = 0
         self._left = asyncio.Event()
 
-    @property
-    def full(self) -> bool:
-        """True while no more may be started."""
-        return self._under_way >= max(1, self._width())
+    async def in_order(self, pieces: Sequence[Piece[T]], go_on: GoOn | None = None) -> AsyncGenerator[T]:
+        """The result of each piece. The first that raises ends it; close the iterator to cancel what is under way.
 
-    async def in_order(self, pieces: Sequence[Piece[T]]) -> AsyncGenerator[T]:
-        """The result of each piece. The first that raises ends it; close the iterator to cancel what is under way."""
-        started: asyncio.Queue[asyncio.Task[T]] = asyncio.Queue()
-        starting = asyncio.create_task(self._start(pieces, started))
+        Once ``go_on`` says False no piece is started any more: the results end with the last one that was.
+        """
+        started: asyncio.Queue[asyncio.Task[T] | None] = asyncio.Queue()
+        starting = asyncio.create_task(self._start(pieces, started, go_on))
         try:
-            for _ in pieces:
-                task = await started.get()
+            while (task := await started.get()) is not None:
                 try:
                     yield await task
                 finally:
@@ -43,21 +41,29 @@ class Window:
         finally:
             starting.cancel()  # it starts nothing more from here on
             rest = [started.get_nowait() for _ in range(started.qsize())]
-            for task in rest:
+            under_way = [task for task in rest if task is not None]
+            for task in under_way:
                 task.cancel()
                 self._leave()
-            await asyncio.gather(starting, *rest, return_exceptions=True)  # last, as a cancellation may end it early
+            await asyncio.gather(
+                starting, *under_way, return_exceptions=True
+            )  # last, as a cancellation may end it early
 
-    async def _start(self, pieces: Sequence[Piece[T]], started: asyncio.Queue[asyncio.Task[T]]) -> None:
+    async def _start(
+        self, pieces: Sequence[Piece[T]], started: asyncio.Queue[asyncio.Task[T] | None], go_on: GoOn | None
+    ) -> None:
         async with self._turn:
             for piece in pieces:
-                while self.full:
+                while self.under_way >= max(1, self._width()):
                     self._left.clear()
                     await self._left.wait()
+                if go_on is not None and not go_on():
+                    break
                 task = asyncio.create_task(piece())
-                self._under_way += 1
+                self.under_way += 1
                 started.put_nowait(task)
+        started.put_nowait(None)
 
     def _leave(self) -> None:
-        self._under_way -= 1
+        self.under_way -= 1
         self._left.set()

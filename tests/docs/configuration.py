@@ -39,6 +39,7 @@ VARIABLES = """\
 | `NO_COLOR` | no colours |
 | `RAY_ADDRESS` | the Ray cluster that a worker joins |
 | `AMPD_RAY_PURE` | `1`: without the compiled fast path |
+| `AMPD_RAY_METADATA` | what `spot_notice = "auto"` means: `off`, or cloud and address, `aws=http://127.0.0.1:1338` |
 | `AMPD_RAY_FAILPOINTS` | points at which to fail on purpose (`ampd_ray/failpoints.py`) |"""
 
 PROVIDERS = """\

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,11 +18,13 @@ import psycopg
 import pytest
 
 from ampd_ray.client.job import Job
+from ampd_ray.clouds.machine import TOLD
 from ampd_ray.metadb.statuses import JobStatus
 from tests.chaos.check import check
 from tests.fakes.devnet import Devnet
 from tests.fakes.devnet import devnet as run_devnet
 from tests.fakes.fetched import Fetched
+from tests.fakes.metadata import metadata
 from tests.fakes.process import running
 from tests.fakes.raylets import MEBIBYTES, Raylets, raylets
 from tests.fakes.site import Site, add_provider, empty_database, make_site, register, wait_until
@@ -35,6 +39,7 @@ EXTRACTORS = len(JOBS)
 SLOWLY = 1800 * EXTRACTORS  # requests a minute: a part takes four seconds
 WITHIN_SECS = 120.0  # what takes a second or two where nothing else runs
 MOVED_SECS = 15.0  # from a Ray node's end to RUNNING elsewhere, with slow processes
+NOTICE_SECS, ANSWER_SECS = 6.0, 10.0  # of a cloud, and until all have noticed that nothing is left
 EXIT_SECS = 60.0  # Ray looks for its head for 25 seconds when the driver leaves it
 # Ray's memory monitor finds, each time it looks, that a process is one too many; the object store's disk is full.
 NO_MEMORY = {"RAY_memory_usage_threshold": "0.0", "RAY_memory_monitor_refresh_ms": "12000"}
@@ -106,6 +111,7 @@ def test_jobs_outlive_everything_in_ray(directory: Path, tmp_path: Path, embedde
                 out_of_memory(story, cluster, north)
                 vanishing = store_full(story, cluster, north)
                 extractors_vanish(story, cluster, north, vanishing)
+                extractors_leave(story, cluster, north)
                 coordinator_vanishes(story, cluster, north, south)
                 cluster_killed(story, cluster, south)
 
@@ -171,6 +177,33 @@ def extractors_vanish(story: Story, cluster: Raylets, north: Worker, number: int
     story.works_all_off()
 
 
+def extractors_leave(story: Story, cluster: Raylets, north: Worker) -> None:
+    """A cloud takes a machine away, and says so: nothing that is under way there is lost, and nothing done again."""
+    with metadata() as service:
+        number = cluster.add(cpus=EXTRACTORS - 1, env={TOLD: f"aws={service.url}"})
+        with_tasks = functools.partial(extracting, cluster, number)
+        wait_until(lambda: cluster.actors(number).get("ExtractorActor"), WITHIN_SECS, "extractors there")
+        story.works_all_off()
+        lost, asked = logged(north, "its blocks go to another"), len(story.fetched.numbers)
+
+        def at_work() -> bool:
+            story.give_work()
+            return with_tasks() == EXTRACTORS - 1
+
+        wait_until(at_work, WITHIN_SECS, "tasks there")
+        service.take_away(NOTICE_SECS)
+        given = time.monotonic()
+        wait_until(lambda: not cluster.alive(number), NOTICE_SECS + ANSWER_SECS, "its Ray node ended")
+        print(f"its Ray node ended {time.monotonic() - given:.1f} s after the notice of {NOTICE_SECS:g} s")
+        story.works_all_off()
+        cluster.remove(number)
+    times = Counter(story.fetched.numbers[asked:])
+    print("blocks fetched more than once in a job:", sum(count - len(JOBS) for count in times.values()))
+    assert logged(north, "an extractor leaves") == EXTRACTORS - 1
+    assert logged(north, "its blocks go to another") == lost
+    assert set(times.values()) == {len(JOBS)}
+
+
 def coordinator_vanishes(story: Story, cluster: Raylets, north: Worker, south: Worker) -> None:
     """The Ray node of a worker goes: the worker ends by itself, and the other one takes its jobs over."""
     story.give_work()
@@ -206,6 +239,12 @@ def says_why(worker: Worker) -> None:
 def logged(worker: Worker, *words: str) -> int:
     """How many lines of its log have all these words."""
     return sum(all(word in line for word in words) for line in worker.log().splitlines())
+
+
+def extracting(cluster: Raylets, number: int) -> int:
+    """How many extractors on a raylet have tasks."""
+    titles = [process.cmdline()[0] for process in cluster.actors(number).get("ExtractorActor", [])]
+    return sum(".extract" in title for title in titles)
 
 
 @contextmanager

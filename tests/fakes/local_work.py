@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,10 +10,17 @@ from typing import Any
 from ampd_ray.chain.ranges import Span
 from ampd_ray.errors import AmpdError
 from ampd_ray.materialize.extract import Extractor
+from ampd_ray.materialize.leaving import Leave
 from ampd_ray.materialize.types import Extract, ExtractSummary, Partition, RangeTask, WriterReport
 from ampd_ray.materialize.write import PartitionWriter
 from ampd_ray.metadb.connection import Database
 from ampd_ray.store.files import Store
+
+
+async def never() -> Leave:
+    """The notice of a machine that stays."""
+    await asyncio.Event().wait()
+    raise AssertionError
 
 
 @dataclass
@@ -95,6 +103,9 @@ class LocalPartition:
     async def discard(self) -> None:
         self._writers.open_now -= 1
         await self._writer.discard()
+
+    async def leaves(self) -> Leave:
+        return await never()
 
     def _reported(self, report: WriterReport) -> WriterReport:
         self._writers.reports.append(report)

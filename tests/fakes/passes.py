@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ampd_ray.chain.ranges import Span
-from ampd_ray.errors import AmpdError
+from ampd_ray.errors import AmpdError, HandedBack
 from ampd_ray.materialize.faults import Doubts
+from ampd_ray.materialize.leaving import Leave
 from ampd_ray.materialize.perform import Pass
 from ampd_ray.materialize.plan import Unit
 from ampd_ray.materialize.state import JobState, Limits
 from ampd_ray.materialize.types import ExtractSummary, RangeTask, WriterReport
+from tests.fakes.local_work import never
 
 TABLES = ("blocks",)
 Hook = Callable[[Span], Awaitable[None]]
@@ -22,6 +24,16 @@ Hook = Callable[[Span], Awaitable[None]]
 async def nothing(_: Span) -> None:
     """A hook that does nothing but let others run."""
     await asyncio.sleep(0)
+
+
+async def stays(_: Span) -> Leave:
+    """The notice of a writer whose machine stays."""
+    return await never()
+
+
+def whole(span: Span) -> Span:
+    """What an extractor does of a span whose machine stays."""
+    return span
 
 
 @dataclass
@@ -36,6 +48,8 @@ class World:
     on_flush: Hook = nothing
     on_open: Hook = nothing
     on_discard: Hook = nothing
+    notice: Callable[[Span], Awaitable[Leave]] = stays
+    done: Callable[[Span], Span | None] = whole
     extracted: list[Span] = field(default_factory=list)
     appended: list[Span] = field(default_factory=list)
     skipped: list[Span] = field(default_factory=list)
@@ -62,8 +76,12 @@ class World:
         except BaseException:
             self._hold(-nbytes)
             raise
-        self.extracted.append(task.span)
-        return ExtractSummary(task.span, {"blocks": len(task.span)}, nbytes, 1, 0, 0, 0.0, 0.0), task.span
+        done = self.done(task.span)
+        self._hold((len(done) if done else 0) * self.block_bytes - nbytes)
+        if done is None:
+            raise HandedBack("nothing is done")
+        self.extracted.append(done)
+        return ExtractSummary(done, {"blocks": len(done)}, len(done) * self.block_bytes, 1, 0, 0, 0.0, 0.0), done
 
     def _hold(self, nbytes: int) -> None:
         self.held += nbytes
@@ -125,6 +143,9 @@ class Handle:
     async def discard(self) -> None:
         self.world.discarded.append(self.span)
         await self.world.on_discard(self.span)
+
+    async def leaves(self) -> Leave:
+        return await self.world.notice(self.span)
 
 
 class Faults:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,13 @@ class Raylets:
         """The process of a raylet; its actors are below it."""
         return self._pids[number]
 
+    def alive(self, number: int) -> bool:
+        """Whether a raylet runs; one that nobody has collected yet does not."""
+        try:
+            return bool(psutil.Process(self._pids[number]).status() != psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return False
+
     def actors(self, number: int) -> dict[str, list[psutil.Process]]:
         """The processes of the actors on a raylet, by class."""
         return actors_below(self._pids[number])
@@ -79,6 +87,10 @@ class Raylets:
         tree = tree_of(self._pids[number])
         self._ask(do="remove", number=number)
         end_all(tree)
+
+    def drain(self, number: int, secs: float) -> None:
+        """Give notice that a raylet goes in so many seconds, as an autoscaler does; whoever does so ends it as well."""
+        self._ask(do="drain", number=number, secs=secs)
 
     def kill(self) -> None:
         """Kill all of the cluster at one time."""
@@ -122,7 +134,10 @@ def raylets(directory: Path, env: Mapping[str, str] | None = None) -> Iterator[R
 
 def serve() -> None:
     """Obey the commands on standard input."""
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.cluster_utils import Cluster
+
+    from ampd_ray.actors.draining import PREEMPTION
 
     cluster = Cluster()
     nodes: list[Any] = []
@@ -136,6 +151,12 @@ def serve() -> None:
                 said = {"address": cluster.address, "pid": raylet.process.pid}
             case "remove":
                 cluster.remove_node(nodes[command["number"]], allow_graceful=False)
+                said = {}
+            case "drain":
+                deadline_ms = int((time.time() + command["secs"]) * 1000)
+                node_id = nodes[command["number"]].node_id
+                accepted, why = GcsClient(address=cluster.address).drain_node(node_id, PREEMPTION, "test", deadline_ms)
+                assert accepted, why
                 said = {}
             case "kill":
                 for node in nodes:

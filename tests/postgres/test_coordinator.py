@@ -601,6 +601,20 @@ async def test_a_node_that_is_taken_while_it_drains_is_fenced(
         assert await running.code() == 3
 
 
+async def test_a_node_whose_machine_goes_drains_before_that_and_may_still_be_asked_to(
+    pg_url: str, tmp_path: Path, db: Database
+) -> None:
+    async with node(pg_url, tmp_path, drain_timeout_secs=300) as running:
+        job_id = await jobs.schedule(db, descriptor(), NODE)
+        started = await running.one_job()
+        running.coordinator.leave(10.0)
+        running.coordinator.leave(2.0)
+        running.coordinator.ask_drain()  # an orchestrator's signal follows upon its notice
+        assert await running.code() == 0
+        assert started.stopped_within == 3.75  # half of what is for draining, three quarters
+        assert await history(db, job_id) == ["SCHEDULED", "RUNNING"]
+
+
 async def test_a_second_request_ends_at_once(pg_url: str, tmp_path: Path, db: Database) -> None:
     async with node(pg_url, tmp_path, drain_timeout_secs=300) as running:
         running.jobs.stubborn = True

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ampd_ray.chain.ranges import Span
 from ampd_ray.errors import ActorLost, Fenced, Overlap
+from ampd_ray.materialize.leaving import Leave
 from ampd_ray.materialize.types import Partition, WriterReport
 from ampd_ray.materialize.write import PartitionWriter
+from tests.fakes.local_work import never
 from tests.simulator.process import Process
 
 if TYPE_CHECKING:
@@ -64,6 +66,9 @@ class WriterProcess:
 
     async def discard(self) -> None:
         await self._call(self._writer.discard())
+
+    async def leaves(self) -> Leave:
+        return await never()
 
     async def _call(self, work: Coroutine[Any, Any, Any]) -> Any:
         call = self.process.kernel.spawn(self.process, work)

@@ -49,7 +49,9 @@ class Recorded:
 
     held = full = False
 
-    async def fetch(self, span: Span, take: Take | None = None) -> AsyncGenerator[BlockAndReceipts]:
+    async def fetch(
+        self, span: Span, take: Take | None = None, go_on: Callable[[], bool] | None = None
+    ) -> AsyncGenerator[BlockAndReceipts]:
         for given in self._texts:
             receipts = None if given.receipts is None else msgspec.Raw(given.receipts)
             if take is not None and take(BlockText(given.number, msgspec.Raw(given.block), receipts)):
@@ -76,7 +78,7 @@ class Either:
         self, answers: list[Json], chain: int, level: Level, tables: tuple[str, ...] = TABLES, *, wholly: bool = False
     ) -> Extract | AmpdError:
         """What both come to; it has to be the same."""
-        task = RangeTask(1, 0, Span(0, 1), tables, "alchemy-1", "test", level, wholly)
+        task = RangeTask(1, 0, Span(0, len(answers) - 1), tables, "alchemy-1", "test", level, wholly)
         outcomes: list[Extract | AmpdError] = []
         for available in (True, False):
             self._monkeypatch.setattr(native, "available", available)

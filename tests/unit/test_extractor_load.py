@@ -38,7 +38,7 @@ class Source:
         self.shares.append(share)
         self.asked.set()
 
-    async def fetch(self, span: Span, take: Any = None) -> AsyncGenerator[BlockAndReceipts]:
+    async def fetch(self, span: Span, take: Any = None, go_on: Any = None) -> AsyncGenerator[BlockAndReceipts]:
         while True:
             await asyncio.Event().wait()
             yield BlockAndReceipts.__new__(BlockAndReceipts)

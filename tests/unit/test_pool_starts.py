@@ -1,4 +1,4 @@
-"""A pool in which no actor can be made, or none that is made can be called: without Ray, which then is in trouble."""
+"""A pool without Ray: no actor can be made, or none that is made can be called, or the Ray node of some leaves."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from ampd_ray.errors import Unexpected
 class Remote:
     """A method of an actor; ``trouble`` is raised as it is called, not as its answer is awaited."""
 
-    def __init__(self, trouble: list[type[Exception]], calls: Counter[str], name: str):
+    def __init__(self, trouble: list[type[Exception]], calls: Counter[str], name: str, answer: Any = None):
+        self._answers = answer
         self._trouble = trouble
         self._calls = calls
         self._name = name
 
-    async def _answer(self) -> int:
-        return 1
+    async def _answer(self) -> Any:
+        return self._answers
 
-    def remote(self) -> Any:
+    def remote(self, *args: Any) -> Any:
         self._calls[self._name] += 1
         if self._trouble:
             raise self._trouble[0]("no Ray")
@@ -35,9 +36,11 @@ class Remote:
 class Handle:
     """An actor that answers, except while there is ``trouble``."""
 
-    def __init__(self, trouble: list[type[Exception]], calls: Counter[str]):
+    def __init__(self, trouble: list[type[Exception]], calls: Counter[str], ray_node: str):
         self.ready = Remote(trouble, calls, "ready")
         self.turns = Remote(trouble, calls, "turns")
+        self.leave = Remote(trouble, calls, "leave")
+        self.stands_on = Remote(trouble, calls, "stands_on", ray_node)
 
 
 class Site:
@@ -47,6 +50,7 @@ class Site:
         self.at_making: list[type[Exception]] = []
         self.at_calling: list[type[Exception]] = []
         self.calls = Counter[str]()
+        self.ray_node = "stays"
 
     def kill(self, handle: Handle) -> None:
         self.calls["kill"] += 1
@@ -56,7 +60,7 @@ class Site:
         self.calls["make"] += 1
         if self.at_making:
             raise self.at_making[0]("no Ray")
-        return Handle(self.at_calling, self.calls)
+        return Handle(self.at_calling, self.calls, self.ray_node)
 
 
 @pytest.fixture
@@ -110,6 +114,50 @@ async def test_watching_goes_on_though_a_lost_actor_cannot_be_replaced_at_once(s
     site.at_making.clear()
     await site_has(site, "turns", site.calls["turns"] + 3)
     assert (helpers.ready, helpers.replaced, site.calls["kill"]) == (1, 1, 1)
+    helpers.close()
+
+
+async def test_an_actor_whose_ray_node_leaves_ends_what_it_has_and_gets_no_more(site: Site) -> None:
+    site.ray_node = "leaves"
+    helpers = Pool("a helper", 1, site.make, eager=True)
+    old = await asyncio.wait_for(helpers.acquire(), 30)
+    site.ray_node = "stays"
+    helpers.leave("leaves", 60.0)
+    new = await asyncio.wait_for(helpers.acquire(), 30)
+    await site_has(site, "leave", 1)
+    assert new is not old
+    assert old.leaving.is_set()
+    assert site.calls["kill"] == 0
+    helpers.leave("leaves", 30.0)  # it is told again, if its time gets shorter
+    await site_has(site, "leave", 2)
+    helpers.release(old)
+    assert (site.calls["kill"], helpers._leaving, helpers.replaced) == (1, [], 0)
+    assert await asyncio.wait_for(helpers.acquire(), 30) is new
+    helpers.close()
+
+
+async def test_an_actor_that_comes_up_on_a_ray_node_that_leaves_is_never_called(site: Site) -> None:
+    helpers = Pool("a helper", 1, site.make, eager=True)
+    site.ray_node = "leaves"
+    helpers.leave("leaves", 60.0)
+    waiting = asyncio.create_task(helpers.acquire())
+    await site_has(site, "stands_on", 1)
+    site.ray_node = "stays"
+    member = await asyncio.wait_for(waiting, 30)
+    assert (member.ray_node, member.leaving.is_set()) == ("stays", False)
+    assert site.calls["kill"] >= 1
+    helpers.close()
+
+
+async def test_an_actor_that_goes_with_its_ray_node_is_not_replaced_twice(site: Site) -> None:
+    site.ray_node = "leaves"
+    helpers = Pool("a helper", 1, site.make, eager=True)
+    old = await asyncio.wait_for(helpers.acquire(), 30)
+    site.ray_node = "stays"
+    helpers.leave("leaves", 60.0)
+    await asyncio.wait_for(helpers.acquire(), 30)
+    helpers.release(old, ray.exceptions.WorkerCrashedError())
+    assert (len(helpers._members), helpers._leaving, helpers.replaced, site.calls["make"]) == (1, [], 0, 2)
     helpers.close()
 
 

@@ -284,3 +284,25 @@ async def test_whatever_happens_when_no_place_stays_taken_and_no_task_runs(seed:
     for _ in range(200):
         next(widths)
     await assert_all_room_is_free(window, 3)
+
+
+async def test_when_nothing_more_is_to_start_the_results_end_with_what_has() -> None:
+    window, work, results, more = Window(lambda: 2), Work(), list[str](), [True]
+
+    async def gather() -> None:
+        async with aclosing(window.in_order(work.pieces("a", "b", "c", "d"), lambda: more[0])) as given:
+            async for result in given:
+                results.append(result)
+
+    gathering = asyncio.create_task(gather())
+    await settle()
+    more[0] = False
+    work.end("a", "b")
+    await asyncio.wait_for(gathering, 5)
+    assert (work.started, results) == (["a", "b"], ["a", "b"])
+    following = list[str]()
+    next_one = asyncio.create_task(gathered(window, work.pieces("e"), following))
+    await settle()
+    work.end("e")
+    await asyncio.wait_for(next_one, 5)
+    assert following == ["e"]

@@ -16,6 +16,7 @@ from ampd_ray.chain.ranges import Span
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.errors import ActorLost, AmpdError, StoreFull
 from ampd_ray.materialize.job import MaterializeJob
+from ampd_ray.materialize.leaving import Leave
 from ampd_ray.materialize.setup import JobSpec
 from ampd_ray.materialize.types import Extract, JobOutcome, Outcome, Partition, WriterReport
 from ampd_ray.metadb.connection import Database, Limits
@@ -23,7 +24,7 @@ from ampd_ray.metadb.jobs import JobRow
 from ampd_ray.metadb.statuses import JobStatus
 from ampd_ray.node.coordinator import Coordinator
 from tests.fakes.bench import NODE, Bench, until
-from tests.fakes.local_work import LocalWriters
+from tests.fakes.local_work import LocalWriters, never
 from tests.fakes.postgres_proxy import PostgresProxy, proxied
 from tests.postgres.nodes import settings_in
 
@@ -53,6 +54,9 @@ class Remote:
 
     async def discard(self) -> None:
         await self._call(self.inner.discard())
+
+    async def leaves(self) -> Leave:
+        return await never()
 
     async def _call(self, work: Any) -> Any:
         call = asyncio.create_task(work)
