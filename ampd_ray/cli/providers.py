@@ -126,7 +126,7 @@ def show(
     variables = {variable: variable in os.environ for variable in found.variables()}
     fields = {
         "name": found.name,
-        "file": str(provider_file(directory, name)),
+        "file": provider_file(directory, name),
         "kind": found.kind,
         "network": found.network,
         "host": found.host,

@@ -88,7 +88,7 @@ async def open_job(spec: JobSpec, env: Environment, leases: JobLeases) -> Opened
         manifest = await patiently(partial(load_manifest, env, spec.descriptor.manifest_hash))
     async with step("CREATE_BLOCK_STREAM_CLIENT"):
         providers = await asyncio.to_thread(env.choose_providers, manifest.network, spec.descriptor.provider)
-        source = env.open_source(providers[0], manifest.network)
+        source = await asyncio.to_thread(env.open_source, providers[0], manifest.network)  # reads the provider's file
         try:
             await source.start()
             chain_id = await _chain_id(env, manifest.network, providers[0], source)

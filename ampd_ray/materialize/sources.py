@@ -157,7 +157,7 @@ class Sources:
         return self._shared[key], there
 
     async def _start(self, provider: str, network: str) -> BlockSource:
-        source = self._open_source(provider, network)
+        source = await asyncio.to_thread(self._open_source, provider, network)  # it reads the provider's file
         try:
             await source.start()
         except BaseException:

@@ -10,18 +10,27 @@ import functools
 import json
 import logging
 import os
-import secrets
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 from ampd_ray.config import local_path
 from ampd_ray.datasets.names import provider_name
-from ampd_ray.errors import ConfigError, InvalidName, NotFound, ProviderMissing, StoreError
+from ampd_ray.errors import (
+    ConfigError,
+    InvalidName,
+    NotFound,
+    ObjectExists,
+    ObjectMissing,
+    ProviderMissing,
+    StoreError,
+    StoreUnavailable,
+)
 from ampd_ray.providers.endpoint import Endpoint
 from ampd_ray.providers.provider import Extras, Price, ProviderConfig, reason
+from ampd_ray.store.files import Store, open_store
 
 __all__ = [
     "ListedProvider",
@@ -61,7 +70,10 @@ class ListedProvider:
 
 def list_providers(directory: str) -> list[ListedProvider]:
     """All provider files by name. Raises ``StoreError`` if the directory cannot be read."""
-    return list(_read_all(_local(directory)))
+    path = local_path(directory)
+    if path is not None and not path.is_dir():
+        raise StoreError(f"cannot read providers_dir {path}: there is no such directory; create it, or set another")
+    return list(_read_all(_opened(directory)))
 
 
 def load_providers(directory: str) -> list[ProviderConfig]:
@@ -76,12 +88,13 @@ def find(directory: str, kind: str, network: str) -> list[ProviderConfig]:
 
 def find_by_name(directory: str, name: str) -> ProviderConfig:
     """One provider, unresolved. Raises ``NotFound``, or ``ConfigError`` if its file cannot be used."""
-    path = provider_file(directory, name)
-    if not path.is_file():
-        raise NotFound(f"there is no provider {name}; see `ampd providers list`", provider=name)
-    listed = _read(path)
+    file = f"{provider_name(name)}.toml"
+    try:
+        listed = _read(_opened(directory), file)
+    except ObjectMissing:
+        raise NotFound(f"there is no provider {name}; see `ampd providers list`", provider=name) from None
     if listed.config is None:
-        raise ConfigError(f"{path.name}: {listed.error}", provider=name)
+        raise ConfigError(f"{file}: {listed.error}", provider=name)
     return listed.config
 
 
@@ -112,20 +125,17 @@ def usable(
     raise ProviderMissing(f"no usable {kind} provider{wanted} for network {network}: {why}", network=network)
 
 
-def provider_file(directory: str, name: str) -> Path:
-    """Where the file of a provider of this name is, or would be. Raises ``InvalidName``."""
-    return _local(directory) / f"{provider_name(name)}.toml"
+def provider_file(directory: str, name: str) -> str:
+    """Where the file of a provider of this name is, or would be: a path or a URL. Raises ``InvalidName``."""
+    return f"{str(local_path(directory) or directory).rstrip('/')}/{provider_name(name)}.toml"
 
 
 def remove_provider(directory: str, name: str) -> None:
     """Delete a provider's file. Raises ``NotFound`` if there is none, ``InvalidName`` or ``StoreError``."""
-    path = provider_file(directory, name)
-    try:
-        path.unlink()
-    except FileNotFoundError:
-        raise NotFound(f"there is no provider {name} in {path.parent}; see `ampd providers list`") from None
-    except OSError as error:
-        raise StoreError(f"cannot remove {path}: {error.strerror}") from error
+    store, file = _opened(directory), f"{provider_name(name)}.toml"
+    if not store.exists(file):
+        raise NotFound(f"there is no provider {name} in {directory}; see `ampd providers list`")
+    store.delete(file)
 
 
 def write_provider(directory: str, name: str, keys: Mapping[str, Any], *, replace: bool = False) -> ProviderConfig:
@@ -134,60 +144,56 @@ def write_provider(directory: str, name: str, keys: Mapping[str, Any], *, replac
     The same settings again are no change. Raises ``InvalidName``, ``StoreError``, or ``ConfigError`` for bad keys
     and, without ``replace``, for a file of that name with other settings.
     """
-    path = provider_file(directory, name)
+    store, file = _opened(directory), f"{provider_name(name)}.toml"
     config = _parsed(name, keys)
-    if path.exists() and _read(path).config == config:
+    if store.exists(file) and _read(store, file).config == config:
         return config
     try:
-        _put(path, _toml(config), replace=replace)
-    except FileExistsError:
+        store.write(file, _toml(config).encode(), replace=replace)
+    except ObjectExists:
         raise ConfigError(f"provider {name} exists with other settings; --replace overwrites them") from None
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}") from error
     return config
 
 
 # -- reading ----------------------------------------------------------------------------------------------------
 
 
-def _local(directory: str) -> Path:
-    path = local_path(directory)
-    if path is None:
-        raise ConfigError("providers_dir: object stores are not supported yet; use a local directory")
-    return path
+def _opened(directory: str) -> Store:
+    return open_store(directory, private=True)
 
 
-def _read_all(directory: Path) -> Iterator[ListedProvider]:
-    try:
-        # A hidden file is one that is just being written, or an editor's.
-        paths = sorted(path for path in directory.iterdir() if path.is_file() and not path.name.startswith("."))
-    except OSError as error:
-        raise StoreError(f"cannot read providers_dir {directory}: {error.strerror}") from error
-    for path in paths:
-        if path.suffix == ".toml":
-            listed = _read(path)
+def _read_all(store: Store) -> Iterator[ListedProvider]:
+    # A hidden file is one that is just being written, or an editor's.
+    for file in sorted(each.name for each in store.objects("") if not each.name.startswith(".")):
+        if file.endswith(".toml"):
+            try:
+                listed = _read(store, file)
+            except ObjectMissing:  # removed meanwhile
+                continue
             if listed.error:
-                _warn_once(f"provider file {path.name} is skipped: {listed.error}")
+                _warn_once(f"provider file {file} is skipped: {listed.error}")
             yield listed
         else:
-            _warn_once(f"provider file {path.name} is skipped: its name does not end in .toml")
+            _warn_once(f"provider file {file} is skipped: its name does not end in .toml")
 
 
-def _read(path: Path) -> ListedProvider:
+def _read(store: Store, file: str) -> ListedProvider:
+    """What a file says. Raises ``ObjectMissing``, and ``StoreUnavailable`` if the store does not answer."""
+    name = PurePosixPath(file).stem
     try:
-        keys = tomllib.loads(path.read_text("utf-8"))
+        keys = tomllib.loads(store.read(file).decode())
         if "kind" not in keys:
-            return ListedProvider(path.stem, None, "kind is missing" if keys else "the file is empty")
-        return ListedProvider(path.stem, _parsed(path.stem, keys))
+            return ListedProvider(name, None, "kind is missing" if keys else "the file is empty")
+        return ListedProvider(name, _parsed(name, keys))
     except tomllib.TOMLDecodeError as error:
         problem = f"not valid TOML: {error}"
     except UnicodeDecodeError:
         problem = "not UTF-8 text"
-    except (ConfigError, InvalidName) as error:
+    except StoreUnavailable:
+        raise
+    except (ConfigError, InvalidName, StoreError) as error:
         problem = error.message
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror}"
-    return ListedProvider(path.stem, None, problem)
+    return ListedProvider(name, None, problem)
 
 
 def _parsed(name: str, keys: Mapping[str, Any]) -> ProviderConfig:
@@ -231,20 +237,3 @@ def _lines(keys: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[str]
     for key, value in keys.items():
         if isinstance(value, Mapping):
             yield from _lines(value, (*path, key))
-
-
-def _put(path: Path, text: str, *, replace: bool) -> None:
-    """Make the whole file appear at once; ``FileExistsError`` if it is there and may not be replaced."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        if replace:
-            temporary.replace(path)
-        else:
-            os.link(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -44,7 +44,7 @@ def list_files(directory: Path) -> Iterator[Listed]:
     with entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):  # deleted since
-                status = entry.stat(follow_symlinks=False)
+                status = entry.stat()  # through links, which are what mounted secrets are
                 if stat.S_ISREG(status.st_mode):
                     yield Listed(entry.name, status.st_size, now - status.st_mtime)
 

@@ -47,9 +47,9 @@ class LocalStore:
 
     def write(self, path: str, data: bytes, *, replace: bool = True) -> None:
         """See :class:`Store`."""
-        target, temporary = self._path(path), self._root / STAGING / f"write-{secrets.token_hex(8)}"
+        target = self._path(path)
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
         with errors("write", target):
-            self._make_directory(temporary.parent)
             self._make_directory(target.parent)
             try:
                 write_durably(temporary, data, self._file_mode)

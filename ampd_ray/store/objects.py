@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 from urllib.parse import quote, unquote
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import obstore
     from pyarrow.fs import FileSystem
 
+VARIABLES: Final = ("AWS_", "GOOGLE_", "AZURE_")
 LARGE_BYTES: Final = 16 << 20  # a larger file is sent in parts; any other is in memory as a whole
 AGAIN_AFTER_SECS: Final = (0.1, 1.0, 4.0)
 
@@ -37,8 +39,17 @@ _log: Final = logging.getLogger(__name__)
 
 
 def open_objects(url: str) -> ObjectStore:
-    """The store at a URL. Raises ``ConfigError`` if the variables do not suffice for a client."""
-    url = url.rstrip("/") + "/"
+    """The store at a URL, one for all who ask: a client keeps connections and credentials.
+
+    Raises ``ConfigError`` if the variables do not suffice for a client.
+    """
+    variables = tuple(sorted(each for each in os.environ.items() if each[0].startswith(VARIABLES)))
+    return _open(url.rstrip("/") + "/", variables)
+
+
+@lru_cache(maxsize=16)
+def _open(url: str, variables: tuple[tuple[str, str], ...]) -> ObjectStore:
+    """``variables`` are what the client is made from: with others it is another one."""
     return ObjectStore(url, open_bucket(url))
 
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 
 from ampd_ray.errors import AmpdError, ConfigError, ObjectMissing, StoreError, StoreFull, StoreUnavailable
 from ampd_ray.log import redact
 
+NO_CREDENTIALS: Final = "there are no credentials"
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 _CODE: Final = re.compile(r"<Code>(\w+)</Code>")
 _NO_BUCKET: Final = ("NoSuchBucket", "ContainerNotFound")
@@ -64,13 +65,16 @@ def refusals(verb: str, url: str, kind: Kind) -> Iterator[None]:
     except FileNotFoundError as error:
         raise _missing(verb, url, _reason(str(error))) from None
     except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise _denied(verb, url, kind, _reason(str(error))) from None
+        text = str(error)
+        raise _denied(verb, url, kind, NO_CREDENTIALS if NO_CREDENTIALS in text else _reason(text)) from None
     except (BaseError, ValueError) as error:
         text = str(error)
         raise _refused(verb, url, kind, _status(text), _reason(text)) from None
     except ClientError as error:
         code, status = code_of(error), int(error.response["ResponseMetadata"].get("HTTPStatusCode", 0))
         raise _refused(verb, url, kind, status, code) from None
+    except NoCredentialsError:
+        raise _denied(verb, url, kind, NO_CREDENTIALS) from None
     except BotoCoreError as error:
         raise _refused(verb, url, kind, 0, _reason(str(error))) from None
 

@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
 from ampd_ray.errors import ConfigError
-from ampd_ray.store.refusals import S3, code_of
+from ampd_ray.store.refusals import NO_CREDENTIALS, code_of
 
 PART_BYTES: Final = 16 << 20
 MOST_PARTS: Final = 10_000
@@ -47,7 +47,7 @@ class Account:
         """The credentials of now, for the common client."""
         found = self.session.get_credentials()
         if found is None:
-            raise ConfigError(f"no credentials; set {S3.credentials}")
+            raise ConfigError(NO_CREDENTIALS)  # quoted by the client, and told in ``refusals``
         keys = found.get_frozen_credentials()
         return {
             "access_key_id": keys.access_key,

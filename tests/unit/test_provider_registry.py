@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from ampd_ray.errors import AmpdError, ConfigError, InvalidName, NotFound, ProviderMissing, StoreError
+from ampd_ray.errors import AmpdError, ConfigError, InvalidName, NotFound, ProviderMissing, StoreError, StoreUnavailable
 from ampd_ray.providers import registry
 from ampd_ray.providers.registry import (
     ProviderConfig,
@@ -19,9 +19,13 @@ from ampd_ray.providers.registry import (
     find_by_name,
     list_providers,
     load_providers,
+    provider_file,
+    remove_provider,
     usable,
     write_provider,
 )
+from ampd_ray.store import buckets, objects
+from tests.fakes.object_stores import S3Server, environment
 
 GOOD = 'kind = "evm-rpc"\nnetwork = "mainnet"\nurl = "https://user:hunter2@eth.example.org:8545/v3/hunter2?k=hunter2"\n'
 WITHOUT_USER = GOOD.replace("user:hunter2@", "")  # a token and a user in the url exclude each other
@@ -257,12 +261,46 @@ def test_missing_files_and_directories(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"b\.toml: not valid TOML"):
         find_by_name(str(tmp_path), "b")
     gone = str(tmp_path / "gone")
-    with pytest.raises(StoreError, match="cannot read providers_dir"):
+    with pytest.raises(StoreError, match=r"cannot read providers_dir .* no such directory; create it"):
         list_providers(gone)
     with pytest.raises(StoreError, match="cannot write"):
         write_provider(gone, "a", {"network": "n", "url": "http://h"})
-    with pytest.raises(ConfigError, match="object stores are not supported yet"):
-        list_providers("s3://bucket/providers/")
+
+
+def test_a_file_may_be_a_link_as_in_a_mounted_secret(tmp_path: Path) -> None:
+    (tmp_path / "..data").mkdir()
+    put(tmp_path / "..data", "a")
+    (tmp_path / "a.toml").symlink_to("..data/a.toml")
+    assert [listed.name for listed in list_providers(str(tmp_path))] == ["a"]
+
+
+def test_provider_files_in_an_object_store(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in moto.env.items():
+        monkeypatch.setenv(name, value)
+    directory, keys = moto.url("some/providers/"), {"network": "mainnet", "url": "https://h/${KEY}"}
+    assert list_providers(directory) == []
+    with pytest.raises(NotFound):
+        find_by_name(directory, "a")
+    written = write_provider(directory, "a", keys)
+    assert write_provider(directory, "a", keys) == find_by_name(directory, "a") == written
+    with pytest.raises(ConfigError, match="other settings"):
+        write_provider(directory, "a", keys | {"url": "http://i"})
+    write_provider(directory, "a", keys | {"url": "http://i"}, replace=True)
+    assert [config.host for config in usable(directory, "evm-rpc", "mainnet", {})] == ["i"]
+    assert provider_file(directory, "a") == f"{directory}a.toml"
+    remove_provider(directory, "a")
+    with pytest.raises(NotFound):
+        remove_provider(directory, "a")
+
+
+def test_a_store_that_is_away_is_no_file_to_skip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(buckets.RETRY, "max_retries", 0)
+    monkeypatch.setattr(objects, "AGAIN_AFTER_SECS", ())
+    for name, value in environment("http://127.0.0.1:1").items():
+        monkeypatch.setenv(name, value)
+    for attempt in (list_providers, lambda directory: find_by_name(directory, "a")):
+        with pytest.raises(StoreUnavailable):
+            attempt("s3://bucket/providers/")
 
 
 # -- prices ---------------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ class Place:
         """
         slug = slug_of(network)
         directory = local_path(self.settings.providers_dir)
-        there = list_providers(self.settings.providers_dir) if directory is not None and directory.is_dir() else []
+        there = list_providers(self.settings.providers_dir) if directory is None or directory.is_dir() else []
         same = provided(there, slug, network, request)
         config = same or ProviderConfig(name=slug, network=network, **request.provider_keys())
         return None if same is None else same.name, config.resolved(os.environ)
