@@ -11,6 +11,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -57,11 +58,19 @@ def jobs(ctx: typer.Context, incomplete: str) -> Choices:
 
 def providers(ctx: typer.Context, incomplete: str) -> Choices:
     """Names of provider files, usable or not."""
-    found: Choices = []
-    with suppress(Exception):
-        directory = Path(_settings(ctx).providers_dir.removeprefix("file://"))
-        found = [(path.stem, "") for path in sorted(directory.glob("[!.]*.toml"))]
-    return _starting_with(incomplete, found)
+    found: list[str] = []
+
+    def look() -> None:
+        with suppress(Exception), _no_logs():
+            from ampd_ray.store.files import open_store
+
+            found.extend(each.name for each in open_store(_settings(ctx).providers_dir).objects(""))
+
+    looking = Thread(target=look, daemon=True)  # an object store may be away, and nobody waits for it
+    looking.start()
+    looking.join(WITHIN_SECS)
+    names = sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml") and name[0] != ".")
+    return _starting_with(incomplete, [(name, "") for name in names])
 
 
 def networks(incomplete: str) -> Choices:

@@ -16,7 +16,6 @@ from ampd_ray.materialize.mend import Mender
 from ampd_ray.metadb import audit as rows
 from ampd_ray.metadb import datasets, quarantine, revisions
 from ampd_ray.metadb.revisions import Revision
-from ampd_ray.store.files import open_store
 
 if TYPE_CHECKING:
     from ampd_ray.client.session import Client
@@ -97,7 +96,7 @@ def check(
     """Audit ``dataset``; with ``repair`` mend what is safe to. ``NotFound`` if there is no such dataset."""
     started = time.monotonic()
     manifest = client.manifest(dataset)
-    store = open_store(client.settings.data_dir)
+    store = client.calls.data
 
     async def run() -> tuple[list[TableAudit], dict[str, int], list[int]]:
         async with client.db.connection() as conn:

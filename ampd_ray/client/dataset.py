@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ampd_ray.client.coverage import Coverage
@@ -12,11 +11,11 @@ from ampd_ray.client.displays.dataset import dataset_html, dataset_text
 from ampd_ray.client.frames import add_views, duckdb_connection, pandas_frame, polars_frame
 from ampd_ray.client.missing import warn_of_missing
 from ampd_ray.client.statements import check_select, explained
-from ampd_ray.client.tables import Snapshot, arrow_dataset, first_rows, last_rows
+from ampd_ray.client.tables import Snapshot, arrow_dataset, first_rows, last_rows, reading
 from ampd_ray.datasets.evm.schemas import SCHEMAS, TABLES
 from ampd_ray.datasets.manifest import Manifest
 from ampd_ray.datasets.names import DatasetRef
-from ampd_ray.errors import NotFound, ObjectMissing
+from ampd_ray.errors import NotFound
 from ampd_ray.metadb.files import TableSummary
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ class Dataset:
     def files(self, table: str = "logs", blocks: str | None = None) -> list[str]:
         """The paths of a table's committed files in block order; what a reorg or a repair replaced is not among them.
 
-        A file that has one of ``blocks`` may have others.
+        In an object store they are URLs. A file that has one of ``blocks`` may have others.
         """
         return self._snapshot(table, blocks).paths(table)
 
@@ -120,7 +119,7 @@ class Dataset:
     ) -> pa.Table:
         """The rows of a table in memory. Raises ``ObjectMissing`` for a file that was deleted meanwhile."""
         rows, wanted = self.scan(table, blocks), _columns(table, columns)
-        with self._files_there():
+        with reading(f"a file of {self.name} cannot be read"):
             return rows.to_table(columns=wanted)
 
     def head(
@@ -131,7 +130,7 @@ class Dataset:
         Raises ``ObjectMissing`` for a file that was deleted meanwhile.
         """
         taken, wanted = self._snapshot(table), _columns(table, columns)
-        with self._files_there():
+        with reading(f"a file of {self.name} cannot be read"):
             return (last_rows if tail else first_rows)(taken, table, rows, wanted)
 
     def to_polars(
@@ -172,15 +171,6 @@ class Dataset:
         with explained():
             check_select(con, query)
             return con.sql(query)
-
-    @contextmanager
-    def _files_there(self) -> Iterator[None]:
-        try:
-            yield
-        except FileNotFoundError as error:
-            raise ObjectMissing(
-                f"a file of {self.name} is not there: {error}. If it was not replaced just now, see `ampd check`."
-            ) from None
 
     def _snapshot(self, table: str, blocks: str | None = None) -> Snapshot:
         __tracebackhide__ = True

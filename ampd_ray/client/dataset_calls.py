@@ -20,7 +20,6 @@ from ampd_ray.metadb.connection import Connection
 from ampd_ray.metadb.coverage import Version
 from ampd_ray.metadb.files import TableSummary
 from ampd_ray.metadb.revisions import Revision
-from ampd_ray.store.files import open_store
 
 _EVERYTHING: Final = Span(0, MAX_BLOCK - 1)
 
@@ -95,18 +94,18 @@ class DatasetCalls:
                 )
         asked = None if blocks is None else parse_range(blocks)
         manifest = await self.manifest() if asked and asked.is_relative else None
-        store = open_store(self._session.settings.data_dir)
+        store = self._session.data
         async with self._session.db.connection() as conn:
             present = await self._revisions(conn)
             wanted = {name: present[name] for name in tables if name in present}
             span = None if asked is None else await _reached(conn, asked, present, manifest)
-            taken = Snapshot({}) if asked and not span else await snapshot(conn, store, wanted, span)
+            taken = Snapshot(store, {}) if asked and not span else await snapshot(conn, store, wanted, span)
             if asked and not any(taken.files.values()):
                 raise await self._nothing_there(conn, tables, wanted, asked)
         lacking = dict(taken.lacking)
         if manifest and span:
             lacking = {name: [each for each in spans if each.end != span.end] for name, spans in lacking.items()}
-        return Snapshot({name: taken.files.get(name, ()) for name in tables}, span, lacking)
+        return Snapshot(store, {name: taken.files.get(name, ()) for name in tables}, span, lacking)
 
     async def _nothing_there(
         self, conn: Connection, tables: Sequence[str], wanted: Mapping[str, Revision], asked: RangeExpr

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ampd_ray.client.tables import Snapshot
+from ampd_ray.config import local_path
 from ampd_ray.datasets.evm.schemas import SCHEMAS
 from ampd_ray.errors import ExtraMissing
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from duckdb import DuckDBPyConnection
     from pandas import DataFrame as PandasFrame
     from polars import DataFrame as PolarsFrame
+
+    from ampd_ray.store.files import Store
 
 MACROS = (
     "create or replace temp macro to_0x(bytes) as '0x' || lower(hex(bytes))",
@@ -74,9 +75,9 @@ def duckdb_connection(*, frames: bool = True) -> DuckDBPyConnection:
     return connection
 
 
-def shut_in(con: DuckDBPyConnection, directory: Path) -> None:
-    """From now on it reads files below ``directory`` alone, and loads, logs and asks for nothing from elsewhere."""
-    con.execute(f"set allowed_directories = [{_text(f'{directory}/')}]")
+def shut_in(con: DuckDBPyConnection, store: Store) -> None:
+    """From now on it reads files of ``store`` alone, and loads, logs and asks for nothing from elsewhere."""
+    con.execute(f"set allowed_directories = [{_text(_root(con, store))}]")
     con.execute("set enable_external_access = false")
     con.execute("set lock_configuration = true")
 
@@ -90,8 +91,9 @@ def add_views(con: DuckDBPyConnection, taken: Snapshot, schema: str | None = Non
         con.execute(macro)
     if schema is not None:
         con.execute(f"create schema if not exists {_identifier(schema)}")
+    root = _root(con, taken.store)
     for table in taken.files:
-        paths = taken.paths(table)
+        paths = [root + file.path for file in taken.files[table]]
         rows = _stored(paths) if paths else _nothing(con, SCHEMAS[table])
         edges = taken.edges(table)
         within = "" if edges is None else f" where block_num between {edges.start} and {edges.end}"
@@ -99,6 +101,18 @@ def add_views(con: DuckDBPyConnection, taken: Snapshot, schema: str | None = Non
             f"temp view {_identifier(table)}" if schema is None else f"view {_identifier(schema)}.{_identifier(table)}"
         )
         con.execute(f"create or replace {view} as {rows}{within}")
+
+
+def _root(con: DuckDBPyConnection, store: Store) -> str:
+    """What DuckDB finds the store's files below, with a slash at its end; an object store's by a way of ours."""
+    url = store.url_of("_").removesuffix("_")
+    if (here := local_path(url)) is not None:
+        return f"{here}/"
+    library("fsspec")
+    from ampd_ray.client.remote import OURS, make_readable
+
+    make_readable(con, url, store)
+    return OURS + url
 
 
 def _stored(paths: list[str]) -> str:

@@ -100,7 +100,7 @@ class JobCalls:
             work = await self._work(row, fresh)
         except (InvalidDescriptor, UnsupportedJobKind):
             return Summary(name_of(row), "", 0, -1, 0, {}, 0, 0, retries, seconds=seconds)
-        return await summarise(self._db, self._session.settings.data_dir, work, retries, _seconds(row))
+        return await summarise(self._db, self._session.data, work, retries, _seconds(row))
 
     async def result(self, row: JobRow) -> Summary:
         """The summary of a job that has ended so; raises ``JobFailed`` if it failed."""

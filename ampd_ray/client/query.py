@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from ampd_ray.client.frames import duckdb_connection, shut_in
 from ampd_ray.client.statements import check_select, explained
-from ampd_ray.config import local_path
 from ampd_ray.datasets.names import DEFAULT_NAMESPACE, DatasetRef
 from ampd_ray.errors import NotFound, UsageError
 
@@ -41,8 +40,7 @@ def query(
             client.dataset(meant).to_duckdb(con, blocks)
         for ref in mentioned:
             client.dataset(ref).to_duckdb(con, blocks, schema=_schema(ref))
-        if (directory := local_path(client.settings.data_dir)) is not None:
-            shut_in(con, directory)
+        shut_in(con, client.calls.data)
         reader = con.sql(text).to_arrow_reader(BATCH_ROWS)
     return reader.schema, _batches(con, reader)
 

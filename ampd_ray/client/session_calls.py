@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cached_property
 from typing import Final
 
 from ampd_ray.client.displays.rows import Rows
@@ -20,7 +21,7 @@ from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.jobs import JobRow
 from ampd_ray.metadb.statuses import ACTIVE
 from ampd_ray.metadb.workers import WorkerRow
-from ampd_ray.store.files import open_store
+from ampd_ray.store.files import Store, open_store
 
 REACH_WITHIN: Final = timedelta(seconds=5)  # a person waits for it
 
@@ -34,14 +35,23 @@ class SessionCalls:
         self.db = Database(settings.metadata_db.dsn(), application_name="ampd-ray/client", pool_size=4)
         self._manifests: dict[DatasetRef, Manifest] = {}
 
+    @cached_property
+    def data(self) -> Store:
+        """Where the files are. Raises ``ConfigError``."""
+        return open_store(self.settings.data_dir)
+
+    @cached_property
+    def manifests(self) -> Store:
+        """Where the manifests are. Raises ``ConfigError``."""
+        return open_store(self.settings.manifests_dir)
+
     async def open(self) -> None:
         """Connect; raises what the database says."""
         await self.db.open(REACH_WITHIN)
 
     async def register_dataset(self, ref: DatasetRef, manifest: Manifest, version: str | None = None) -> str:
         """Store the manifest and let tags point to it; its hash."""
-        store = open_store(self.settings.manifests_dir)
-        return await registry.register_dataset(self.db, store, manifest, ref.namespace, ref.name, version)
+        return await registry.register_dataset(self.db, self.manifests, manifest, ref.namespace, ref.name, version)
 
     async def datasets(self) -> list[datasets.DatasetRow]:
         """All datasets with their versions."""
@@ -52,7 +62,7 @@ class SessionCalls:
         """The manifest behind a reference; ``NotFound`` if there is none. One that a hash names is read once."""
         if ref in self._manifests:
             return self._manifests[ref]
-        manifest = await registry.load_manifest(self.db, open_store(self.settings.manifests_dir), ref)
+        manifest = await registry.load_manifest(self.db, self.manifests, ref)
         if ref.revision == manifest.hash:
             self._manifests[ref] = manifest
         return manifest

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ampd_ray.client.frames import library
 from ampd_ray.errors import InvalidQuery, StoreError
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+_OF_STORE: Final = re.compile(r"^(?:ObjectMissing|Store\w+): (.*)", re.MULTILINE)  # ends a traceback that DuckDB tells
 
 
 def check_select(con: DuckDBPyConnection, text: str) -> None:
@@ -34,6 +37,8 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (library("duckdb").Error, OSError) as error:
+        if told := _OF_STORE.search(str(error)):
+            raise StoreError(told[1]) from None
         message = " ".join(str(error).partition("\n\nLINE")[0].split())
         if not message.startswith("IO Error"):
             raise InvalidQuery(message) from None

@@ -16,7 +16,7 @@ from ampd_ray.datasets.tables import TABLES
 from ampd_ray.metadb import datasets, files, quarantine, revisions
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.files import TableSummary, Uncounted
-from ampd_ray.store.files import Store, open_store
+from ampd_ray.store.files import Store
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Summary:
         }
 
 
-async def summarise(db: Database, data_dir: str, work: Work, retries: int, seconds: float) -> Summary:
+async def summarise(db: Database, store: Store, work: Work, retries: int, seconds: float) -> Summary:
     """What is committed of a job's range by now."""
     found = await committed(db, work.dataset, work.reach, work.tables)
     last = max((span.end for table in found.values() for span in table.covered), default=work.start - 1)
@@ -77,7 +77,7 @@ async def summarise(db: Database, data_dir: str, work: Work, retries: int, secon
     aside = [] if span is None else await set_aside(db, work.dataset, span)
     rows = dict.fromkeys(work.tables, 0)
     if span is not None:
-        rows = await rows_within(db, open_store(data_dir), found, span, work.tables)
+        rows = await rows_within(db, store, found, span, work.tables)
     return Summary(
         dataset=work.dataset.dataset,
         network=work.network,

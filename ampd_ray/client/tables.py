@@ -5,18 +5,19 @@ A directory listing is not the table: it also shows what a reorg or a repair has
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from pyarrow.fs import LocalFileSystem
 
 from ampd_ray.chain.ranges import Span, subtract
 from ampd_ray.config import local_path
 from ampd_ray.datasets.evm.schemas import SCHEMAS
+from ampd_ray.errors import ObjectMissing, StoreError
 from ampd_ray.metadb import files
 from ampd_ray.metadb.connection import Connection
 from ampd_ray.metadb.revisions import Revision
@@ -28,27 +29,34 @@ MOST_ROWS = 2**31 - 1  # that Arrow counts to, and more than memory holds
 
 @dataclass(frozen=True, slots=True)
 class TableFile:
-    """A committed, canonical file, and the blocks in it; some of them may have no row."""
+    """A committed, canonical file, and the blocks in it; some of them may have no row.
+
+    ``path`` is that in the data directory. ``size``, in bytes, spares a question to the store; None if unknown.
+    """
 
     path: str
     span: Span
+    size: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The files of some tables at one moment, in block order; rows outside of ``blocks`` (None: no limit) don't count.
 
+    ``store`` has them.
+
     All tables are of the same moment, so that what is joined fits together. ``lacking``: those of ``blocks`` that no
     file has, by table.
     """
 
+    store: Store
     files: Mapping[str, Sequence[TableFile]]
     blocks: Span | None = None
     lacking: Mapping[str, Sequence[Span]] = field(default_factory=dict)
 
     def paths(self, table: str) -> list[str]:
-        """The paths of a table's files."""
-        return [file.path for file in self.files[table]]
+        """Where a table's files are, for any program: paths, or URLs of an object store."""
+        return [place_of(self.store, file.path) for file in self.files[table]]
 
     def edges(self, table: str) -> Span | None:
         """What to filter a table's rows by: ``blocks``, if some of its files reach out of them."""
@@ -66,23 +74,44 @@ async def snapshot(
     found = await files.canonical_files(conn, ids, blocks)
     taken = {
         table: [
-            TableFile(str(local_path(store.url_of(f"{revision.path}/{file.file_name}"))), file.span)
-            for file in found[revision.location_id]
+            TableFile(f"{revision.path}/{file.file_name}", file.span, file.size) for file in found[revision.location_id]
         ]
         for table, revision in revisions.items()
     }
     if blocks is None:
-        return Snapshot(taken)
-    return Snapshot(taken, blocks, {table: subtract(blocks, [each.span for each in taken[table]]) for table in taken})
+        return Snapshot(store, taken)
+    return Snapshot(
+        store, taken, blocks, {table: subtract(blocks, [each.span for each in taken[table]]) for table in taken}
+    )
+
+
+def place_of(store: Store, path: str) -> str:
+    """Where a file of the store is: its path on this machine, or its URL."""
+    url = store.url_of(path)
+    here = local_path(url)
+    return url if here is None else str(here)
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Arrow's errors in our words, ``what`` being read; it has names for those of disks and stores alike."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ObjectMissing(f"{what}: {error}. If it was not replaced just now, see `ampd check`.") from None
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise StoreError(f"{what}: {reason}. Run it again once its store can be read, or see `ampd check`.") from None
 
 
 def arrow_dataset(taken: Snapshot, table: str) -> ds.Dataset:
     """The rows of a table; a filter on ``block_num`` opens no file that cannot have a match."""
-    schema, parquet, disk = SCHEMAS[table], ds.ParquetFileFormat(), LocalFileSystem()
+    schema, parquet, system = SCHEMAS[table], ds.ParquetFileFormat(), taken.store.arrow()
     fragments = [
-        parquet.make_fragment(file.path, disk, partition_expression=_holds(file.span)) for file in taken.files[table]
+        parquet.make_fragment(file.path, system, partition_expression=_holds(file.span), file_size=file.size)
+        for file in taken.files[table]
     ]
-    whole = ds.FileSystemDataset(fragments, schema, parquet, disk)
+    whole = ds.FileSystemDataset(fragments, schema, parquet, system)
     edges = taken.edges(table)
     return whole if edges is None else whole.filter(_within("block_num", edges))
 
@@ -99,9 +128,9 @@ def last_rows(taken: Snapshot, table: str, count: int, columns: Sequence[str] | 
     """The last rows of a table in block order, which are in the last row groups of its last files."""
     schema = SCHEMAS[table] if columns is None else pa.schema([SCHEMAS[table].field(name) for name in columns])
     pieces = [schema.empty_table()]
-    lacking = count
-    for path in reversed(taken.paths(table)):
-        with pq.ParquetFile(path) as file:
+    lacking, system = count, taken.store.arrow()
+    for each in reversed(taken.files[table]):
+        with pq.ParquetFile(each.path, filesystem=system) as file:
             groups = file.num_row_groups
             while lacking and groups:
                 groups -= 1

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 from ampd_ray.chain.expression import RangeExpr
 from ampd_ray.chain.ranges import Span, intersect, merge, split
 from ampd_ray.chain.segments import canonical_flags
+from ampd_ray.client.tables import TableFile
 from ampd_ray.client.verify_report import Report, report
 from ampd_ray.client.verify_span import SpanResult, SpanTask, verify_span
-from ampd_ray.config import local_path
 from ampd_ray.datasets.evm.schemas import TABLES
 from ampd_ray.datasets.evm.verify import Level
 from ampd_ray.datasets.names import DatasetRef
@@ -24,7 +24,6 @@ from ampd_ray.metadb import audit, datasets, networks, revisions
 from ampd_ray.metadb.connection import Connection
 from ampd_ray.metadb.revisions import Revision
 from ampd_ray.metadb.segment_index import segment_of
-from ampd_ray.store.files import Store, open_store
 
 if TYPE_CHECKING:
     from ampd_ray.client.session import Client
@@ -34,15 +33,6 @@ _TASK_BLOCKS: Final = 50_000
 
 
 CarryOut = Callable[[Sequence[SpanTask]], Iterator[SpanResult]]
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A live file of a table: its path, its blocks, its bytes."""
-
-    path: str
-    span: Span
-    bytes: int
 
 
 @dataclass(frozen=True)
@@ -76,24 +66,23 @@ def verify(
     """
     started = time.monotonic()
     manifest = client.manifest(dataset)
-    store = open_store(client.settings.data_dir)
 
-    async def ask() -> tuple[int | None, dict[str, list[StoredFile]]]:
+    async def ask() -> tuple[int | None, dict[str, list[TableFile]]]:
         async with client.db.connection() as conn:
             told = chain_of(manifest.network, client.settings.ampd_ray.networks)
             chain_id = await networks.recorded(conn, manifest.network) if told is None else told
             pinned = await datasets.resolve(conn, dataset)
             found = await revisions.active_revisions(conn, dataset.namespace, dataset.name, pinned)
-            return chain_id, {table: await _live_files(conn, store, revision) for table, revision in found.items()}
+            return chain_id, {table: await _live_files(conn, revision) for table, revision in found.items()}
 
     chain_id, files = client.run(ask())
     wanted = _wanted(dataset, files, blocks)
-    tasks = [] if wanted is None else plan(files, wanted, level, chain_id)
+    tasks = [] if wanted is None else plan(client.settings.data_dir, files, wanted, level, chain_id)
     results = list(_results(tasks, carry_out, on_progress))
     return report(dataset.dataset, manifest.hash, level, wanted, results, time.monotonic() - started)
 
 
-async def _live_files(conn: Connection, store: Store, revision: Revision) -> list[StoredFile]:
+async def _live_files(conn: Connection, revision: Revision) -> list[TableFile]:
     """The canonical files of a revision in the order of their blocks."""
     rows: list[audit.FileRow] = []
     while page := await audit.file_rows(conn, revision.location_id, rows[-1].file_id if rows else 0):
@@ -101,18 +90,14 @@ async def _live_files(conn: Connection, store: Store, revision: Revision) -> lis
     segments = {row.file_id: segment_of(row.file_id, row.file_name, row.metadata) for row in rows}
     live = canonical_flags(segments.values())
     files = [
-        StoredFile(
-            str(local_path(store.url_of(f"{revision.path}/{row.file_name}"))),
-            segments[row.file_id].range.span,
-            row.size or 0,
-        )
+        TableFile(f"{revision.path}/{row.file_name}", segments[row.file_id].range.span, row.size)
         for row in rows
         if live[row.file_id]
     ]
     return sorted(files, key=lambda file: file.span)
 
 
-def _wanted(dataset: DatasetRef, files: Mapping[str, Sequence[StoredFile]], blocks: RangeExpr | None) -> Span | None:
+def _wanted(dataset: DatasetRef, files: Mapping[str, Sequence[TableFile]], blocks: RangeExpr | None) -> Span | None:
     """The blocks that are asked for; without a range, from the first to the last that any table has."""
     spans = merge(file.span for each in files.values() for file in each)
     if blocks is None:
@@ -133,7 +118,7 @@ def _wanted(dataset: DatasetRef, files: Mapping[str, Sequence[StoredFile]], bloc
 
 
 def plan(
-    files: Mapping[str, Sequence[StoredFile]], wanted: Span, level: Level, chain_id: int | None = None
+    data_dir: str, files: Mapping[str, Sequence[TableFile]], wanted: Span, level: Level, chain_id: int | None = None
 ) -> list[SpanTask]:
     """Tasks of moderate size over the blocks of ``wanted`` that all tables have."""
     common = [wanted]
@@ -141,14 +126,15 @@ def plan(
         covered = merge(file.span for file in files.get(table, ()))
         common = [piece for span in covered for piece in intersect(common, span)]
     everything = [file for each in files.values() for file in each]
-    nbytes, nblocks = sum(file.bytes for file in everything), sum(len(span) for span in common)
+    nbytes, nblocks = sum(file.size or 0 for file in everything), sum(len(span) for span in common)
     size = max(1, min(_TASK_BLOCKS, _TASK_BYTES * nblocks // max(1, nbytes)))
     return [
         SpanTask(
             piece,
             level,
+            data_dir,
             {
-                table: [f.path for f in files[table] if f.span.start <= piece.end and f.span.end >= piece.start]
+                table: [f for f in files[table] if f.span.start <= piece.end and f.span.end >= piece.start]
                 for table in TABLES
             },
             chain_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -12,8 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from ampd_ray.chain.ranges import Span
+from ampd_ray.client.tables import TableFile, place_of
 from ampd_ray.datasets.evm.schemas import SCHEMAS
 from ampd_ray.datasets.evm.verify import Check, Level, Result, Verdict, verify_blocks
+from ampd_ray.errors import StoreError
+from ampd_ray.store.files import Store, open_store
 
 _NAMED: Final = 20  # stretches of lost blocks in one span; those beyond are told as one
 
@@ -28,11 +32,12 @@ class Unverified:
 
 @dataclass(frozen=True)
 class SpanTask:
-    """The blocks to verify, and by table the files that hold them, in the order of their blocks."""
+    """The blocks to verify, and by table the files in ``data_dir`` that hold them, in the order of their blocks."""
 
     span: Span
     level: Level
-    files: Mapping[str, Sequence[str]]
+    data_dir: str
+    files: Mapping[str, Sequence[TableFile]]
     chain_id: int | None = None
 
 
@@ -53,10 +58,11 @@ class SpanResult:
 
 def verify_span(task: SpanTask) -> SpanResult:
     """Verify ``task.span``; what is wrong with files or rows is in the result."""
+    store = _store(task.data_dir)
     try:
-        tables = {table: _read(table, files, task.span) for table, files in task.files.items()}
+        tables = {table: _read(store, table, files, task.span) for table, files in task.files.items()}
         verdicts = verify_blocks(tables, level=task.level, chain_id=task.chain_id)
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException, StoreError) as error:
         return SpanResult(task.span, problems=(Unverified(task.span, f"{type(error).__name__}: {error}"),))
     links = list(
         zip(*(tables["blocks"][name].to_pylist() for name in ("block_num", "parent_hash", "hash")), strict=True)
@@ -91,22 +97,29 @@ def _lost(span: Span, numbers: Iterable[int]) -> tuple[Unverified, ...]:
     return tuple(told)
 
 
-def _read(table: str, files: Sequence[str], span: Span) -> pa.Table:
+@lru_cache(maxsize=1)
+def _store(data_dir: str) -> Store:
+    """The store of a data directory, one for all tasks of this process."""
+    return open_store(data_dir)
+
+
+def _read(store: Store, table: str, files: Sequence[TableFile], span: Span) -> pa.Table:
     """The rows of a span; the statistics of row groups spare the reading of others."""
     number = pc.field("block_num")
     within = (number >= pa.scalar(span.start, pa.uint64())) & (number <= pa.scalar(span.end, pa.uint64()))
-    return pa.concat_tables([_rows(file, SCHEMAS[table], within) for file in files])
+    return pa.concat_tables([_rows(store, file, SCHEMAS[table], within) for file in files])
 
 
-def _rows(file: str, schema: pa.Schema, within: pc.Expression) -> pa.Table:
+def _rows(store: Store, file: TableFile, schema: pa.Schema, within: pc.Expression) -> pa.Table:
     """Some rows of a file. Raises ValueError if its columns are not those of ``schema``: Arrow would fill in nulls."""
-    (stored,) = ds.dataset(file, schema=schema, format="parquet").get_fragments()
+    stored = ds.ParquetFileFormat().make_fragment(file.path, store.arrow(), file_size=file.size)
     wanted, found = (dict(zip(each.names, each.types, strict=True)) for each in (schema, stored.physical_schema))
     for name in wanted | found:
         if wanted.get(name) != found.get(name):
-            raise ValueError(f"{file}: column {name} is {found.get(name, 'absent')}, not {wanted.get(name, 'absent')}")
+            where = place_of(store, file.path)
+            raise ValueError(f"{where}: column {name} is {found.get(name, 'absent')}, not {wanted.get(name, 'absent')}")
     rows = stored.to_table(schema=schema, filter=within, use_threads=False)
     for field in schema:
         if not field.nullable and rows[field.name].null_count:
-            raise ValueError(f"{file}: column {field.name} has nulls")
+            raise ValueError(f"{place_of(store, file.path)}: column {field.name} has nulls")
     return rows

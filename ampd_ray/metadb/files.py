@@ -120,10 +120,11 @@ class CommittedFile:
 
 @dataclass(frozen=True, slots=True)
 class CanonicalFile:
-    """A file that readers read, and the blocks in it."""
+    """A file that readers read, the blocks in it, and its bytes if Amp has told them."""
 
     file_name: str
     span: Span
+    size: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,7 @@ async def canonical_files(
     }
     found: dict[int, list[CanonicalFile]] = {location_id: [] for location_id in location_ids}
     for row in await (await conn.execute(_SQL["canonical_files"], values)).fetchall():
-        found[row.location_id].append(CanonicalFile(row.file_name, Span(row.first, row.last)))
+        found[row.location_id].append(CanonicalFile(row.file_name, Span(row.first, row.last), row.size))
     return found
 
 

@@ -97,7 +97,7 @@ order by id
 -- name: canonical_files
 -- The canonical files of some revisions that share a block with start..end (null: all), in the order of their blocks:
 -- what a reader reads.
-select s.location_id, f.file_name, lower(s.blocks) as first, upper(s.blocks) - 1 as last
+select s.location_id, f.file_name, lower(s.blocks) as first, upper(s.blocks) - 1 as last, f.object_size as size
 from ampd_ray.segment s join file_metadata f on f.id = s.file_id
 where s.location_id = any(%(location_ids)s) and s.canonical
   and (%(start)s::bigint is null or s.blocks && int8range(%(start)s::bigint, %(end)s::bigint, '[]'))

@@ -24,14 +24,13 @@ from tests.fakes.aside import aside
 MOST_BYTES = 1 << 30  # of a body
 CHUNK = 1 << 16
 NOT_PASSED_ON = {"connection", "content-length", "date", "expect", "server", "transfer-encoding"}
-SLOW_DOWN = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
-INTERNAL = "<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>"
 
 
 class Fault(StrEnum):
-    """What can go wrong with a request. All but the first three leave the server with the request done."""
+    """What can go wrong with a request."""
 
     SLOW_DOWN = "503, nothing done"
+    DENIED = "403, nothing done"
     CUT = "the connection ends in the middle of the body"
     HELD = "the body stops in its middle until the proxy ends"
     LOST = "done, and the connection ends before the answer"
@@ -106,13 +105,13 @@ class FaultyS3:
             return await self._cut(request, fault)
         if fault is not None:
             self.fired[fault] += 1
-        if fault is Fault.SLOW_DOWN:
+        if fault in (Fault.SLOW_DOWN, Fault.DENIED):
             await request.read()
-            return web.Response(status=503, text=SLOW_DOWN, content_type="application/xml")
+            return _error(503, "SlowDown") if fault is Fault.SLOW_DOWN else _error(403, "AccessDenied")
         answer = await self._passed_on(request)
         match fault:
             case Fault.INTERNAL:
-                return web.Response(status=500, text=INTERNAL, content_type="application/xml")
+                return _error(500, "InternalError")
             case Fault.LOST:
                 return _aborted(request)
             case Fault.HALF_ANSWER:
@@ -153,6 +152,11 @@ class FaultyS3:
         if fault is Fault.HELD:
             await self._ended.wait()
         raise ConnectionAbortedError
+
+
+def _error(status: int, code: str) -> web.Response:
+    text = f"<Error><Code>{code}</Code><Message>as the test wants it</Message></Error>"
+    return web.Response(status=status, text=text, content_type="application/xml")
 
 
 def _aborted(request: web.Request) -> web.Response:

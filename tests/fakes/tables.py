@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -10,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ampd_ray.client import Client
+from ampd_ray.client.tables import place_of
 from ampd_ray.datasets.evm.schemas import DECIMAL, SCHEMAS
 from ampd_ray.metadb import revisions
+from ampd_ray.store.files import open_store
 
 U256_MAX = 2**256 - 1
 
@@ -21,8 +22,7 @@ class Table:
 
     def __init__(self, client: Client, url: str, manifest_hash: str, name: str = "logs", dataset: str = "devnet"):
         self.revision = client.run(revisions.open_revision(client.db, "_", dataset, manifest_hash, name))
-        self.directory = Path(client.settings.data_dir) / self.revision.path
-        self.directory.mkdir(parents=True)
+        self.store = open_store(client.settings.data_dir)
         self.schema = SCHEMAS[name]
         self.url = url
 
@@ -30,13 +30,19 @@ class Table:
         self, name: str, start: int, end: int, *, canonical: bool | None = True, verified: str | None = None,
         counted: bool = False,
     ) -> str:  # fmt: skip
-        """A file with a row for each block; canonical None: it is not registered. Its path."""
-        path = self.directory / name
+        """A file with a row for each block; canonical None: it is not registered. Where it is."""
+        path, content = f"{self.revision.path}/{name}", pa.BufferOutputStream()
         rows = [filled_in(self.schema, number) for number in range(start, end + 1)]
-        pq.write_table(pa.Table.from_pylist(rows, self.schema), path)
+        pq.write_table(pa.Table.from_pylist(rows, self.schema), content)
+        data = content.getvalue().to_pybytes()
+        self.store.write(path, data)
         if canonical is not None:
-            self._register(name, (start, end), canonical, verified, len(rows) if counted else None, path.stat().st_size)
-        return str(path)
+            self._register(name, (start, end), canonical, verified, len(rows) if counted else None, len(data))
+        return place_of(self.store, path)
+
+    def remove(self, name: str) -> None:
+        """Delete a file behind everybody's back."""
+        self.store.delete(f"{self.revision.path}/{name}")
 
     def _register(
         self, name: str, span: tuple[int, int], canonical: bool, verified: str | None, rows: int | None, size: int
@@ -45,7 +51,7 @@ class Table:
             row = session.execute(
                 "insert into file_metadata (location_id, file_name, metadata, url, object_size) "
                 "values (%s, %s, '{}', %s, %s) returning id",
-                [self.revision.location_id, name, self.directory.as_uri(), size],
+                [self.revision.location_id, name, self.store.url_of(self.revision.path), size],
             ).fetchone()
             assert row is not None
             session.execute(

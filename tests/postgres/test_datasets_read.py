@@ -152,7 +152,7 @@ def test_files_outside_of_a_range_or_a_filter_are_not_opened(client: Client, pg_
     con = dataset.to_duckdb(blocks="12:18")
     for table in tables.values():
         for start in (0, 20, 40):
-            (table.directory / f"{start}.parquet").unlink()
+            table.remove(f"{start}.parquet")
     assert inside.count_rows() == 6
     assert con.sql("select count(*) from transactions").fetchall() == [(6,)]
     assert everything.to_table(filter=number == 13)["block_num"].to_pylist() == [13]

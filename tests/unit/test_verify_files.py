@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,8 @@ from ampd_ray.chain.ranges import BlockRange, Span
 from ampd_ray.cli import verify as command
 from ampd_ray.cli.app import app
 from ampd_ray.client import verify as client_verify
-from ampd_ray.client.verify import Progress, StoredFile, in_processes, plan, verify
+from ampd_ray.client.tables import TableFile
+from ampd_ray.client.verify import Progress, in_processes, plan, verify
 from ampd_ray.client.verify_report import Report, report
 from ampd_ray.client.verify_span import SpanTask, Unverified, verify_span
 from ampd_ray.datasets.evm.decode import decode
@@ -36,6 +38,8 @@ from ampd_ray.materialize.encode import footer_metadata
 from ampd_ray.metadb import audit, datasets, networks, revisions
 from ampd_ray.metadb.audit import FileRow
 from ampd_ray.metadb.revisions import Revision
+from ampd_ray.store.files import open_store
+from tests.fakes.object_stores import moto
 from tests.reference import read_set
 
 LAST = 54  # of the test chain, which starts at 0
@@ -79,7 +83,8 @@ class Shelf:
         self.network = "test"
         self.chain_id: int | None = None
         self.db = self
-        self.files: dict[str, list[StoredFile]] = {}
+        self.folder = folder
+        self.files: dict[str, list[TableFile]] = {}
         self._rows: dict[int, list[FileRow]] = {}
         for location_id, name in enumerate(TABLES):
             self._rows[location_id] = [self._write(folder, name, span, tables) for span in cuts]
@@ -88,13 +93,26 @@ class Shelf:
         path = folder / name / f"{span.start:09}.parquet"
         path.parent.mkdir(exist_ok=True)
         pq.write_table(rows_of(tables[name], span), path, version="2.6", use_compliant_nested_type=False)
-        self.files.setdefault(name, []).append(StoredFile(str(path), span, path.stat().st_size))
+        self.files.setdefault(name, []).append(
+            TableFile(path.relative_to(folder).as_posix(), span, path.stat().st_size)
+        )
         headers = rows_of(tables["blocks"], span)
         parent, last = headers["parent_hash"][0].as_py(), headers["hash"][-1].as_py()
         of = BlockRange("test", span.start, span.end, last, parent)
         footer = footer_metadata(table=name, filename=path.name, created_ns=1, range_=of, parents=[], generation=0)
         size = path.stat().st_size
         return FileRow(span.start + 1, path.name, path.as_uri(), footer["nozzle_metadata"], size, None, False)
+
+    def path(self, name: str, at: int) -> Path:
+        return self.folder / self.files[name][at].path
+
+    def rewrite(self, name: str, at: int, rows: pa.Table) -> None:
+        """Another content, registered as it is."""
+        pq.write_table(rows, self.path(name, at), use_compliant_nested_type=False)
+        self.files[name][at] = replace(self.files[name][at], size=self.path(name, at).stat().st_size)
+
+    def tasks(self, wanted: Span, level: Level) -> list[SpanTask]:
+        return plan(str(self.folder), self.files, wanted, level)
 
     def manifest(self, ref: DatasetRef) -> Any:
         assert ref == REF
@@ -128,14 +146,14 @@ class Shelf:
 
 
 def verified(shelf: Shelf, wanted: Span = ALL, level: Level = Level.FULL) -> Report:
-    results = [verify_span(task) for task in plan(shelf.files, wanted, level)]
+    results = [verify_span(task) for task in shelf.tasks(wanted, level)]
     return report("_/test", "ab" * 32, level, wanted, results, 0.0)
 
 
 def summed(shelf: Shelf) -> Report:
     """The same with a task for each file."""
     tasks = [
-        SpanTask(file.span, Level.ROOTS, {name: [shelf.files[name][at].path] for name in TABLES})
+        SpanTask(file.span, Level.ROOTS, str(shelf.folder), {name: [shelf.files[name][at]] for name in TABLES})
         for at, file in enumerate(shelf.files["blocks"])
     ]
     return report("_/test", "", Level.ROOTS, ALL, map(verify_span, tasks), 0.0)
@@ -227,8 +245,8 @@ def test_blocks_without_rows_are_named_and_nothing_else_is_blamed(
     """The files are registered with them."""
     shelf = Shelf(tmp_path, honest)
     for name, files in shelf.files.items():
-        for file in files:
-            pq.write_table(rows_of(honest[name], file.span, without=lost), file.path, use_compliant_nested_type=False)
+        for at, file in enumerate(files):
+            shelf.rewrite(name, at, rows_of(honest[name], file.span, without=lost))
     found = summed(shelf)
     assert [(each.span, each.reason) for each in found.problems] == [(span, LOST) for span in named]
     assert not found.sound
@@ -245,6 +263,25 @@ def test_many_lost_blocks_are_told_in_a_few_lines(tmp_path: Path, honest: Tables
     assert found.passed == 28
 
 
+def test_files_in_an_object_store_are_verified_by_processes_of_their_own(
+    tmp_path: Path, honest: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = Shelf(tmp_path, honest).listed(monkeypatch)
+    with moto() as server:
+        for name, value in server.env.items():
+            monkeypatch.setenv(name, value)
+        shelf.settings.data_dir = server.url("data/")
+        store = open_store(shelf.settings.data_dir)
+        for file in (file for files in shelf.files.values() for file in files):
+            store.write(file.path, (tmp_path / file.path).read_bytes())
+        found = verify(shelf, REF, carry_out=partial(in_processes, processes=2))  # type: ignore[arg-type]
+        assert (found.passed, found.sound) == (55, True)
+        gone = shelf.files["logs"][1]
+        store.delete(gone.path)
+        (problem,) = verify(shelf, REF).problems  # type: ignore[arg-type]
+    assert (problem.span, store.url_of(gone.path) in problem.reason) == (ALL, True)
+
+
 def test_blocks_that_no_table_has_are_unverified(tmp_path: Path, honest: Tables) -> None:
     shelf = Shelf(tmp_path, honest)
     del shelf.files["logs"][1]
@@ -259,8 +296,8 @@ def test_blocks_that_no_table_has_are_unverified(tmp_path: Path, honest: Tables)
 
 def test_an_unreadable_file_is_a_finding(tmp_path: Path, honest: Tables) -> None:
     shelf = Shelf(tmp_path, honest)
-    Path(shelf.files["logs"][1].path).write_bytes(b"PAR1 not PAR1")
-    Path(shelf.files["logs"][2].path).unlink()
+    shelf.path("logs", 1).write_bytes(b"PAR1 not PAR1")
+    shelf.path("logs", 2).unlink()
     found = summed(shelf)
     assert [each.span for each in found.problems] == CUTS[1:]
     assert not found.sound
@@ -297,8 +334,8 @@ def test_a_file_with_other_columns_is_a_finding_and_the_others_are_verified(
     tmp_path: Path, honest: Tables, spoil: Callable[[pa.Table], pa.Table], words: str
 ) -> None:
     shelf = Shelf(tmp_path, honest)
-    path = shelf.files["blocks"][1].path
-    pq.write_table(spoil(rows_of(honest["blocks"], CUTS[1])), path)
+    path = shelf.path("blocks", 1)
+    shelf.rewrite("blocks", 1, spoil(rows_of(honest["blocks"], CUTS[1])))
     found = summed(shelf)
     assert [(each.span, each.reason) for each in found.problems] == [(CUTS[1], f"ValueError: {path}: {words}")]
     assert found.passed == len(ALL) - len(CUTS[1])
@@ -310,8 +347,7 @@ def test_what_rows_cannot_tell_is_unverified_in_stretches(tmp_path: Path, chain_
     numbers = tables["blocks"]["block_num"].to_pylist()
     cuts = [Span(number, number) for number in numbers]
     results = [
-        verify_span(task)
-        for task in plan(Shelf(tmp_path, tables, cuts).files, Span(numbers[0], numbers[-1]), Level.FULL)
+        verify_span(task) for task in Shelf(tmp_path, tables, cuts).tasks(Span(numbers[0], numbers[-1]), Level.FULL)
     ]
     found = report("_/test", "", Level.FULL, None, results, 0.0)
     assert found.sound
