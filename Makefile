@@ -131,6 +131,12 @@ bench-cluster: $(STAMP)  ## Long: one job over four raylets, with 1, 2 and 4 ext
 bench-plan: $(STAMP)  ## How good a plan is: what ampd backfill --plan says, against what the same takes then
 	@$(BIN)/python -m tests.benchmarks.plan
 
+.PHONY: bench-store
+bench-store: $(STAMP)  ## Long: files to an S3 server, a fifth of all requests spoilt: lost, twice, left over, MB/s (PUTS=10000)
+	@$(BIN)/python -m tests.benchmarks.objects --puts $${PUTS:-10000} --share 0.2
+	@$(BIN)/python -m tests.benchmarks.objects --puts $${PUTS:-10000} --share 0
+	@$(BIN)/python -m tests.benchmarks.objects --puts 50 --large-every 1 --share 0.2
+
 .PHONY: clean
 clean:  ## Remove what these targets made
 	rm -rf $(VENV) .amp .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
