@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml ampd_ray/datasets/evm/_native.c
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing ampd-ray and what it needs into $(VENV) (about a minute) ..."
 	@rm -f ampd_ray/datasets/evm/_native*.so  # else a build that fails leaves the old one
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[solo,notebook,test]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[solo,notebook,test]'
 	@$(BIN)/python -c 'from ampd_ray.datasets.evm import native; native.available or print("no compiler, or no Python.h:" \
 		" the extension was not built, and extraction takes three times the CPU")'
 	@touch $(STAMP)
@@ -30,20 +30,30 @@ demo: $(STAMP)  ## Run the main job end to end against a local chain
 	@$(BIN)/ampd demo
 
 .PHONY: test
-test: $(STAMP) lint types imports anvil debian  ## Run all checks and all tests, of the long tiers a short seed
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-processes test-postgres test-seeds
+test: $(STAMP)  ## Run all checks and all tests, of the long tiers a short seed
+	@$(MAKE) --no-print-directory --jobs=3 lint imports anvil debian
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target types $(TESTS)
 
-# Lanes side by side, since most tests wait for something: each starts servers and ports of its own.
-.PHONY: test-processes test-postgres test-seeds
-test-processes: $(STAMP)
-	$(PYTEST) tests/end_to_end
+# Three at a time, since most tests wait for something; whoever is done takes the next, so the longest come first. Each
+# starts servers and ports of its own. What of end_to_end matches neither pattern runs twice.
+TESTS := test-early test-postgres test-late test-chaos test-materialize test-ray test-simulator test-unit
+.PHONY: $(TESTS)
+test-early: $(STAMP)
+	$(PYTEST) tests/end_to_end --ignore-glob='tests/end_to_end/test_[o-z]*'
+test-late: $(STAMP)
+	$(PYTEST) tests/end_to_end --ignore-glob='tests/end_to_end/test_[a-n]*'
 test-postgres: $(STAMP)
-	$(PYTEST) tests/postgres
-test-seeds: $(STAMP)
-	$(PYTEST) tests/unit tests/deployment
-	$(PYTEST) tests/simulator
+	$(PYTEST) tests/postgres --ignore=tests/postgres/materialize
+test-materialize: $(STAMP)
+	$(PYTEST) tests/postgres/materialize
+test-chaos: $(STAMP)
 	$(PYTEST) tests/chaos tests/benchmarks
+test-ray: $(STAMP)
 	$(PYTEST) tests/ray
+test-simulator: $(STAMP)
+	$(PYTEST) tests/simulator
+test-unit: $(STAMP)
+	$(PYTEST) tests/unit tests/deployment
 
 .PHONY: unit
 unit: $(STAMP) anvil  ## Run the unit tests: no Ray, no Postgres, seconds

@@ -23,8 +23,8 @@ from tests.fakes.worker import Worker, end_all, of_ray_itself
 from tests.reference import Row, comparable, reference_rows
 from tests.servers import Server
 
-LAST = 500
-KILL_AT = 200
+LAST = 200
+KILL_AT = 80
 GONE_WITHIN_SECS = 15.0
 pytestmark = [pytest.mark.anvil, pytest.mark.timeout(400)]
 

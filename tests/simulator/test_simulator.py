@@ -14,8 +14,8 @@ from tests.simulator.batch import Batch, server
 from tests.simulator.faults import COUNTED
 from tests.simulator.mutants import MUTANTS
 
-SEEDS = int(os.environ.get("AMPD_SIMULATOR_SEEDS", "1200"))
 MUTANT_SEEDS = 300  # within which a missing guard must be missed
+SEEDS = int(os.environ.get("AMPD_SIMULATOR_SEEDS", "400"))  # more than that; `make simulate` runs 20,000
 RARE = frozenset({"overlaps"})  # with all guards on, what would be refused for this is refused before
 ENOUGH = 200  # seeds in which every kind of fault fires
 
