@@ -481,6 +481,13 @@ class RayUnavailable(AmpdError):
     code = "RAY_UNAVAILABLE"
 
 
+class PackageMismatch(AmpdError):
+    """A Ray node has no ampd-ray, or another version than the worker."""
+
+    code = "PACKAGE_MISMATCH"
+    handling = Handling.BOUNDED
+
+
 class ActorLost(AmpdError):
     """An extractor or writer actor, or its Ray node, died."""
 

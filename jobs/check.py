@@ -1,8 +1,9 @@
 """Audit a dataset of the configured database, from a Ray job.
 
-    ray job submit --working-dir . -- python jobs/check.py --config amp.toml NAMESPACE/NAME
+    ray job submit --working-dir jobs -- python check.py --config /etc/amp/amp.toml NAMESPACE/NAME
 
-Arguments are those of ``ampd check``. The exit code is 0 when all is well, 1 when something is wrong.
+Arguments are those of ``ampd check``. The exit code is the Ray job's outcome: 0 when all is well, 1 when something is
+wrong.
 """
 
 import sys

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import ray
 
+from ampd_ray.actors import package, signals
 from ampd_ray.actors.coordinator import CoordinatorActor
 from ampd_ray.actors.driver_watch import Watched
 from ampd_ray.actors.failures import domain_error
@@ -21,18 +20,19 @@ from ampd_ray.actors.placement import at, here, ray_nodes
 from ampd_ray.config import Settings, inherited, seal
 from ampd_ray.errors import ActorLost, AmpdError, RayUnavailable
 from ampd_ray.node import places
+from ampd_ray.node.ending import Ending
+from ampd_ray.node.places import RayNode
 from ampd_ray.node.sizes import LOCAL_CPUS, Sizes
 
 logger = logging.getLogger(__name__)
 
 LOCAL_OBJECT_STORE_BYTES = 1 << 30
 SIGNAL_CHECK_SECS = 0.2
-AT_ONCE_SECS = 5.0  # beyond its time, or after the second signal, for a coordinator that does not end
 LAST_LINES_SECS = 0.5  # what the coordinator logs last still has to come through Ray to our standard error
 NAMESPACE = "ampd-ray"
 ASKED = "asked to end: what is open is committed, then Ray ends; asked again, it ends at once"
 ASKED_AGAIN = "asked to end again: ending at once"
-HALTED = "the coordinator did not end within %g s of being asked%s: it is killed, and its leases run out"
+HALTED = "%s did not end %s: it is killed, and its leases run out"
 CALLS = 100
 
 
@@ -42,15 +42,19 @@ def run_worker(settings: Settings, node_id: str, info: Mapping[str, str], addres
     ``address`` names the cluster to join, ``auto`` the one on this machine; None starts a Ray of its own on
     loopback, whose processes have our environment. Raises an ``AmpdError`` if the node cannot start.
     """
-    if address is None:
-        os.environ.update(inherited(settings))
     logger.info("Ray starts, then the node; that takes some seconds", extra={"ray": address or "of its own"})
     if address is None:
+        os.environ.update(inherited(settings))
         settings = _anywhere(settings)
-    with _own_signal_handlers(), on_ray(address):
-        received = _note_signals()
-        coordinator = _start_coordinator(settings, node_id, dict(info), alone=address is None)
-        return _until_ended(coordinator, coordinator.run.remote(), received, settings.ampd_ray.drain_timeout_secs)
+    with signals.restored(), on_ray(address):
+        received = signals.noted()
+        nodes = ray_nodes()
+        home = places.home(nodes, here(), node_id)
+        if home not in [node.id for node in nodes]:
+            raise RayUnavailable("this Ray node is about to go: start the worker on another one")
+        coordinator = start_coordinator(settings, node_id, info, nodes, home, alone=address is None)
+        ending = Ending(settings.ampd_ray.drain_timeout_secs)
+        return _until_ended(coordinator, coordinator.run.remote(), received, ending)
 
 
 def _anywhere(settings: Settings) -> Settings:
@@ -59,53 +63,59 @@ def _anywhere(settings: Settings) -> Settings:
     return settings.model_copy(update={"ampd_ray": ours})
 
 
-def _until_ended(coordinator: Any, running: Any, received: Sequence[signal.Signals], drain_secs: float) -> int:
+def _until_ended(coordinator: Any, running: Any, received: Sequence[signal.Signals], ending: Ending) -> int:
     """Pass signals on until ``running`` has ended; the exit code, 1 for a coordinator that had to be killed."""
-    asked, within = 0, drain_secs + AT_ONCE_SECS
-    at_last = math.inf
     while True:
         done, _ = ray.wait([running], timeout=SIGNAL_CHECK_SECS)
         if done:
             time.sleep(LAST_LINES_SECS)
             return _exit_code(running)
-        if time.monotonic() >= at_last:
-            logger.error(HALTED, within, "" if asked == 1 else " again")
+        if time.monotonic() >= ending.at_last:
+            logger.error(HALTED, "the coordinator", ending)
             ray.kill(coordinator)
             return 1
-        while asked < len(received):
-            asked += 1
-            logger.info(ASKED if asked == 1 else ASKED_AGAIN, extra={"signal": received[asked - 1].name})
+        for _ in heard(received, ending):
             coordinator.ask_drain.remote()
-            within = within if asked == 1 else AT_ONCE_SECS
-            at_last = min(at_last, time.monotonic() + within)
+
+
+def heard(received: Sequence[signal.Signals], ending: Ending) -> Iterator[None]:
+    """One turn for each signal that was not heard yet; those who drain are to be asked once more in each."""
+    while ending.asked < len(received):
+        name = received[ending.asked].name
+        ending.ask(time.monotonic())
+        logger.info(ASKED if ending.asked == 1 else ASKED_AGAIN, extra={"signal": name})
+        yield
+
+
+def outcome(running: Any) -> int:
+    """The exit code of a coordinator that has ended. Raises an ``AmpdError`` if it could not start, or was lost."""
+    try:
+        code: int = ray.get(running)
+    except Exception as error:
+        raise package.missing(error) or domain_error(error, "the coordinator") from None
+    return code
 
 
 def _exit_code(running: Any) -> int:
     try:
-        code: int = ray.get(running)
-    except Exception as error:
-        ours = domain_error(error, "the coordinator")
-        if isinstance(ours, ActorLost):
-            ours = AmpdError(
-                "the coordinator actor died; nothing is lost. Start the worker again with the same node id to resume."
-            )
-        raise ours from None
-    return code
+        return outcome(running)
+    except ActorLost:
+        raise AmpdError(
+            "the coordinator actor died; nothing is lost. Start the worker again with the same node id to resume."
+        ) from None
 
 
-def _start_coordinator(settings: Settings, node_id: str, info: dict[str, str], *, alone: bool) -> Any:
-    """The coordinator, on this Ray node unless only others are stable; ``alone`` on a Ray of our own."""
-    nodes = ray_nodes()
-    home = places.home(nodes, here(), node_id)
-    if home not in [node.id for node in nodes]:
-        raise RayUnavailable("this Ray node is about to go: start the worker on another one")
+def start_coordinator(
+    settings: Settings, node_id: str, info: Mapping[str, str], nodes: Sequence[RayNode], home: str, *, alone: bool
+) -> Any:
+    """The coordinator of an Amp node, on the Ray node ``home`` of ``nodes``; ``alone`` on a Ray of our own."""
     sizes = Sizes.of(places.cpus(nodes), places.cpus_for_writers(nodes, home), settings.ampd_ray)
     if not alone:
         sizes = sizes.elastic(settings.ampd_ray)
     driver = Watched.of(os.getpid()) if home == here() else None
     as_actor: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
     actor = as_actor(CoordinatorActor).options(max_concurrency=CALLS, **at(home))
-    return actor.remote(seal(settings), node_id, info, sizes, driver)
+    return actor.remote(seal(settings), node_id, dict(info), sizes, driver)
 
 
 @contextmanager
@@ -135,26 +145,3 @@ def _start_ray() -> None:
         logging_level=logging.WARNING,
         namespace=NAMESPACE,
     )
-
-
-def _note_signals() -> list[signal.Signals]:
-    """SIGTERM and SIGINT as a list that grows. Ray installs handlers of its own, so ours come after its start."""
-    received: list[signal.Signals] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(signal.Signals(number))
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, note)
-    return received
-
-
-@contextmanager
-def _own_signal_handlers() -> Iterator[None]:
-    """Put back what was there, but only when Ray is down: a signal meanwhile has nothing to hurry."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -9,7 +9,7 @@ import os
 from functools import cached_property
 
 from ampd_ray import log
-from ampd_ray.actors import driver_watch
+from ampd_ray.actors import driver_watch, package
 from ampd_ray.actors.commons import ClusterCommons, Commons
 from ampd_ray.actors.crew import Crew
 from ampd_ray.actors.draining import departures
@@ -87,6 +87,7 @@ class CoordinatorActor:
 
     async def run(self) -> int:
         """Live until drained; the exit code. Raises an ``AmpdError`` if the node cannot start."""
+        package.check(self._info["version"])
         coordinator = self._coordinator
         watches = (self._outlive_nobody(), self._heed_notices(), watch_machine(self._settings.ampd_ray.spot_notice))
         watching = [asyncio.create_task(watch) for watch in watches]

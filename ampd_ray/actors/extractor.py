@@ -8,6 +8,7 @@ import os
 import ray
 
 from ampd_ray import log
+from ampd_ray.actors import package
 from ampd_ray.actors.garbage import collected_if_it_fails, spare_the_collector
 from ampd_ray.actors.probed import PROBES, Probed, Seen
 from ampd_ray.config import Sealed
@@ -39,7 +40,9 @@ class ExtractorActor(Probed):
         spare_the_collector()
         self._spot_notice = settings.ampd_ray.spot_notice
         if not native.available:
-            logger.warning("the compiled path is off or not built: blocks take about three times the CPU")
+            logger.warning(
+                "the compiled path is off or not built %s: blocks take about three times the CPU", package.origin()
+            )
         self._extractor = Extractor(
             lambda provider, network: open_source(settings, provider, network),
             lambda provider: find_by_name(settings.providers_dir, provider),

@@ -22,6 +22,8 @@ from typing import Any, TypeVar
 
 import ray
 
+from ampd_ray import __version__
+from ampd_ray.actors import package
 from ampd_ray.actors.extractor import ExtractorActor
 from ampd_ray.actors.failures import actor_is_gone, domain_error
 from ampd_ray.actors.placement import Options, Placement
@@ -227,6 +229,7 @@ class Pool:
 
         async def made() -> None:
             member.handle = self._make(member.beside)
+            await member.handle.is_of_version.remote(__version__)
             await member.handle.ready.remote()
             member.ray_node = await member.handle.stands_on.remote()
 
@@ -234,7 +237,7 @@ class Pool:
         if member not in self._members:  # let go as it was on its way
             _kill(member)
         elif isinstance(answer, Exception):
-            failure = domain_error(answer, self.name)
+            failure = package.missing(answer) or domain_error(answer, self.name)
             logger.warning("%s did not start: %s", self.name, failure)
             _kill(member)
             await asyncio.sleep(RESTART_PAUSE_SECS)

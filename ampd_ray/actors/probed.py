@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import ray
 
+from ampd_ray.actors import package
 from ampd_ray.actors.machine import watch_machine
 from ampd_ray.actors.placement import here
 from ampd_ray.materialize.types import Load
@@ -44,6 +45,10 @@ class Probed:
     @ray.method(concurrency_group=PROBES)
     async def leave(self, secs: float) -> None:
         """Its Ray node goes in so many seconds. Here nothing is to be done about that."""
+
+    async def is_of_version(self, version: str) -> None:
+        """Answers if our package is the driver's here. Raises ``PackageMismatch``."""
+        package.check(version)
 
     @ray.method(concurrency_group=PROBES)
     async def turns(self) -> Seen:

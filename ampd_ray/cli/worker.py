@@ -25,6 +25,7 @@ WORKER_EXAMPLES = """\b
 Examples:
   ampd worker --config amp.toml --node-id worker-1
   ampd worker --config amp.toml --node-id worker-1 --address auto      # on the Ray of this machine
+  ampd worker --config amp.toml --every-node --address auto            # one on each stable Ray node of a cluster
   AMP_CONFIG=amp.toml AMP_NODE_ID=worker-1 ampd worker
 \b
 Exit code: 0 after SIGTERM or SIGINT and a complete drain, 1 on an error or a drain that was cut short, 2 on wrong
@@ -44,6 +45,17 @@ def worker(
     node_id: Annotated[
         str | None, typer.Option("--node-id", envvar="AMP_NODE_ID", help="The name of this worker; one process each.")
     ] = None,
+    every_node: Annotated[
+        bool,
+        typer.Option(
+            "--every-node",
+            help="A worker on every Ray node of the cluster that has the resource `amp_node`, also on those that join "
+            "later; each is named by --node-prefix and the Ray node.",
+        ),
+    ] = False,
+    node_prefix: Annotated[
+        str, typer.Option("--node-prefix", help="What the names of --every-node begin with.")
+    ] = "amp-",
     address: Annotated[
         str | None,
         typer.Option(
@@ -59,23 +71,43 @@ def worker(
 
     log.setup()
     settings = configured(ctx, config)
-    if not node_id:
-        raise UsageError("a worker needs a name: give --node-id ID, or set AMP_NODE_ID")
+    cluster = address or os.environ.get("RAY_ADDRESS") or settings.ampd_ray.address
+    if node_id and every_node:
+        raise UsageError("--every-node names each worker by its Ray node: leave out --node-id, and AMP_NODE_ID")
+    if not (node_id or every_node):
+        raise UsageError("a worker needs a name: give --node-id ID, or set AMP_NODE_ID; or give --every-node")
     with ending_early():
-        code = run(settings, node_id, address or os.environ.get("RAY_ADDRESS") or settings.ampd_ray.address)
+        code = run(settings, node_id, cluster) if node_id else _run_every(settings, node_prefix, cluster)
     raise typer.Exit(code)
 
 
 def run(settings: Settings, node_id: str, address: str | None) -> int:
     """Check what can be checked before Ray starts, then run the worker; its exit code."""
+    _prepare(settings, node_id, address)
+    from ampd_ray.actors.cluster import run_worker
+
+    return run_worker(settings, node_id, {"version": __version__}, address)
+
+
+def _run_every(settings: Settings, prefix: str, address: str | None) -> int:
+    """The same for a worker on every stable Ray node."""
+    from ampd_ray.datasets import names
+
+    if address is None:
+        raise UsageError("--every-node needs a Ray cluster: give --address HOST:PORT, or auto on a machine of it")
+    names.node_id(f"{prefix}0")
+    _prepare(settings, None, address)
+    from ampd_ray.actors.fleet import run_fleet
+
+    return run_fleet(settings, prefix, {"version": __version__}, address)
+
+
+def _prepare(settings: Settings, node_id: str | None, address: str | None) -> None:
     from ampd_ray.actors.environment import prepare
     from ampd_ray.node.preflight import preflight
 
     asyncio.run(preflight(settings, node_id, address))
     prepare(os.environ, local=address is None)
-    from ampd_ray.actors.cluster import run_worker
-
-    return run_worker(settings, node_id, {"version": __version__}, address)
 
 
 @contextmanager

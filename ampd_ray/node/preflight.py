@@ -26,19 +26,24 @@ ASK_EVERY: Final = timedelta(seconds=1)
 KNOCK_WITHIN: Final = timedelta(seconds=5)
 
 
-async def preflight(settings: Settings, node_id: str, ray_address: str | None = None) -> None:
+async def preflight(settings: Settings, node_id: str | None, ray_address: str | None = None) -> None:
     """Check the Node ID, the directories, the Ray to join, the database, and that nobody else runs the node.
+
+    Without a Node ID, for a worker that gets several, what does not depend on it.
 
     Raises what is wrong: InvalidName, ConfigError, StoreError, RayUnavailable, DatabaseUnavailable, NotUtc,
     SchemaMismatch, NodeInUse.
     """
-    names.node_id(node_id)
+    if node_id is not None:
+        names.node_id(node_id)
     check_directories(settings)
     if ray_address is not None:
         await reach_ray(ray_address)
     await asyncio.to_thread(open_store(settings.data_dir).probe)
     for warning in (await reach_database(settings)).warnings:
         _log.warning(warning)
+    if node_id is None:
+        return
     async with Database(settings.metadata_db.dsn(), application_name="ampd-ray/check").session() as conn:
         await _until_free(conn, node_id, timedelta(seconds=settings.ampd_ray.node_lock_timeout_secs))
 

@@ -54,14 +54,27 @@ class Raylets:
         self._pids: list[int] = []
         self.address = ""
 
-    def add(self, *, cpus: int, store_bytes: int = 100 * MEBIBYTES, env: Mapping[str, str] | None = None) -> int:
+    def add(
+        self,
+        *,
+        cpus: int,
+        store_bytes: int = 100 * MEBIBYTES,
+        env: Mapping[str, str] | None = None,
+        resources: Mapping[str, float] | None = None,
+    ) -> int:
         """Start a raylet, the head first; its number. ``env`` is for it and its actors only."""
         number = len(self._pids)
         told = {"num_cpus": cpus, "object_store_memory": store_bytes, "env_vars": dict(env or {})}
+        told |= {"resources": dict(resources or {})}
         said = self._ask(do="add", node=told | {"node_ip_address": self.host(number)})
         self.address = said["address"]
         self._pids.append(said["pid"])
         return number
+
+    @property
+    def count(self) -> int:
+        """How many raylets were started; those that are gone count."""
+        return len(self._pids)
 
     def host(self, number: int) -> str:
         """The address by which a raylet is known; never 127.0.0.1, which Ray replaces by one of the network."""

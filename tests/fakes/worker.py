@@ -32,15 +32,18 @@ class Worker:
         env: Mapping[str, str] | None = None,
         *,
         ampd: Sequence[str] = (str(AMPD),),
+        cwd: Path | None = None,
     ):
         self.node_id = node_id
         number = len(list(site.directory.glob(f"{node_id}.*.log")))
         self._log = site.directory / f"{node_id}.{number}.log"
-        command = [*ampd, "worker", "--config", str(site.config), "--node-id", node_id, *arguments]
+        named = [] if "--every-node" in arguments else ["--node-id", node_id]
+        command = [*ampd, "worker", "--config", str(site.config), *named, *arguments]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(env), start_new_session=True
-            )
+                command, cwd=cwd, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment(env),
+                start_new_session=True,
+            )  # fmt: skip
 
     def log(self) -> str:
         """What it has said so far, its actors included."""

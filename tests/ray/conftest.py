@@ -15,7 +15,7 @@ import psutil
 import pytest
 import ray
 
-from ampd_ray import failpoints
+from ampd_ray import __version__, failpoints
 from ampd_ray.actors.coordinator import CoordinatorActor
 from ampd_ray.actors.driver_watch import Watched
 from ampd_ray.actors.environment import prepare
@@ -141,7 +141,7 @@ async def ready_members(pool: Pool, count: int) -> list[Member]:
 @asynccontextmanager
 async def node(settings: Settings, sizes: Sizes) -> AsyncIterator[CoordinatorActor]:
     """A coordinator in this process, with its extractors and writers on Ray."""
-    actor = CoordinatorActor(seal(settings), "worker-1", {"version": "0"}, sizes, Watched.of(os.getpid()))
+    actor = CoordinatorActor(seal(settings), "worker-1", {"version": __version__}, sizes, Watched.of(os.getpid()))
     running = asyncio.create_task(actor.run())
     try:
         await until(lambda: actor._coordinator.counters.reconciles or running.done())

@@ -37,6 +37,7 @@ class Handle:
     """An actor that answers, except while there is ``trouble``."""
 
     def __init__(self, trouble: list[type[Exception]], calls: Counter[str], ray_node: str):
+        self.is_of_version = Remote(trouble, calls, "is_of_version")
         self.ready = Remote(trouble, calls, "ready")
         self.turns = Remote(trouble, calls, "turns")
         self.leave = Remote(trouble, calls, "leave")
