@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ from tests.fakes.devnet import devnet as run_devnet
 from tests.fakes.places import REPO
 from tests.fakes.raylets import Raylets, raylets
 from tests.fakes.site import Site, empty_database, ends_as, make_site, register, wait_until
-from tests.fakes.worker import UP, Worker
+from tests.fakes.worker import Worker
 from tests.servers import Server
 
 LAST = 1500
@@ -57,7 +58,7 @@ def chain() -> Iterator[Devnet]:
 
 @pytest.fixture
 def site(tmp_path: Path, embedded: Server, chain: Devnet) -> Iterator[Site]:
-    wanted = {"extractors": 3, "extractor_cpus": 0.5, "extractor_resources.extract": 0.01}
+    wanted: dict[str, Any] = {"extractors": 3, "extractor_cpus": 0.5, "extractor_resources.extract": 0.01}
     with empty_database(embedded) as url:
         yield make_site(tmp_path / "site", url, chain.url, **wanted)
 
@@ -106,8 +107,8 @@ def test_a_worker_on_every_stable_ray_node(cluster: Raylets, site: Site, tmp_pat
         fleet = driver(site, cluster, "fleet", "--every-node", "--node-prefix", "t-")
         name = {number: f"t-{cluster.host(number)}" for number in range(8)}
         try:
-            wait_until(lambda: fleet.log().count(UP) == 2, SECS, "a worker on each stable Ray node")
-            assert alive(client).keys() == {name[ONE], name[TWO]}
+            wait_until(lambda: fleet.log().count("a coordinator starts") == 2, SECS, "the fleet")
+            wait_until(lambda: alive(client).keys() == {name[ONE], name[TWO]}, SECS, "a worker on each stable Ray node")
             assert standing(cluster, "CoordinatorActor") == {ONE: 1, TWO: 1}
 
             job = client.deploy(register(client, "eth").model_copy(update={"end_block": str(LAST)}), name[ONE])

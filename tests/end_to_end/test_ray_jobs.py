@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.job_submission import JobSubmissionClient
 
-from ampd_ray.client import Client
+from ampd_ray.metadb import schema
 from ampd_ray.metadb.statuses import JobStatus
 from tests.chaos.check import check
 from tests.fakes.ampd import ampd
@@ -50,6 +52,7 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, embedded: Server, devnet: Devnet) -> Iterator[Site]:
     with empty_database(embedded) as url:
+        asyncio.run(schema.migrate(url))
         yield make_site(tmp_path_factory.mktemp("cluster") / "site", url, devnet.url)
 
 
@@ -86,26 +89,58 @@ def _verified(site: Site, *where: str, env: Mapping[str, str] | None = None) -> 
     return found
 
 
-def test_worker_and_backfill_as_ray_jobs(cluster: Cluster, site: Site, devnet: Devnet) -> None:
-    """The outcome of a Ray job is the exit code of what it ran."""
-    worker = ("worker", "--config", str(site.config), "--node-id", "ray-job")
-    wait_until(lambda: submit(cluster, *worker, job_id="the-worker").returncode == 0, AGENT_SECS, "Ray's job agent")
-    try:
-        with site.client() as client:
-            wait_until(lambda: alive(client), AGENT_SECS, "the worker")
-        common = ("--config", str(site.config), "--rpc", devnet.url, "--network", "devnet", "--quiet")
-        done = submit(cluster, "backfill", *common, "--blocks", "0:101", "--json")
-        assert done.returncode == 0, done.stdout + done.stderr
-        summary = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
-        assert (summary["blocks"], summary["holes"]) == (101, [])
-        failed = submit(cluster, "backfill", *common, "--blocks", "0:1M")
-        assert failed.returncode == 1
-        assert "beyond" in failed.stdout + failed.stderr or "head" in failed.stdout + failed.stderr
-    finally:
-        stopped = cluster.ray("job", "stop", "--address", cluster.dashboard, "the-worker")
-    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+def test_all_of_jobs_as_ray_jobs(cluster: Cluster, site: Site, devnet: Devnet) -> None:
+    """The outcome of a Ray job is the exit code of what it ran; one that is stopped has the time to drain."""
+    rays = JobSubmissionClient(cluster.dashboard)
+    configured = ("--config", str(site.config))
+    wait_until(lambda: takes_jobs(rays), AGENT_SECS, "Ray's job agent")
+    lasting = [
+        submit(rays, "worker", *configured, "--node-id", "ray-job"),
+        submit(rays, "fleet", *configured, "--node-prefix", "ray-"),
+    ]
+    names = {"ray-job", "ray-head"}
     with site.client() as client:
-        wait_until(lambda: not alive(client), what="the worker's end")
+        try:
+            wait_until(lambda: names <= {row.node_id for row in client.workers() if row.alive}, AGENT_SECS, "both")
+            common = (*configured, "--rpc", devnet.url, "--network", "devnet", "--quiet")
+            code, said = ended(rays, submit(rays, "backfill", *common, "--blocks", "0:101", "--json"))
+            assert code == 0, said
+            summary = next(json.loads(line) for line in said.splitlines() if line.startswith("{"))
+            assert (summary["blocks"], summary["holes"]) == (101, [])
+            others = [
+                submit(rays, "check", *configured, "_/devnet"),
+                submit(rays, "verify", *configured, "_/devnet", "--quiet"),
+                submit(rays, "backfill", *common, "--blocks", "0:1M"),
+                submit(rays, "check", *configured, "_/nobodys"),
+            ]
+            outcomes = [ended(rays, job) for job in others]
+            assert [code for code, _ in outcomes] == [0, 0, 1, 1], outcomes
+            assert "beyond" in outcomes[2][1]
+        finally:
+            for job in lasting:
+                rays.stop_job(job)
+        wait_until(lambda: all(rays.get_job_status(job).is_terminal() for job in lasting), what="the end of both")
+        assert {row.node_id for row in client.workers() if row.ended} >= names
+
+
+def takes_jobs(rays: JobSubmissionClient) -> bool:
+    """Whether Ray would run a job."""
+    try:
+        return ended(rays, rays.submit_job(entrypoint="true"))[0] == 0
+    except RuntimeError:
+        return False
+
+
+def submit(rays: JobSubmissionClient, script: str, *arguments: str) -> str:
+    """Submit one of our scripts as they say it themselves; the Ray job's id."""
+    brought = {"working_dir": str(REPO / "jobs"), "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "60"}}
+    return rays.submit_job(entrypoint=shlex.join([sys.executable, f"{script}.py", *arguments]), runtime_env=brought)
+
+
+def ended(rays: JobSubmissionClient, job: str) -> tuple[int | None, str]:
+    """The exit code of a Ray job, once it has ended, and what it said."""
+    wait_until(lambda: rays.get_job_status(job).is_terminal(), AGENT_SECS, "the end of a Ray job")
+    return rays.get_job_info(job).driver_exit_code, rays.get_job_logs(job)
 
 
 def test_the_notebook_about_a_cluster(cluster: Cluster, embedded: Server, devnet: Devnet, tmp_path: Path) -> None:
@@ -140,16 +175,3 @@ def test_a_ray_node_vanishes_with_extractors_and_rows(cluster: Cluster, tmp_path
             cluster.kill(1)
             assert ends_as(client, job.id) is JobStatus.COMPLETED
         assert check(url, "_/eth", 0, LONG) == []
-
-
-def alive(client: Client) -> bool:
-    return any(row.node_id == "ray-job" and row.alive for row in client.workers())
-
-
-def submit(
-    cluster: Cluster, script: str, *arguments: str, job_id: str | None = None
-) -> subprocess.CompletedProcess[str]:
-    """``ray job submit`` of one of our scripts; with a ``job_id`` it does not wait for the end."""
-    options = ["--address", cluster.dashboard, *(["--no-wait", "--submission-id", job_id] if job_id else [])]
-    command = [sys.executable, str(REPO / "jobs" / f"{script}.py"), *arguments]
-    return cluster.ray("job", "submit", *options, "--", *command, within=AGENT_SECS)

@@ -52,7 +52,7 @@ class Cluster:
 
 @contextmanager
 def cluster(directory: Path, *, ray_nodes: int, cpus: int) -> Iterator[Cluster]:
-    """``ray_nodes`` Ray nodes of ``cpus`` CPUs each, the first with a dashboard. ``directory`` must be short."""
+    """``ray_nodes`` Ray nodes of ``cpus`` CPUs each; the first is stable, with a dashboard. ``directory`` is short."""
     gcs, dashboard = _free_port(), _free_port()
     env = {
         "RAY_AUTH_MODE": "disabled",
@@ -64,6 +64,10 @@ def cluster(directory: Path, *, ray_nodes: int, cpus: int) -> Iterator[Cluster]:
     common = ["--block", "--num-cpus", str(cpus), "--object-store-memory", str(128 << 20)]
     head = [
         "--head",
+        "--node-name",
+        "head",
+        "--resources",
+        '{"amp_node": 1}',
         "--node-ip-address",
         HOST,
         "--port",
@@ -78,6 +82,7 @@ def cluster(directory: Path, *, ray_nodes: int, cpus: int) -> Iterator[Cluster]:
         wait_until(lambda: listens(gcs) and listens(dashboard), START_SECS, "the head of the cluster")
         for number in range(1, ray_nodes):
             join = ["--address", running.address, "--node-ip-address", f"127.0.0.{number + 1}"]
+            join += ["--temp-dir", str(directory / str(number))]  # what Ray jobs bring is each machine's own
             running.ray_nodes.append(_start(directory, env, [*common, *join]))
         yield running
     finally:
