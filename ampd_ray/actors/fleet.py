@@ -113,7 +113,7 @@ class _Driver:
 
     def _start(self, order: Start, nodes: Sequence[RayNode]) -> None:
         logger.info("a coordinator starts", extra={"node_id": order.node_id, "ray_node": order.ray_node})
-        coordinator = start_coordinator(self._settings, order.node_id, self._info, nodes, order.ray_node)
+        coordinator = start_coordinator(self._settings, order.node_id, self._info, nodes, order.ray_node, alone=False)
         self._running[coordinator.run.remote()] = order.node_id, coordinator
 
 

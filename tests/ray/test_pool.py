@@ -19,7 +19,7 @@ from ampd_ray.actors.placement import at, here
 from ampd_ray.actors.pool import Pool
 from ampd_ray.actors.probed import PROBES, Probed
 from ampd_ray.chain.ranges import Span
-from ampd_ray.errors import ActorLost, DatabaseRefused
+from ampd_ray.errors import ActorLost, DatabaseRefused, PackageMismatch
 from ampd_ray.materialize.state import TASKS_PER_EXTRACTOR
 from ampd_ray.materialize.types import RangeTask
 from ampd_ray.node.scaling import Bounds
@@ -165,6 +165,15 @@ async def test_actors_that_never_start_give_their_error(monkeypatch: pytest.Monk
             with pytest.raises(DatabaseRefused, match="no such database"):
                 await asyncio.wait_for(helpers.acquire(), 60)
             await until(lambda: not helpers._members)
+
+
+async def test_one_with_another_package_than_the_driver_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "RESTART_PAUSE_SECS", 0.0)
+    monkeypatch.setattr(pool, "MAX_FAILED_STARTS", 1)
+    monkeypatch.setattr(pool, "__version__", "9.9.9")
+    async with pool_of(1) as helpers:
+        with pytest.raises(PackageMismatch, match=r"the Ray node \S+ has ampd-ray .*, its worker 9\.9\.9\. Install"):
+            await asyncio.wait_for(helpers.acquire(), 60)
 
 
 async def test_closing_ends_all_actors() -> None:
