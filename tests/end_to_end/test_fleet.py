@@ -21,6 +21,7 @@ from ampd_ray.client import Client
 from ampd_ray.metadb import schema
 from ampd_ray.metadb.statuses import JobStatus
 from tests.chaos.check import check
+from tests.fakes.devnet import Devnet
 from tests.fakes.devnet import devnet as run_devnet
 from tests.fakes.places import REPO
 from tests.fakes.raylets import Raylets, raylets
@@ -28,7 +29,7 @@ from tests.fakes.site import Site, empty_database, ends_as, make_site, register,
 from tests.fakes.worker import Worker
 from tests.servers import Server
 
-LAST = 1000
+LAST, MORE = 600, 50  # blocks; the job ends only when a test lets it
 HEAD, EXTRACT, ONE, TWO = range(4)  # the raylets
 STABLE = {"amp_node": 1.0}
 GONE_SECS = 15.0  # from a driver's end to that of its coordinator on another machine
@@ -52,15 +53,21 @@ def cluster() -> Iterator[Raylets]:
 
 
 @pytest.fixture
-def site(tmp_path: Path, embedded: Server) -> Iterator[Site]:
-    wanted: dict[str, Any] = {"extractors": 3, "extractor_cpus": 0.5, "extractor_resources.extract": 0.01}
-    with empty_database(embedded) as url, run_devnet(LAST) as chain:
+def chain() -> Iterator[Devnet]:
+    with run_devnet(LAST - MORE) as running:
+        yield running
+
+
+@pytest.fixture
+def site(tmp_path: Path, embedded: Server, chain: Devnet) -> Iterator[Site]:
+    wanted: dict[str, Any] = {"min_extractors": 2, "extractor_cpus": 0.5, "extractor_resources.extract": 0.01}
+    with empty_database(embedded) as url:
         asyncio.run(schema.migrate(url))
         yield make_site(tmp_path / "site", url, chain.url, **wanted)
 
 
 def test_a_worker_on_every_stable_ray_node_and_one_whose_driver_is_elsewhere(
-    cluster: Raylets, site: Site, tmp_path: Path
+    cluster: Raylets, site: Site, chain: Devnet, tmp_path: Path
 ) -> None:
     """All drivers are at the head, which no coordinator may be on."""
     name = {number: f"t-{cluster.host(number)}" for number in range(8)}
@@ -74,10 +81,11 @@ def test_a_worker_on_every_stable_ray_node_and_one_whose_driver_is_elsewhere(
             job = client.deploy(register(client, "eth").model_copy(update={"end_block": str(LAST)}), name[ONE])
             wait_until(lambda: list(site.data_dir.glob("_/eth/blocks/*/*.parquet")), SECS, "a first file")
             assert standing(cluster, "WriterActor") == {ONE: 1}
-            assert standing(cluster, "ExtractorActor").keys() == {ONE, EXTRACT}
+            wait_until(lambda: standing(cluster, "ExtractorActor") == {ONE: 1, EXTRACT: 1}, SECS, "both extractors")
             cluster.remove(ONE)
             three = cluster.add(cpus=1, resources=STABLE)
             wait_until(lambda: alive(client).keys() == {name[TWO], name[three]}, SECS, "the one that joined")
+            chain.mine(MORE)
             assert ends_as(client, job.id) is JobStatus.COMPLETED
 
             before = alive(client)
