@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from ray.dashboard.modules.job.cli import submit
+from ray.scripts.scripts import start
 
 from ampd_ray.config import load_settings
 from ampd_ray.datasets.evm.schemas import B20, B32, BINARY, BOOL, DECIMAL, I32, SCHEMAS, TEXT, TIMESTAMP, U32, U64
@@ -17,7 +20,7 @@ from tests.docs.reference import GENERATED
 from tests.fakes.command_line import parse
 from tests.fakes.places import REPO
 
-NO_RUN_BLOCKS = 20  # what needs a cluster, systemd, or somebody else's node
+NO_RUN_BLOCKS = 23  # what needs a cluster, systemd, or somebody else's node
 TYPES = {
     U64: "uint64", U32: "uint32", I32: "int32", B32: "32 bytes", B20: "20 bytes", BINARY: "bytes", TEXT: "text",
     DECIMAL: "decimal(38)", BOOL: "bool", TIMESTAMP: "timestamp",
@@ -73,6 +76,14 @@ def test_every_command_is_understood(page: str, line: str) -> None:
         case ["ray", "exec", path, command]:
             assert (REPO / path).is_file()
             understood_on_the_head(shlex.split(command))
+        case ["ray", "start", *options]:
+            json.loads(start.make_context("ray start", options).params["resources"])
+        case ["ray", "job", "submit", *options]:
+            told = submit.make_context("ray job submit", options).params
+            json.loads(told["runtime_env_json"] or "{}")
+            python, script, *arguments = told["entrypoint"]
+            assert (python, told["working_dir"]) == ("python", "jobs")
+            understood_of_a_script(script, arguments)
         case [".", path]:
             assert path == ".venv/bin/activate"
         case ["export", _] | [
@@ -105,10 +116,16 @@ def understood_on_the_head(words: list[str]) -> None:
         case ["ray", "job", "submit", *options] if "--" in options:
             python, script, *arguments = options[options.index("--") + 1 :]
             assert (python, Path(script).parent.as_posix()) == ("python", "/opt/ampd-ray/jobs")
-            assert (REPO / "jobs" / Path(script).name).is_file()
-            parse(shlex.join([Path(script).stem, *arguments]))
+            understood_of_a_script(Path(script).name, arguments)
         case _:
             pytest.fail(f"nobody checks this command: {words}")
+
+
+def understood_of_a_script(name: str, arguments: list[str]) -> None:
+    """One of ``jobs/`` with its arguments."""
+    assert (REPO / "jobs" / name).is_file()
+    command = ["worker", "--every-node"] if name == "fleet.py" else [Path(name).stem]
+    parse(shlex.join([*command, *arguments]))
 
 
 def test_every_link_leads_somewhere() -> None:
