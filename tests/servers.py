@@ -1,4 +1,8 @@
-"""Real servers: the embedded Postgres 18 and the system's 15, and a fresh database for every test."""
+"""Real servers: the embedded Postgres 18 and the system's 15, and a fresh database for every test.
+
+What is tested comes in as the worker's role, which may do what ``grants.sql`` says and no more; a test that changes
+more than a worker may comes in as the owner.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +20,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
-from ampd_ray.metadb.connection import Database
+from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.metadb.embedded import EmbeddedPostgres
+from ampd_ray.metadb.grants import Access
 from ampd_ray.metadb.schema import migrate
 
+OWNER, WORKER, READER = "postgres", "amp_worker", "amp_reader"
+GRANTS = {WORKER: Access.WORKER, READER: Access.READER}
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 TEMPLATE = "migrated"
 _numbers = itertools.count(1)
@@ -27,13 +36,18 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Server:
-    """A running server; ``url`` is that of its database ``postgres``."""
+    """A running server; ``url`` is the owner's, of the database ``postgres``."""
 
     name: str
     url: str
 
-    def url_of(self, database: str) -> str:
-        return urlunsplit(urlsplit(self.url)._replace(path=f"/{database}"))
+    def url_of(self, database: str, user: str = OWNER) -> str:
+        return as_user(user, urlunsplit(urlsplit(self.url)._replace(path=f"/{database}")))
+
+    def migrate(self, database: str) -> str:
+        """Make our tables in a database; its URL for the worker's role."""
+        run_apart(lambda: migrate(self.url_of(database), grants=GRANTS))
+        return self.url_of(database, WORKER)
 
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.url, autocommit=True) as connection:
@@ -42,7 +56,33 @@ class Server:
     def create_database(self, template: str) -> str:
         name = f"test_{next(_numbers)}"
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        self.execute(f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC")
         return name
+
+
+def as_user(user: str, url: str) -> str:
+    """The same database for another role: one of ``OWNER``, ``WORKER``, ``READER``."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{user}@{parts.netloc.rpartition('@')[2]}"))
+
+
+def as_owner(url: str) -> str:
+    """The same database for its owner, who may do everything."""
+    return as_user(OWNER, url)
+
+
+@asynccontextmanager
+async def owner_of(db: Database) -> AsyncIterator[Connection]:
+    """A session of the owner in the same database, for what no worker may do."""
+    async with Database(make_conninfo(db._route.conninfo, user=OWNER)).session() as conn:
+        yield conn
+
+
+def make_roles(url: str) -> None:
+    """The roles of ``GRANTS``, on a server where nobody has made them."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for role in GRANTS:
+            connection.execute(f"CREATE ROLE {role} LOGIN".encode())
 
 
 def run_apart(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
@@ -66,6 +106,7 @@ def _serve(name: str, binaries: Path | None) -> Iterator[Server]:
         server = Server(name, postgres.start())
         server.execute("ALTER SYSTEM SET fsync = off")  # these databases need not outlive a crash
         server.execute("SELECT pg_reload_conf()")
+        make_roles(server.url)
         yield server
     finally:
         postgres.stop(patience=1.0)
@@ -97,26 +138,37 @@ def server(request: pytest.FixtureRequest) -> Server:
 def migrated_server(server: Server) -> Server:
     """The server with a migrated database to copy."""
     server.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
-    run_apart(lambda: migrate(server.url_of(TEMPLATE)))
+    server.migrate(TEMPLATE)
     return server
 
 
-def _database(server: Server, template: str) -> Iterator[str]:
+@contextmanager
+def copied_database(server: Server, template: str) -> Iterator[str]:
+    """The name of a fresh copy."""
     name = server.create_database(template)
-    yield server.url_of(name)
+    yield name
     server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def fresh_database(server: Server) -> Iterator[str]:
+    """The URL of a fresh, migrated database on one server, for what does not differ between servers."""
+    with copied_database(server, "template0") as name:
+        yield server.migrate(name)
 
 
 @pytest.fixture
 def pg_url(migrated_server: Server) -> Iterator[str]:
     """The URL of a fresh, migrated database."""
-    yield from _database(migrated_server, TEMPLATE)
+    with copied_database(migrated_server, TEMPLATE) as name:
+        yield migrated_server.url_of(name, WORKER)
 
 
 @pytest.fixture
 def empty_pg_url(server: Server) -> Iterator[str]:
-    """The URL of a fresh, empty database."""
-    yield from _database(server, "template0")
+    """The owner's URL of a fresh, empty database."""
+    with copied_database(server, "template0") as name:
+        yield server.url_of(name)
 
 
 @pytest.fixture

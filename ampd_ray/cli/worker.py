@@ -34,7 +34,8 @@ usage, 3 if the id is in use."""
 MIGRATE_EXAMPLES = """\b
 Examples:
   ampd migrate --config amp.toml
-  AMP_CONFIG_METADATA_DB_URL=postgresql://me@localhost/amp ampd migrate --config amp.toml"""
+  AMP_CONFIG_METADATA_DB_URL=postgresql://me@localhost/amp ampd migrate --config amp.toml
+  ampd migrate --config owner.toml --grant amp_worker --grant-read-only amp_reader   # again after each upgrade"""
 
 REACH_WITHIN = timedelta(seconds=5)
 
@@ -132,12 +133,30 @@ def ending_early() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def migrate(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def migrate(
+    ctx: typer.Context,
+    config: ConfigOption = None,
+    workers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grant",
+            metavar="ROLE",
+            help="Let this role do what workers, clients and commands do in the database, and nothing else.",
+        ),
+    ] = None,
+    readers: Annotated[
+        list[str] | None,
+        typer.Option("--grant-read-only", metavar="ROLE", help="Let this role look at everything and change nothing."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Create the database's tables, or update them. Amp's own, where they are, are only checked."""
     from ampd_ray.metadb import schema
+    from ampd_ray.metadb.grants import Access
 
     settings = configured(ctx, config)
-    report = asyncio.run(schema.migrate(settings.metadata_db.dsn(), within=REACH_WITHIN))
+    grants = dict.fromkeys(readers or (), Access.READER) | dict.fromkeys(workers or (), Access.WORKER)
+    report = asyncio.run(schema.migrate(settings.metadata_db.dsn(), grants=grants, within=REACH_WITHIN))
     for warning in report.warnings:
         typer.echo(f"warning: {warning}", err=True)
     fields = {
@@ -145,5 +164,6 @@ def migrate(ctx: typer.Context, config: ConfigOption = None, as_json: JsonOption
         "version": report.version,
         "created": list(report.created),
         "overlaps_refused_by": "the database" if report.exclusion else "queries under the lease lock",
+        "granted": {role: str(access) for role, access in grants.items()},
     }
     print_object(fields, as_json=as_json)

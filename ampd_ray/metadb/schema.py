@@ -7,6 +7,7 @@ schema ``ampd_ray``. Whatever is none of them is refused and left alone.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -18,6 +19,7 @@ import psycopg
 from ampd_ray.errors import SchemaMismatch
 from ampd_ray.metadb.catalogue import COLUMNS, Column, differences
 from ampd_ray.metadb.connection import OPEN_WITHIN, Connection, Database
+from ampd_ray.metadb.grants import Access, check_rights, grant
 from ampd_ray.metadb.queries import Query, load
 
 VERSION: Final = 3
@@ -89,12 +91,19 @@ def sqlx_lock_key(database: str) -> int:
     return _SQLX_LOCK * zlib.crc32(database.encode())
 
 
-async def migrate(url: str, *, exclusion: bool = True, within: timedelta = OPEN_WITHIN) -> MigrateReport:
+async def migrate(
+    url: str,
+    *,
+    exclusion: bool = True,
+    grants: Mapping[str, Access] | None = None,
+    within: timedelta = OPEN_WITHIN,
+) -> MigrateReport:
     """Bring the database behind ``url`` to our version, in one transaction under sqlx's lock.
 
-    ``exclusion``: install btree_gist where possible, so that the database refuses overlapping segments.
+    ``exclusion``: install btree_gist where possible, so that the database refuses overlapping segments. ``grants``:
+    roles that are there, and what to let them do.
     Raises SchemaMismatch, having changed nothing, for a database of unknown make, a level of Amp that we do not
-    know, missing rights, or a version of ours that is newer than this program.
+    know, missing rights, or a version of ours that is newer than this program; UsageError for a role that is unfit.
     """
     database = Database(url, application_name="ampd-ray/migrate")
     await database.reach(within)
@@ -102,25 +111,28 @@ async def migrate(url: str, *, exclusion: bool = True, within: timedelta = OPEN_
         try:
             conn.statement_timeout = _STATEMENT_TIMEOUT
             async with conn.transaction():
-                return await _migrate(conn, exclusion=exclusion)
+                return await _migrate(conn, exclusion=exclusion, grants=grants or {})
         except psycopg.errors.InsufficientPrivilege as error:
             raise SchemaMismatch(
                 f"the role may not migrate the database at {database.name}: {error.diag.message_primary}. Run "
-                "`ampd migrate` as the owner of the database, or have the owner create schema ampd_ray for this role."
+                "`ampd migrate` as the owner of the database (with `--grant ROLE` for a worker's role), or have the "
+                "owner create schema ampd_ray for this role."
             ) from error
 
 
 async def ensure(url: str, auto_migrate: bool, *, within: timedelta = OPEN_WITHIN) -> MigrateReport:
-    """What a worker does at its start: check, and migrate first if need be and allowed.
+    """What a worker does at its start: check schema and rights, and migrate first if need be and allowed.
 
-    Raises SchemaMismatch as ``migrate`` and ``check`` do.
+    Raises SchemaMismatch as ``migrate`` and ``check`` do, and for a role that lacks a right.
     """
     database = Database(url, application_name="ampd-ray/check")
     await database.reach(within)
     async with database.session() as conn:
         found = await _look(conn)
         if found.version == VERSION or not auto_migrate:
-            return await check(conn)
+            report = await check(conn)
+            await check_rights(conn)
+            return report
     return await migrate(url, within=within)
 
 
@@ -141,7 +153,7 @@ async def check(conn: Connection) -> MigrateReport:
     return MigrateReport(found.kind, found.version, (), await _excludes(conn), tuple(warnings))
 
 
-async def _migrate(conn: Connection, *, exclusion: bool) -> MigrateReport:
+async def _migrate(conn: Connection, *, exclusion: bool, grants: Mapping[str, Access]) -> MigrateReport:
     await conn.execute(_SQL["limit_migration"])
     await _check_server(conn)
     name = (await _one(conn, _SQL["database_name"])).name
@@ -159,6 +171,8 @@ async def _migrate(conn: Connection, *, exclusion: bool) -> MigrateReport:
     if found.version < VERSION:
         created.append("ampd_ray")
         warnings += await _upgrade(conn, found, exclusion=exclusion)
+    for role, access in grants.items():
+        warnings += await grant(conn, role, access, database=name, amp=kind is Kind.AMP)
     return MigrateReport(kind, VERSION, tuple(created), await _excludes(conn), tuple(warnings))
 
 

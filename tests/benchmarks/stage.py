@@ -16,10 +16,10 @@ import psycopg
 
 from ampd_ray.metadb.embedded import EmbeddedPostgres
 from tests.benchmarks.figures import quantiles
-from tests.fakes.site import Site, add_provider, empty_database, make_site, register
+from tests.fakes.site import Site, add_provider, make_site, register
 from tests.fakes.slow_node import SlowNode, slow_node
 from tests.fakes.worker import END_SECS, UP, Worker
-from tests.servers import Server
+from tests.servers import Server, fresh_database
 
 LATENCY_SECS = 0.02  # of each request, of which an extractor has one at a time: some 25 blocks a second
 NEVER = 1 << 30  # bytes of a segment that only the end of its job closes
@@ -79,7 +79,7 @@ def stage(server: Server, networks: Iterable[str], *, segment_bytes: int, **ours
     with ExitStack() as stack:
         directory = Path(tempfile.mkdtemp(prefix="ampd-bench-"))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        url = stack.enter_context(empty_database(server))
+        url = stack.enter_context(fresh_database(server))
         nodes = {network: stack.enter_context(slow_node(LATENCY_SECS)) for network in networks}
         site = make_site(directory / "site", url, "http://127.0.0.1:1", writer={"bytes": segment_bytes}, **ours)
         for network, node in nodes.items():

@@ -12,12 +12,11 @@ import pytest
 
 from ampd_ray.materialize.types import JobOutcome, Outcome, WriterOptions
 from ampd_ray.metadb.connection import Database
-from ampd_ray.metadb.schema import migrate
 from ampd_ray.metadb.statuses import JobStatus
 from tests.fakes.bench import Bench
 from tests.fakes.devnet import Devnet
 from tests.fakes.devnet import devnet as run_devnet
-from tests.servers import Server, run_apart
+from tests.servers import WORKER, Server, as_owner, copied_database, fresh_database, run_apart
 
 LAST = 60
 DATASET = "_/devnet"
@@ -38,7 +37,7 @@ class Made:
 
     def execute(self, statement: str) -> int:
         """How many rows it changed."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
+        with psycopg.connect(as_owner(self.url), autocommit=True) as connection:
             return connection.execute(statement.encode()).rowcount
 
     def revision(self) -> tuple[int, Path]:
@@ -51,27 +50,23 @@ class Made:
 
 @pytest.fixture(scope="module")
 def original(embedded: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
-    name = embedded.create_database("template0")
-    with run_devnet(LAST) as chain:
-        made = Made(embedded.url_of(name), tmp_path_factory.mktemp("original"), chain)
+    with run_devnet(LAST) as chain, fresh_database(embedded) as url:
+        made = Made(url, tmp_path_factory.mktemp("original"), chain)
         run_apart(lambda: _extract(made))
         shutil.copytree(made.data, made.root / "kept")
         yield made
-    embedded.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
 def made(original: Made, embedded: Server) -> Iterator[Made]:
     """The paths are the same for each copy, since rows hold them."""
-    name = embedded.create_database(original.url.rpartition("/")[2].partition("?")[0])
     shutil.rmtree(original.data)
     shutil.copytree(original.root / "kept", original.data)
-    yield Made(embedded.url_of(name), original.root, original.chain)
-    embedded.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with copied_database(embedded, original.url.rpartition("/")[2].partition("?")[0]) as name:
+        yield Made(embedded.url_of(name, WORKER), original.root, original.chain)
 
 
 async def _extract(made: Made) -> None:
-    await migrate(made.url)
     db = Database(made.url)
     await db.open()
     bench = Bench(db, made.root, made.chain, options=WriterOptions(segment_blocks=20))

@@ -19,6 +19,7 @@ from tests.chaos.check.story import Story, judge
 from tests.chaos.conftest import DATASET, LAST, Made
 from tests.consensus import Rebuilt, rebuild
 from tests.fakes.ampd import CANARY
+from tests.servers import as_owner
 
 GOOD = Story(seed=1, injected={"kill": 1}, recovered_secs=3.0, within_secs=5.0, calm=[(7, 2), (8, 2)], late=[])
 
@@ -27,7 +28,7 @@ GOOD = Story(seed=1, injected={"kill": 1}, recovered_secs=3.0, within_secs=5.0, 
 def checker(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checker:
     """It has looked at everything once and found nothing."""
     monkeypatch.setattr("tests.chaos.check.checker.SWEPT_SECS", 0.0)
-    checker = Checker(made.url, made.chain.url, made.data, [tmp_path], CANARY)
+    checker = Checker(as_owner(made.url), made.chain.url, made.data, [tmp_path], CANARY)
     look = Look({DATASET: (0, LAST)}, [os.getpid()], GOOD, full=True)
     assert checker.look(look)["problems"] == []
     return checker

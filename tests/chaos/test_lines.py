@@ -14,15 +14,14 @@ from psycopg.conninfo import make_conninfo
 from ampd_ray.devnet.chain import DevChain
 from tests.chaos.lines import DatabaseLine, RpcLine
 from tests.chaos.plan import OfJob, Outside
-from tests.fakes.site import empty_database
-from tests.servers import Server
+from tests.servers import Server, fresh_database
 
 HEAD = {"jsonrpc": "2.0", "id": 1, "method": "eth_blockNumber", "params": []}
 
 
 @pytest.fixture(scope="module")
 def url(embedded: Server) -> Iterator[str]:
-    with empty_database(embedded) as fresh:
+    with fresh_database(embedded) as fresh:
         with psycopg.connect(fresh, autocommit=True) as connection:
             connection.execute("create table t (n int)")
         yield fresh

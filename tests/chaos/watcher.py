@@ -12,6 +12,7 @@ from tests.chaos.nodes import processes_of
 from tests.chaos.world import World
 from tests.fakes.ampd import CANARY
 from tests.fakes.places import REPO
+from tests.servers import as_owner
 
 
 class Watcher:
@@ -22,7 +23,7 @@ class Watcher:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPO)
         self._world = world
         self._say(
-            url=world.site.url,
+            url=as_owner(world.site.url),
             node_url=world.around.node_url,
             data_dir=str(world.site.data_dir),
             logs=[str(world.site.directory), *(str(world.directory / node_id) for node_id in world.nodes)],

@@ -26,6 +26,7 @@ from tests.chaos.nodes import Node, Nodes
 from tests.chaos.surroundings import Surroundings
 from tests.fakes.ampd import CANARY
 from tests.fakes.site import Site, add_provider, make_site, register
+from tests.servers import GRANTS, WORKER, as_user, make_roles
 
 CALM, VICTIM = "calm", "victim"  # networks, each with a provider of its own
 LOOK_EVERY_SECS = 0.1
@@ -159,7 +160,9 @@ def world(node_ids: tuple[str, ...]) -> Iterator[World]:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("alter system set fsync = off")
             connection.execute("select pg_reload_conf()")
-        asyncio.run(migrate(url))
+        make_roles(url)
+        asyncio.run(migrate(url, grants=GRANTS))
+        url = as_user(WORKER, url)
         with around.running(url, node_ids):
             made = World(directory, around, postgres, _site(directory / "site", url, around))
             try:

@@ -18,10 +18,10 @@ from ampd_ray.metadb.statuses import JobStatus
 from tests.chaos.check import TABLES, check, read_files
 from tests.fakes.anvil import Anvil
 from tests.fakes.anvil_txs import KINDS, Sender
-from tests.fakes.site import Site, empty_database, make_site, register, wait_until
+from tests.fakes.site import Site, make_site, register, wait_until
 from tests.fakes.worker import Worker, end_all, of_ray_itself
 from tests.reference import Row, comparable, reference_rows
-from tests.servers import Server
+from tests.servers import Server, fresh_database
 
 LAST = 200
 KILL_AT = 80
@@ -33,7 +33,7 @@ def test_a_growing_chain_survives_a_kill_in_the_middle(
     anvil: Callable[..., Anvil], tmp_path: Path, embedded: Server
 ) -> None:
     node = anvil()
-    with empty_database(embedded) as url:
+    with fresh_database(embedded) as url:
         site = make_site(tmp_path / "site", url, node.url, network="anvil")
         first = Worker(site, "worker-1")
         second: Worker | None = None

@@ -15,14 +15,13 @@ import psycopg
 import pytest
 
 from ampd_ray.devnet.chain import DevChain
-from ampd_ray.metadb.schema import migrate
 from ampd_ray.store.layout import STAGING
 from tests.fakes.ampd import CANARY, Said, ampd, run
 from tests.fakes.aside import aside
 from tests.fakes.faulty_rpc import FOREVER, Fault, FaultyRpc
 from tests.fakes.hosts import dropping_host, free_port, small_disk, talking_host
 from tests.fakes.pooler import pooled
-from tests.servers import Server, run_apart
+from tests.servers import Server, as_owner
 
 HEAD = 40
 IS_ROOT = os.geteuid() == 0
@@ -237,15 +236,13 @@ def test_a_solo_environment_in_a_place_that_is_none(tmp_path: Path, node: Faulty
 
 @pytest.fixture
 def database(embedded: Server) -> Iterator[Callable[..., str]]:
-    """Call it for the URL of a fresh database, ``empty`` or migrated, after some statements in it."""
+    """Call it for the URL of a fresh database, the owner's if ``empty``, else migrated, after some statements in it."""
     made: list[str] = []
 
     def make(*statements: str, empty: bool = False) -> str:
         made.append(embedded.create_database("template0"))
-        url = embedded.url_of(made[-1])
-        if not empty:
-            run_apart(lambda: migrate(url))
-        with psycopg.connect(url, autocommit=True) as conn:
+        url = embedded.url_of(made[-1]) if empty else embedded.migrate(made[-1])
+        with psycopg.connect(as_owner(url), autocommit=True) as conn:
             for statement in statements:
                 conn.execute(statement.format(name=made[-1]).encode())
         return url

@@ -23,14 +23,13 @@ import pytest
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.devnet.chain import DevChain
-from ampd_ray.metadb.schema import migrate
 from tests.fakes.ampd import CANARY, Said, ampd
 from tests.fakes.aside import aside
 from tests.fakes.faulty_rpc import FOREVER, Fault, FaultyRpc
 from tests.fakes.hosts import free_port, small_disk
 from tests.fakes.site import Site, wait_until
 from tests.fakes.worker import Worker
-from tests.servers import Server, run_apart
+from tests.servers import Server
 
 HEAD = 60
 BLOCKS = "0:50"
@@ -169,12 +168,11 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def running(disk: Path, embedded: Server) -> Iterator[Bench]:
-    url = embedded.url_of(embedded.create_database("template0"))
-    run_apart(lambda: migrate(url))
+    url = embedded.migrate(embedded.create_database("template0"))
     site = Site(disk.parent, url)
     for name in ("disk/data", "providers", "manifests"):
         (site.directory / name).mkdir()
-    site.config.write_text(CONFIG.format(url=url.replace("postgres@", f"postgres:{CANARY}@")))
+    site.config.write_text(CONFIG.format(url=url.replace("@", f":{CANARY}@", 1)))
     chain = DevChain(1, 3)
     chain.mine(HEAD)
     with aside(lambda: FaultyRpc(chain)) as node:

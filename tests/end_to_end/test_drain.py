@@ -15,16 +15,16 @@ from ampd_ray.client.job import Job
 from ampd_ray.metadb.statuses import JobStatus
 from tests.chaos.check import check
 from tests.fakes.devnet import devnet as run_devnet
-from tests.fakes.site import Site, empty_database, make_site, register, wait_until
+from tests.fakes.site import Site, make_site, register, wait_until
 from tests.fakes.worker import DRAIN_SECS, Worker
-from tests.servers import Server
+from tests.servers import Server, fresh_database
 
 PART = 200  # of the chain; the job cannot end before the third part is there
 LAST = 3 * PART
 
 
 def test_a_worker_is_drained_twice_and_its_job_resumed(tmp_path: Path, embedded: Server) -> None:
-    with empty_database(embedded) as url, run_devnet(PART) as chain:
+    with fresh_database(embedded) as url, run_devnet(PART) as chain:
         site = make_site(tmp_path / "site", url, chain.url)
         running: list[Worker] = [Worker(site, "worker-1").up()]
         try:
@@ -78,7 +78,7 @@ def test_a_drain_that_had_to_drop_what_it_had_extracted_says_so(tmp_path: Path, 
     fired = tmp_path / "fired"
     fired.mkdir()
     held = {failpoints.ARMS: "before-commit=delay(60)@2", failpoints.FIRED: str(fired)}
-    with empty_database(embedded) as url, run_devnet(PART) as chain:
+    with fresh_database(embedded) as url, run_devnet(PART) as chain:
         site = make_site(tmp_path / "site", url, chain.url, drain_timeout_secs=6)
         running: list[Worker] = [Worker(site, "worker-1", env=held).up()]
         try:

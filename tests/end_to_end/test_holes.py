@@ -14,9 +14,9 @@ from tests.fakes.ampd import ampd
 from tests.fakes.devnet import Devnet
 from tests.fakes.devnet import devnet as run_devnet
 from tests.fakes.faulty_rpc import FaultyRpc
-from tests.fakes.site import Site, empty_database, ends_as, make_site, register
+from tests.fakes.site import Site, ends_as, make_site, register
 from tests.fakes.worker import Worker
-from tests.servers import Server
+from tests.servers import Server, fresh_database
 
 LAST = 999
 BAD = (3, 500, 990)
@@ -48,7 +48,7 @@ def liar(honest: Devnet) -> Iterator[FaultyRpc]:
 
 @pytest.fixture
 def site(tmp_path: Path, embedded: Server, liar: FaultyRpc) -> Iterator[Site]:
-    with empty_database(embedded) as url:
+    with fresh_database(embedded) as url:
         yield make_site(tmp_path / "site", url, liar.url)
 
 

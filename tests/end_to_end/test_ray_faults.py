@@ -27,9 +27,9 @@ from tests.fakes.fetched import Fetched
 from tests.fakes.metadata import metadata
 from tests.fakes.process import running
 from tests.fakes.raylets import MEBIBYTES, Raylets, raylets
-from tests.fakes.site import Site, add_provider, empty_database, make_site, register, wait_until
+from tests.fakes.site import Site, add_provider, make_site, register, wait_until
 from tests.fakes.worker import Worker, environment
-from tests.servers import Server
+from tests.servers import Server, fresh_database
 
 PART = 60
 LAST = 600
@@ -91,7 +91,7 @@ def directory() -> Iterator[Path]:
 def test_jobs_outlive_everything_in_ray(directory: Path, tmp_path: Path, embedded: Server) -> None:
     started: list[Worker] = []
     with (
-        empty_database(embedded) as url,
+        fresh_database(embedded) as url,
         run_devnet(PART, txs_per_block=LARGE_BLOCKS) as chain,
         raylets(directory) as cluster,
     ):

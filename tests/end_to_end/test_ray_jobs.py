@@ -27,9 +27,9 @@ from tests.fakes.devnet import Devnet
 from tests.fakes.devnet import devnet as run_devnet
 from tests.fakes.notebook import executed
 from tests.fakes.places import REPO
-from tests.fakes.site import Site, empty_database, ends_as, make_site, register, wait_until
+from tests.fakes.site import Site, ends_as, make_site, register, wait_until
 from tests.fakes.worker import workers
-from tests.servers import Server
+from tests.servers import Server, fresh_database
 
 LAST = 200
 LONG = 3000
@@ -51,8 +51,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, embedded: Server, devnet: Devnet) -> Iterator[Site]:
-    with empty_database(embedded) as url:
-        asyncio.run(schema.migrate(url))
+    with fresh_database(embedded) as url:
         yield make_site(tmp_path_factory.mktemp("cluster") / "site", url, devnet.url)
 
 
@@ -145,7 +144,7 @@ def ended(rays: JobSubmissionClient, job: str) -> tuple[int | None, str]:
 
 def test_the_notebook_about_a_cluster(cluster: Cluster, embedded: Server, devnet: Devnet, tmp_path: Path) -> None:
     """Its kernel has the configuration and nothing of Ray; the job runs on the cluster."""
-    with empty_database(embedded) as url:
+    with fresh_database(embedded) as url:
         site = make_site(tmp_path / "site", url, devnet.url, extractors=2, min_extractors=2)
         with workers(site, "worker-1", arguments=["--address", cluster.address], env=cluster.env):
             run = executed(
@@ -162,7 +161,7 @@ def test_the_notebook_about_a_cluster(cluster: Cluster, embedded: Server, devnet
 
 def test_a_ray_node_vanishes_with_extractors_and_rows(cluster: Cluster, tmp_path: Path, embedded: Server) -> None:
     """The last test of this cluster: one of its Ray nodes is lost, as a pre-empted machine is."""
-    with empty_database(embedded) as url, run_devnet(LONG) as chain:
+    with fresh_database(embedded) as url, run_devnet(LONG) as chain:
         site = make_site(tmp_path / "site", url, chain.url, extractors=3, min_extractors=3)
         arguments = ["--address", cluster.address]
         with workers(site, "stable", arguments=arguments, env=cluster.env), site.client() as client:

@@ -95,7 +95,7 @@ def deployed(
     system_15: Server,
 ) -> Extraction:
     """By ``ampd worker`` and ``ampd deploy --verify-full``, on the system's Postgres 15."""
-    url = system_15.url_of(system_15.create_database("template0"))
+    url = system_15.migrate(system_15.create_database("template0"))
     return by_worker(sources, tmp_path_factory.mktemp("node"), url)
 
 

@@ -22,7 +22,7 @@ from tests.fakes.ampd import AMPD, ampd, clean_env
 from tests.fakes.devnet import Devnet
 from tests.fakes.site import Site, add_provider, make_site, register, wait_until
 from tests.fakes.worker import Worker
-from tests.servers import Server
+from tests.servers import Server, fresh_database
 
 BLOCKS = 1_500
 PER_MINUTE = 600  # as many at once, then ten a second: there is a middle, and it lasts
@@ -32,11 +32,10 @@ RAY_GONE_SECS = 60.0  # Ray's agents look for their parent every few seconds, an
 @pytest.fixture
 def site(tmp_path: Path, embedded: Server, devnet_server: Callable[..., Devnet]) -> Iterator[Site]:
     """A site whose provider is slow, so that a job is under way for as long as a test wants."""
-    name = embedded.create_database("template0")
-    made = make_site(tmp_path / "site", embedded.url_of(name), "")
-    add_provider(made, "devnet", devnet_server(BLOCKS).url, rate_limit_per_minute=PER_MINUTE)
-    yield made
-    embedded.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with fresh_database(embedded) as url:
+        made = make_site(tmp_path / "site", url, "")
+        add_provider(made, "devnet", devnet_server(BLOCKS).url, rate_limit_per_minute=PER_MINUTE)
+        yield made
 
 
 @pytest.fixture

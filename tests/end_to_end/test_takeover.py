@@ -20,9 +20,9 @@ from ampd_ray.metadb.statuses import JobStatus
 from tests.chaos.check import check
 from tests.fakes.devnet import Devnet
 from tests.fakes.devnet import devnet as run_devnet
-from tests.fakes.site import Site, empty_database, make_site, register, wait_until
+from tests.fakes.site import Site, make_site, register, wait_until
 from tests.fakes.worker import Worker, end_all
-from tests.servers import Server
+from tests.servers import Server, fresh_database
 
 PART = 200
 PARTS = 4
@@ -90,7 +90,7 @@ def _send(tree: list[psutil.Process], number: signal.Signals) -> None:
 
 def test_a_job_goes_from_worker_to_worker(tmp_path: Path, embedded: Server) -> None:
     left: list[psutil.Process] = []
-    with empty_database(embedded) as url, run_devnet(PART) as chain:
+    with fresh_database(embedded) as url, run_devnet(PART) as chain:
         site = make_site(tmp_path / "site", url, chain.url)
         started = [Worker(site, "north"), Worker(site, "south")]
         try:

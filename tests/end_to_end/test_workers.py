@@ -18,9 +18,9 @@ from ampd_ray.metadb.statuses import JobStatus
 from tests.chaos.check import check
 from tests.fakes.devnet import Devnet
 from tests.fakes.devnet import devnet as run_devnet
-from tests.fakes.site import Site, empty_database, ends_as, make_site, register, wait_until
+from tests.fakes.site import Site, ends_as, make_site, register, wait_until
 from tests.fakes.worker import Worker, ampd, workers
-from tests.servers import Server
+from tests.servers import Server, fresh_database
 
 HEAD = 200
 BLOCK_SECS = 0.05
@@ -56,7 +56,7 @@ class Town:
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory, embedded: Server) -> Iterator[Town]:
-    with empty_database(embedded) as url, run_devnet(HEAD, block_time=BLOCK_SECS) as chain:
+    with fresh_database(embedded) as url, run_devnet(HEAD, block_time=BLOCK_SECS) as chain:
         site = make_site(
             tmp_path_factory.mktemp("town") / "site", url, chain.url, reconcile_interval_secs=RECONCILE_SECS
         )

@@ -31,6 +31,7 @@ from tests.fakes.devnet import Devnet
 from tests.fakes.leases import UnkeptLeases
 from tests.fakes.local_work import LocalExtractors, LocalWriters
 from tests.fakes.providers import provider
+from tests.servers import owner_of
 
 NODE = "worker-1"
 
@@ -148,7 +149,7 @@ class Bench:
             return rows
 
     async def execute(self, statement: str, *values: Any) -> int:
-        async with self.db.connection() as conn:
+        async with owner_of(self.db) as conn:
             return int((await conn.execute(statement.encode(), values)).rowcount)
 
     async def revisions(self) -> dict[str, revisions.Revision]:

@@ -18,7 +18,7 @@ import psycopg
 from ampd_ray.metadb.embedded import EmbeddedPostgres
 from ampd_ray.metadb.postmaster import Postmaster
 from ampd_ray.metadb.schema import migrate
-from tests.servers import run_apart
+from tests.servers import GRANTS, WORKER, as_owner, as_user, make_roles, run_apart
 
 GONE_SECS = 30.0
 
@@ -32,15 +32,17 @@ class Stop(Enum):
 
 
 class OwnPostgres:
-    """A running server with a migrated database, of which ``url`` is the address. ``stops`` counts."""
+    """A running server with a migrated database, of which ``url`` is the address for workers. ``stops`` counts."""
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
         self.stops = 0
         self._starting: Thread | None = None
         self._server = EmbeddedPostgres(data_dir)
-        self.url = self._server.start()
-        run_apart(lambda: migrate(self.url))
+        owner_url = self._server.start()
+        make_roles(owner_url)
+        run_apart(lambda: migrate(owner_url, grants=GRANTS))
+        self.url = as_user(WORKER, owner_url)
 
     def stop(self, how: Stop) -> None:
         """End it, and wait until it is gone."""
@@ -55,7 +57,7 @@ class OwnPostgres:
 
     def start(self) -> None:
         """Start it again, at the same address."""
-        assert self._server.start() == self.url
+        assert as_user(WORKER, self._server.start()) == self.url
 
     def start_without_waiting(self) -> None:
         """The same, in the background: it takes sessions a moment before it is known to."""
@@ -71,7 +73,7 @@ class OwnPostgres:
         self._server.stop(patience=1.0)
 
     def execute(self, statement: str) -> None:
-        with psycopg.connect(self.url, autocommit=True) as connection:
+        with psycopg.connect(as_owner(self.url), autocommit=True) as connection:
             connection.execute(statement.encode())
 
 

@@ -15,6 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from tests.fakes.process import running
 from tests.install_debian import CACHE, PGBOUNCER, InstallError, Program, install
+from tests.servers import OWNER, READER, WORKER
 
 
 @functools.cache
@@ -45,7 +46,7 @@ def pgbouncer(url: str, **settings: object) -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="ampd-pgbouncer-"))
     try:
         (folder / "pgbouncer.ini").write_text("\n".join(lines) + "\n")
-        (folder / "users.txt").write_text(f'"{info["user"]}" ""\n')
+        (folder / "users.txt").write_text("".join(f'"{user}" ""\n' for user in (OWNER, WORKER, READER)))
         # The server's socket is its user's alone, who is not root: nor may PgBouncer be.
         owner = pwd.getpwuid(Path(str(info["host"])).stat().st_uid).pw_name
         user = ["-u", owner] if os.geteuid() == 0 else []

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.manifest import evm_rpc_manifest
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.metadb.statuses import JobStatus
-from tests.servers import Server
 
 LOOK_EVERY_SECS = 0.05
 OURS = {"failover_group": "test", "node_lock_timeout_secs": 30.0, "drain_timeout_secs": 20.0}
@@ -30,14 +28,6 @@ def wait_until(holds: Callable[[], Any], within: float = 60.0, what: str = "the 
         assert time.monotonic() < deadline, f"{what} did not come true within {within:g} s"
         time.sleep(LOOK_EVERY_SECS)
     return found
-
-
-@contextmanager
-def empty_database(server: Server) -> Iterator[str]:
-    """The URL of a fresh database that the first worker migrates."""
-    name = server.create_database("template0")
-    yield server.url_of(name)
-    server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,10 @@ from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.metadb import jobs
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.jobs import JobRow
-from ampd_ray.metadb.schema import migrate
 from ampd_ray.metadb.statuses import JobStatus
 from ampd_ray.node.coordinator import Coordinator
 from tests.fakes.jobs import FakeJob, FakeJobs
-from tests.servers import Server, run_apart
+from tests.servers import owner_of
 
 NODE = "worker-1"
 
@@ -104,16 +103,6 @@ async def unstarted(pg_url: str, directory: Path, node_id: str = NODE, **ours: A
             await asyncio.gather(running.task, return_exceptions=True)
 
 
-@contextmanager
-def fresh_database(server: Server) -> Iterator[str]:
-    """The URL of a fresh, migrated database on one server, for what does not differ between servers."""
-    name = server.create_database("template0")
-    url = server.url_of(name)
-    run_apart(lambda: migrate(url))
-    yield url
-    server.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
 def descriptor(name: str = "eth", end_block: str | None = None) -> JobDescriptor:
     return JobDescriptor(
         dataset_namespace="_", dataset_name=name, manifest_hash=name[:1].encode().hex() * 32, end_block=end_block
@@ -121,7 +110,7 @@ def descriptor(name: str = "eth", end_block: str | None = None) -> JobDescriptor
 
 
 async def execute(db: Database, statement: str, *args: Any) -> list[Any]:
-    async with db.connection() as conn:
+    async with owner_of(db) as conn:
         cursor = await conn.execute(statement.encode(), args)
         return await cursor.fetchall() if cursor.description else []
 

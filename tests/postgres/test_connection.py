@@ -28,6 +28,7 @@ from ampd_ray.errors import (
 from ampd_ray.metadb import connection, route, session
 from ampd_ray.metadb.connection import Connection, Database, Limits, bounded
 from tests.fakes.postgres_proxy import PostgresProxy, proxied
+from tests.servers import as_owner, owner_of
 
 SECOND = timedelta(seconds=1)
 SECRET = "hunter2"
@@ -37,6 +38,12 @@ async def scalar(conn: Connection, query: str) -> Any:
     row = await (await conn.execute(query.encode())).fetchone()
     assert row is not None
     return row[0]
+
+
+async def make_things(db: Database, columns: str = "id int") -> None:
+    """A table to lock and to write to."""
+    async with owner_of(db) as conn:
+        await conn.execute(f"create table things ({columns}); grant all on things to public".encode())
 
 
 @asynccontextmanager
@@ -78,7 +85,7 @@ async def test_every_session_has_our_settings_and_keeps_the_users_own(pg_url: st
 
 
 async def test_a_role_default_does_not_override_utc(db: Database, pg_url: str) -> None:
-    async with db.connection() as conn:
+    async with owner_of(db) as conn:
         await conn.execute(
             f"alter database {await scalar(conn, 'select current_database()')} set timezone = 'Asia/Tokyo'".encode()
         )
@@ -175,7 +182,7 @@ async def test_an_unknown_role_is_refused_at_once(pg_url: str) -> None:
 @pytest.fixture
 def locked_role(pg_url: str) -> Iterator[str]:
     """A role that must give a password."""
-    with psycopg.connect(pg_url, autocommit=True) as admin:
+    with psycopg.connect(as_owner(pg_url), autocommit=True) as admin:
         row = admin.execute("show hba_file").fetchone()
         assert row is not None
         hba = Path(row[0])
@@ -268,8 +275,7 @@ async def test_a_statement_that_takes_too_long_is_transient(db: Database) -> Non
 
 
 async def test_waiting_too_long_for_a_lock_is_transient(db: Database) -> None:
-    async with db.connection() as conn:
-        await conn.execute("create table things (id int)")
+    await make_things(db)
     async with db.transaction() as conn:
         await conn.execute("lock table things")
         with pytest.raises(DatabaseUnavailable) as raised:
@@ -294,8 +300,7 @@ async def _until_gone(watch: Connection, pid: int) -> None:
 
 
 async def test_an_exception_rolls_back(db: Database) -> None:
-    async with db.connection() as conn:
-        await conn.execute("create table things (id int)")
+    await make_things(db)
     with pytest.raises(DatabaseFault, match="division by zero"):
         async with db.transaction() as conn:
             await conn.execute("insert into things values (1); select 1/0")
@@ -355,8 +360,7 @@ async def test_a_commit_whose_answer_was_lost_is_unknown_and_did_happen(
 async def _lose_commit(db: Database, cut_url: tuple[PostgresProxy, str], *, answers_only: bool) -> int:
     """Lose the session during COMMIT; how many rows there are then."""
     proxy, url = cut_url
-    async with db.connection() as conn:
-        await conn.execute("create table things (id int)")
+    await make_things(db)
 
     async def cut() -> int:
         await proxy.until(lambda: proxy.swallowed > 0)
@@ -397,8 +401,7 @@ async def test_losing_the_session_before_commit_is_no_unknown_outcome(cut_url: t
 
 
 async def test_a_commit_that_the_database_refuses_is_no_unknown_outcome(db: Database) -> None:
-    async with db.connection() as conn:
-        await conn.execute("create table things (id int unique deferrable initially deferred)")
+    await make_things(db, "id int unique deferrable initially deferred")
     with pytest.raises(DatabaseFault, match="things_id_key"):
         async with db.transaction() as conn:
             await conn.execute("insert into things values (1), (1)")
@@ -437,15 +440,16 @@ async def test_whoever_asks_without_a_bound_gives_up_on_a_silent_server_too(
 
 
 async def test_a_commit_that_is_never_answered_is_an_unknown_outcome(
-    cut_url: tuple[PostgresProxy, str], monkeypatch: pytest.MonkeyPatch
+    db: Database, cut_url: tuple[PostgresProxy, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await make_things(db)
     monkeypatch.setattr(session, "GRACE", timedelta(seconds=0.5))
     proxy, url = cut_url
     async with opened(url) as through:
 
         async def commit() -> None:
             async with asyncio.timeout(5), through.transaction(Limits(statement=timedelta(seconds=0.1))) as conn:
-                await conn.execute("create table things (id int)")
+                await conn.execute("insert into things values (1)")
                 proxy.go_silent(answers_only=True)
 
         with pytest.raises(CommitUnknown):
@@ -460,7 +464,6 @@ async def test_a_transaction_of_a_process_that_stands_still_lets_its_locks_go(db
                 await other.execute("lock table things")
             await conn.execute("select 7")
 
-    async with db.connection() as conn:
-        await conn.execute("create table things (id int)")
+    await make_things(db)
     with pytest.raises(DatabaseUnavailable, match="idle-in-transaction timeout"):
         await stand_still()

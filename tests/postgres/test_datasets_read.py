@@ -27,9 +27,8 @@ from ampd_ray.datasets.manifest import evm_rpc_manifest
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.errors import ExtraMissing, InvalidQuery, InvalidRange, NotFound, NothingThere, ObjectMissing, StoreError
 from ampd_ray.metadb import workers
-from ampd_ray.metadb.schema import migrate
 from tests.fakes.tables import U256_MAX, Table
-from tests.servers import Server, run_apart
+from tests.servers import Server, as_owner
 
 REF = DatasetRef("_", "devnet")
 MANIFEST = evm_rpc_manifest("devnet")
@@ -64,8 +63,7 @@ def filled(client: Client, url: str) -> dict[str, Table]:
 @pytest.fixture(scope="module")
 def dataset(embedded: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dataset]:
     """One that all tests read, and none changes."""
-    url = embedded.url_of(embedded.create_database("template0"))
-    run_apart(lambda: migrate(url))
+    url = embedded.migrate(embedded.create_database("template0"))
     with opened(url, tmp_path_factory.mktemp("read")) as client:
         filled(client, url)
         yield client.dataset(REF)
@@ -348,7 +346,7 @@ def test_it_tells_its_tables_with_rows_files_and_blocks(dataset: Dataset) -> Non
 
 
 def set_aside(pg_url: str, *blocks: int, manifest_hash: str = MANIFEST.hash) -> None:
-    with psycopg.connect(pg_url) as session:
+    with psycopg.connect(as_owner(pg_url)) as session:
         for block in blocks:
             session.execute(
                 "insert into ampd_ray.quarantine (location_group, block, reason, provider) values (%s, %s, 'x', 'p')",
@@ -404,7 +402,7 @@ def test_coverage_reaches_to_what_is_there_or_was_asked_for(client: Client, pg_u
     assert mine.id == job.id
     asked = (("99", None, 99), ("latest", 77, 77), ("-5", None, 49), (None, 77, 49), ("20", None, 49))
     for end, resolved, last in asked:
-        with psycopg.connect(pg_url) as session:
+        with psycopg.connect(as_owner(pg_url)) as session:
             session.execute("update job_events set detail = detail || %s", [Jsonb({"end_block": end})])
             session.execute("delete from ampd_ray.job_state")
             session.execute("insert into ampd_ray.job_state (job_id, resolved_end) values (%s, %s)", [job.id, resolved])
@@ -422,7 +420,7 @@ def test_coverage_starts_where_the_dataset_does(client: Client, pg_url: str) -> 
 
 def test_coverage_of_a_hundred_thousand_files_is_merged_by_the_database(client: Client, pg_url: str) -> None:
     logs = Table(client, pg_url, MANIFEST.hash)
-    with psycopg.connect(pg_url) as session:
+    with psycopg.connect(as_owner(pg_url)) as session:
         session.execute("alter table ampd_ray.segment drop constraint if exists segment_no_overlap")
         session.execute(
             "insert into ampd_ray.segment (file_id, location_id, network, blocks, start_parent, end_hash, canonical) "

@@ -20,6 +20,7 @@ from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.metadb.files import CommitRequest, Intent, NewFile, announce, commit
 from ampd_ray.metadb.revisions import open_revision
 from ampd_ray.metadb.schema import migrate
+from tests.servers import owner_of
 
 NODE = "one"
 HASH = "a" * 64
@@ -108,7 +109,7 @@ async def fetch(db: Database, statement: str, *values: Any) -> list[Any]:
 
 
 async def execute(db: Database, statement: str, *values: Any) -> None:
-    async with db.connection() as conn:
+    async with owner_of(db) as conn:
         await conn.execute(statement.encode(), values)
 
 
@@ -376,7 +377,7 @@ async def test_many_files_of_amp_are_adopted_in_few_statements(job: Job, monkeyp
     location, count = job.locations["blocks"], 450
     await job.commit(blocks(count, count), 9)
     rows = [
-        (f"{branch}/{n}", blocks(n, n, branch), 1 + branch) for n in range(count) for branch in (0, 1) if n or branch
+        (f"{branch}-{n}", blocks(n, n, branch), 1 + branch) for n in range(count) for branch in (0, 1) if n or branch
     ]
     async with job.db.transaction() as conn:
         await conn.execute(

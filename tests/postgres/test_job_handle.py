@@ -25,6 +25,7 @@ from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.metadb import jobs
 from ampd_ray.metadb.jobs import JobRow, JobStatus
 from tests.postgres.handles import MANIFEST, NODE, REF, cover, move, register_worker, say
+from tests.servers import as_owner
 
 PINNED = DatasetRef("_", "devnet", MANIFEST.hash)
 TABLES = ("blocks", "logs")
@@ -49,7 +50,7 @@ def job(client: amp.Client) -> amp.Job:
 
 
 def execute(url: str, statement: str, *values: Any) -> None:
-    with psycopg.connect(url) as session:
+    with psycopg.connect(as_owner(url)) as session:
         session.execute(statement.encode(), values)
 
 

@@ -17,6 +17,7 @@ from ampd_ray.metadb import jobs, workers
 from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.metadb.jobs import JobStatus
 from ampd_ray.metadb.notifications import JOB_ACTIONS
+from tests.postgres.nodes import execute
 
 HASH = "a" * 64
 KEY = "9cf7bf060389c4f026be721df26adeec9dc50794dc54cd354d287d1c77ea8c5c"
@@ -100,10 +101,8 @@ async def test_a_new_job_has_row_status_event_and_hint(db: Database, conn: Conne
 
 
 async def test_the_same_work_again_changes_nothing(db: Database, conn: Connection, job_id: int, hints: Hints) -> None:
-    await conn.execute(
-        "update job_events set detail = (detail - 'verify' - 'max_writers') || '{\"unknown\": 1}' where job_id = %s",
-        [job_id],
-    )
+    same = "(detail - 'verify' - 'max_writers') || '{\"unknown\": 1}'"
+    await execute(db, f"update job_events set detail = {same} where job_id = %s", job_id)
     assert await jobs.schedule(db, WORK, "two") == job_id
     assert await jobs.transition(conn, job_id, JobStatus.RUNNING, "one")
     assert await jobs.schedule(db, WORK, "two") == job_id
@@ -123,7 +122,7 @@ async def test_other_work_on_a_job_that_is_not_at_an_end_is_a_conflict(
 
 
 async def test_a_descriptor_that_nobody_can_read_is_no_match(db: Database, conn: Connection, job_id: int) -> None:
-    await conn.execute("update job_events set detail = '{}'")
+    await execute(db, "update job_events set detail = '{}'")
     with pytest.raises(AmpdError) as raised:
         await jobs.descriptor(conn, job_id)
     assert raised.value.code == "INVALID_DESCRIPTOR"
@@ -131,8 +130,8 @@ async def test_a_descriptor_that_nobody_can_read_is_no_match(db: Database, conn:
         await jobs.schedule(db, WORK, "one")
 
 
-async def test_a_job_without_a_descriptor_says_so(conn: Connection, job_id: int) -> None:
-    await conn.execute("delete from job_events")
+async def test_a_job_without_a_descriptor_says_so(db: Database, conn: Connection, job_id: int) -> None:
+    await execute(db, "delete from job_events")
     with pytest.raises(AmpdError) as raised:
         await jobs.descriptor(conn, job_id)
     assert raised.value.code == "INVALID_DESCRIPTOR"

@@ -20,7 +20,7 @@ from ampd_ray.errors import DataFault
 from ampd_ray.metadb import jobs, workers
 from ampd_ray.metadb.connection import Database
 from ampd_ray.metadb.jobs import JobRow
-from tests.servers import run_apart
+from tests.servers import as_owner, run_apart
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def ampd(config: Path, *words: str) -> int:
 def test_a_descriptor_may_be_any_json(
     config: Path, pg_url: str, descriptor: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with psycopg.connect(pg_url) as session:
+    with psycopg.connect(as_owner(pg_url)) as session:
         session.execute("update job_events set detail = %s::jsonb", [json.dumps(descriptor)])
     assert ampd(config, "jobs", "list") == 0
     assert ampd(config, "jobs", "list", "--json") == 0
@@ -90,7 +90,7 @@ def test_a_stop_that_takes_longer_than_the_wait_shows_the_row_and_says_so(
 
 def set_aside(pg_url: str, *blocks: int) -> None:
     """As a job does with blocks that no provider delivers correctly."""
-    with psycopg.connect(pg_url) as session:
+    with psycopg.connect(as_owner(pg_url)) as session:
         for block in blocks:
             session.execute(
                 "insert into ampd_ray.quarantine (location_group, block, reason, provider, evidence) "
@@ -130,12 +130,12 @@ def test_only_a_job_that_has_ended_is_tried_again(
     set_aside(pg_url, 7)
     assert ampd(config, "jobs", "retry", "1", "--quarantined") == 1
     assert "job 1 is SCHEDULED on one: try again when it has ended" in capsys.readouterr().err
-    with psycopg.connect(pg_url) as session:
+    with psycopg.connect(as_owner(pg_url)) as session:
         session.execute("update jobs_status set status = 'COMPLETED'")
     assert ampd(config, "jobs", "retry", "1", "--json") == 0
     again = {"job_id": 1, "node_id": "one", "status": "SCHEDULED"}
     assert json.loads(capsys.readouterr().out) == again | {"quarantined": 1, "holes": 1}
-    with psycopg.connect(pg_url) as session:
+    with psycopg.connect(as_owner(pg_url)) as session:
         session.execute("update jobs_status set status = 'COMPLETED'")
     assert ampd(config, "jobs", "retry", "1", "--quarantined", "--json") == 0
     assert json.loads(capsys.readouterr().out) == again | {"quarantined": 0, "holes": 0, "asked_again": 1}
@@ -143,7 +143,7 @@ def test_only_a_job_that_has_ended_is_tried_again(
 
 def test_a_retry_needs_a_worker(config: Path, pg_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     set_aside(pg_url, 7)
-    with psycopg.connect(pg_url) as session:
+    with psycopg.connect(as_owner(pg_url)) as session:
         session.execute("update jobs_status set status = 'COMPLETED'")
         session.execute("update workers set heartbeat_at = now() - interval '1 min'")
     assert ampd(config, "jobs", "retry", "1", "--quarantined") == 1
@@ -164,7 +164,7 @@ def database(config: Path, pg_url: str) -> tuple[Path, str]:
 def put(pg_url: str, status: str, *, done: int = 7, total: int | None = 9) -> None:
     """The job in a status, and its node's word on it."""
     error = json.dumps({"error_code": "RPC_REFUSED", "error_message": "HTTP 401"})
-    with psycopg.connect(pg_url) as session:
+    with psycopg.connect(as_owner(pg_url)) as session:
         session.execute(
             "update jobs_status set status = %s, detail = case when %s in ('ERROR', 'FATAL') then %s::jsonb end",
             [status, status, error],
@@ -232,7 +232,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"job 1 goes on; to watch it again: ampd jobs watch 1 --config {config}"
     )
-    with psycopg.connect(pg_url) as session:
+    with psycopg.connect(as_owner(pg_url)) as session:
         assert session.execute("select status from jobs_status").fetchone() == ("RUNNING",)
 
 
@@ -248,7 +248,7 @@ def test_a_worker_is_alive_draining_ended_or_dead(
         return str(worker["state"])
 
     def change(statement: LiteralString) -> None:
-        with psycopg.connect(pg_url) as session:
+        with psycopg.connect(as_owner(pg_url)) as session:
             session.execute(statement)
 
     change("update workers set info = '{\"implementation\": \"ampd-ray\"}', heartbeat_at = now() at time zone 'utc'")
@@ -277,12 +277,12 @@ def test_a_provider_is_shown_without_its_secrets_and_removed_unless_a_job_is_bou
     shown = json.loads(said)
     assert (shown["file"], shown["auth_token"]) == (str(config.parent / "providers" / "p.toml"), True)
     assert shown["variables"] == {"SET": True, "UNSET": False}
-    with psycopg.connect(pg_url) as session:
+    with psycopg.connect(as_owner(pg_url)) as session:
         session.execute('update job_events set detail = detail || \'{"provider": "p"}\'')
     assert ampd(config, "providers", "rm", "p") == 1
     stop = f"ampd jobs stop 1 --wait 30 --config {config}"
     assert f"job 1 is bound to provider p; stop it first: {stop}" in capsys.readouterr().err
-    with psycopg.connect(pg_url) as session:
+    with psycopg.connect(as_owner(pg_url)) as session:
         session.execute("update jobs_status set status = 'STOPPED'")
     assert ampd(config, "providers", "rm", "p") == 0
     assert not (config.parent / "providers" / "p.toml").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -23,12 +22,10 @@ from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.metadb import jobs, progress
 from ampd_ray.metadb.jobs import JobStatus
 from ampd_ray.metadb.progress import JobProgress, JobRate
-from ampd_ray.metadb.schema import migrate
 from tests.fakes.ampd import clean_env
 from tests.fakes.places import REPO
-from tests.fakes.site import empty_database
 from tests.postgres.handles import MANIFEST, NODE, REF, register_worker
-from tests.servers import Server
+from tests.servers import Server, fresh_database
 
 FORMAT: Any = nbformat  # it has no types
 CELLS = (
@@ -74,8 +71,7 @@ class Node:
 
 @pytest.fixture
 def url(embedded: Server) -> Iterator[str]:
-    with empty_database(embedded) as url:
-        asyncio.run(migrate(url))
+    with fresh_database(embedded) as url:
         yield url
 
 

@@ -22,9 +22,9 @@ from ampd_ray.metadb.statuses import JobStatus
 from tests.fakes.bench import NODE, Bench
 from tests.fakes.devnet import Devnet
 from tests.fakes.pgbouncer import pgbouncer
-from tests.postgres.nodes import Node, descriptor, execute, fresh_database, node, status, unstarted, until
+from tests.postgres.nodes import Node, descriptor, execute, node, status, unstarted, until
 from tests.postgres.works import works
-from tests.servers import Server
+from tests.servers import Server, fresh_database
 
 S = JobStatus
 FOUND_SECS = 6.5  # a pass each five seconds, more or less

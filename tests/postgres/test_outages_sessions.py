@@ -20,9 +20,9 @@ from tests.fakes.bench import NODE, Bench, Run
 from tests.fakes.commit_cutter import Moment, commit_cutter
 from tests.fakes.devnet import Devnet
 from tests.fakes.postgres_proxy import proxied
-from tests.postgres.nodes import descriptor, execute, fresh_database, node, until
+from tests.postgres.nodes import descriptor, execute, node, until
 from tests.postgres.works import works
-from tests.servers import Server
+from tests.servers import Server, fresh_database
 
 LISTEN, LOCK = b"LISTEN", b"pg_try_advisory_lock"
 HEARD_SECS = 7.0  # two probes: one in five seconds, each with two for an answer

@@ -5,6 +5,7 @@ import pytest
 from ampd_ray.metadb import jobs, progress
 from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.metadb.progress import JobProgress, JobRate
+from tests.postgres.nodes import execute
 
 ONE_JOB = """
 insert into workers (node_id, heartbeat_at) values ('one', now());
@@ -67,7 +68,7 @@ async def test_the_rates_of_a_job_are_kept_in_their_order(db: Database) -> None:
             await progress.record_rate(conn, 1, "one", rate)
         await progress.record_rate(conn, 2, "two", JobRate(5.0, 9, 9, 9))
         found = await progress.history(conn, 1)
-        await conn.execute("update ampd_ray.job_rate set at = at - interval '100 seconds' where secs = 5.0")
+        await execute(db, "update ampd_ray.job_rate set at = at - interval '100 seconds' where secs = 5.0")
         secs, samples = await progress.recorded(conn, 1)
     assert secs == pytest.approx(100, abs=5)
     assert samples == 3

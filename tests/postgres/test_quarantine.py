@@ -13,6 +13,7 @@ from ampd_ray.errors import Fenced, JobConflict, NotFound, UnsupportedJobKind
 from ampd_ray.metadb import jobs, leases, quarantine, workers
 from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.metadb.statuses import JobStatus
+from tests.postgres.nodes import execute
 
 WORK = JobDescriptor(dataset_namespace="_", dataset_name="eth_rpc", manifest_hash="a" * 64, end_block="100")
 GROUP = f"_/eth_rpc@{'a' * 64}"
@@ -127,7 +128,7 @@ async def test_what_cannot_be_run_is_not_scheduled(db: Database, conn: Connectio
     with pytest.raises(NotFound):
         await jobs.retry(db, 2, "one", quarantined=True)
     await end(conn)
-    await conn.execute("""update job_events set detail = '{"kind": "materialize-derived"}'""")
+    await execute(db, """update job_events set detail = '{"kind": "materialize-derived"}'""")
     with pytest.raises(UnsupportedJobKind):
         await jobs.retry(db, 1, "one", quarantined=True)
     row = await jobs.get(conn, 1)

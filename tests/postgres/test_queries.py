@@ -11,6 +11,7 @@ import pytest
 import ampd_ray.metadb
 from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.metadb.queries import Query, load
+from tests.servers import as_owner
 
 FILES = sorted(Path(ampd_ray.metadb.__file__).parent.glob("*.sql"))
 MIGRATIONS = {"public.sql", "ampd_ray.sql"}
@@ -18,8 +19,8 @@ MIGRATIONS = {"public.sql", "ampd_ray.sql"}
 
 
 @pytest.fixture
-async def conn(db: Database) -> AsyncIterator[Connection]:
-    async with db.transaction() as conn:
+async def conn(pg_url: str) -> AsyncIterator[Connection]:
+    async with Database(as_owner(pg_url)).session() as conn, conn.transaction():
         await conn.execute("create table _sqlx_migrations (version bigint, success boolean)")
         yield conn
 
@@ -40,6 +41,8 @@ async def test_every_block_is_prepared(conn: Connection, path: Path) -> None:
     for name, query in queries.items():
         if path.name in MIGRATIONS:
             assert re.match(rb"create|alter", query), name
+        elif "{role}" in query.decode():
+            assert re.match(rb"(?:(?:grant|revoke all) [^;]+(?:to|from) \{role\};\s*)+$", query), name
         else:
             await conn.execute(f"prepare {path.stem}_{name} as ".encode() + numbered(query))
 

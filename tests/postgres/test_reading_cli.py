@@ -24,9 +24,8 @@ from ampd_ray.datasets.manifest import evm_rpc_manifest
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.metadb import jobs, workers
 from ampd_ray.metadb.jobs import JobStatus
-from ampd_ray.metadb.schema import migrate
 from tests.fakes.tables import Table
-from tests.servers import Server, run_apart
+from tests.servers import Server
 
 DEVNET, OTHER = evm_rpc_manifest("devnet"), evm_rpc_manifest("devnet", 5)
 Ampd = Callable[..., tuple[int, str, str]]
@@ -35,8 +34,7 @@ Ampd = Callable[..., tuple[int, str, str]]
 @pytest.fixture(scope="module")
 def place(embedded: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A configuration, and its database with ``_/devnet``: blocks 0 to 19 and 30 to 39 of two tables."""
-    url = embedded.url_of(embedded.create_database("template0"))
-    run_apart(lambda: migrate(url))
+    url = embedded.migrate(embedded.create_database("template0"))
     folder = tmp_path_factory.mktemp("reading")
     for name in ("data", "providers", "manifests"):
         (folder / name).mkdir()

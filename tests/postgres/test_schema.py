@@ -230,7 +230,7 @@ async def test_public_holds_nothing_but_the_twelve_tables(pg_url: str) -> None:
     assert sequences == [(len(IDENTITY),)]
 
 
-async def test_an_empty_database_gets_all_and_a_warning(empty_pg_url: str) -> None:
+async def test_an_fresh_database_gets_all_and_a_warning(empty_pg_url: str) -> None:
     report = await migrate(empty_pg_url)
     assert (report.kind, report.version, report.created) == (Kind.OURS, VERSION, ("public", "ampd_ray"))
     assert report.exclusion

@@ -22,8 +22,7 @@ from ampd_ray.actors.environment import prepare
 from ampd_ray.actors.pool import Member, Pool
 from ampd_ray.config import Settings, seal
 from ampd_ray.node.sizes import Sizes
-from tests.fakes.site import empty_database
-from tests.servers import Server
+from tests.servers import Server, fresh_database
 
 CPUS = 4
 prepare(os.environ, local=True)
@@ -90,7 +89,7 @@ def local_ray(armory: Arms) -> Iterator[None]:
 @pytest.fixture
 def database(embedded: Server) -> Iterator[str]:
     """The URL of a fresh, empty database."""
-    with empty_database(embedded) as url:
+    with fresh_database(embedded) as url:
         yield url
 
 

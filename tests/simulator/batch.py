@@ -19,6 +19,7 @@ from pathlib import Path
 import psycopg
 
 from ampd_ray.metadb.embedded import EmbeddedPostgres
+from tests.servers import make_roles
 from tests.simulator.mutants import MUTANTS
 from tests.simulator.run import Result, run
 from tests.simulator.site import Site
@@ -45,6 +46,7 @@ def server() -> Iterator[str]:
             for name, value in SETTINGS.items():
                 conn.execute(f"alter system set {name} = '{value}'".encode())
             conn.execute("select pg_reload_conf()")
+        make_roles(url)
         yield url
     finally:
         postgres.stop(patience=1.0)

@@ -10,6 +10,7 @@ from psycopg.rows import namedtuple_row
 
 from ampd_ray.datasets.manifest import Manifest, evm_rpc_manifest
 from ampd_ray.metadb.schema import migrate
+from tests.servers import GRANTS, WORKER, as_user
 from tests.simulator.chain import NETWORK
 from tests.simulator.wire import Locks, Wire
 
@@ -19,6 +20,7 @@ MANIFEST: Manifest = evm_rpc_manifest(NETWORK)
 
 CLOCK = """
 create schema sim;
+grant usage on schema sim to public;
 create function sim.now() returns timestamptz language sql stable
     as $$ select current_setting('sim.now')::timestamptz $$;
 create function sim.clock_timestamp() returns timestamptz language sql stable
@@ -52,7 +54,7 @@ class Site:
         self._runs = 0
         with psycopg.connect(server_url, autocommit=True) as conn:
             conn.execute(f"create database {name}".encode())
-        made = asyncio.run(migrate(self.url, exclusion=exclusion))
+        made = asyncio.run(migrate(self.url, exclusion=exclusion, grants=GRANTS))
         assert made.exclusion is exclusion
         self.admin = psycopg.connect(self.url, autocommit=True, prepare_threshold=0, row_factory=namedtuple_row)
         self.admin.execute(CLOCK, prepare=False)
@@ -63,7 +65,7 @@ class Site:
         locks = Locks(self.admin)
         for _ in range(WIRES):
             wire: Wire = await Wire.connect(
-                self.url, autocommit=True, prepare_threshold=0, row_factory=namedtuple_row,
+                as_user(WORKER, self.url), autocommit=True, prepare_threshold=0, row_factory=namedtuple_row,
                 options="-c search_path=sim,pg_catalog,public -c timezone=UTC -c lock_timeout=0 -c statement_timeout=0",
             )  # fmt: skip
             wire.prepared_max = None

@@ -15,10 +15,9 @@ import pytest
 from ampd_ray.materialize.types import WriterOptions
 from ampd_ray.metadb import datasets
 from ampd_ray.metadb.connection import Database
-from ampd_ray.metadb.schema import migrate
 from tests.fakes.bench import Bench
 from tests.fakes.devnet import Devnet
-from tests.servers import Server, run_apart
+from tests.servers import WORKER, Server, copied_database, run_apart
 
 TEMPLATE = "materialize"
 
@@ -26,16 +25,15 @@ TEMPLATE = "materialize"
 @pytest.fixture(scope="session")
 def one_server(embedded: Server) -> Server:
     embedded.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")
-    run_apart(lambda: migrate(embedded.url_of(TEMPLATE)))
+    embedded.migrate(TEMPLATE)
     return embedded
 
 
 @pytest.fixture
 def pg_url(one_server: Server) -> Iterator[str]:
     """The URL of a fresh, migrated database."""
-    name = one_server.create_database(TEMPLATE)
-    yield one_server.url_of(name)
-    one_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with copied_database(one_server, TEMPLATE) as name:
+        yield one_server.url_of(name, WORKER)
 
 
 @pytest.fixture
@@ -60,7 +58,7 @@ def original(one_server: Server, devnet: Devnet, tmp_path_factory: pytest.TempPa
     made = Original(one_server.create_database(TEMPLATE), tmp_path_factory.mktemp("original"))
 
     async def extract() -> None:
-        db = Database(one_server.url_of(made.database))
+        db = Database(one_server.url_of(made.database, WORKER))
         await db.open()
         bench = Bench(db, made.root, devnet, options=WriterOptions(segment_blocks=25))
         await bench.complete(end_block="99")
@@ -76,9 +74,8 @@ def original(one_server: Server, devnet: Devnet, tmp_path_factory: pytest.TempPa
 @pytest.fixture
 def finished_url(one_server: Server, original: Original) -> Iterator[str]:
     """The URL of the database of ``finished``."""
-    name = one_server.create_database(original.database)
-    yield one_server.url_of(name)
-    one_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with copied_database(one_server, original.database) as name:
+        yield one_server.url_of(name, WORKER)
 
 
 @pytest.fixture
