@@ -228,7 +228,7 @@ class DatabaseReadOnly(DatabaseUnavailable):
 
 
 class DatabaseRefused(AmpdError):
-    """No such database, no such user, wrong password: trying again cannot help."""
+    """No such database or user, a wrong password, a lacking right, a host that is not proved: no use to try again."""
 
     code = "DATABASE_REFUSED"
 

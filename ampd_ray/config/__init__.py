@@ -6,6 +6,7 @@ secrets out of Ray.
 """
 
 from ampd_ray.config.directories import check_directories, create_directories, local_path
+from ampd_ray.config.hosts import is_loopback
 from ampd_ray.config.keys import AmpdRay, Compression, MetadataDb, Settings, Writer
 from ampd_ray.config.load import load_settings, redacted
 from ampd_ray.config.sealed import Sealed, inherited, seal, unseal
@@ -20,6 +21,7 @@ __all__ = [
     "check_directories",
     "create_directories",
     "inherited",
+    "is_loopback",
     "load_settings",
     "local_path",
     "redacted",

@@ -119,7 +119,7 @@ class MetadataDb(Table):
     """``[metadata_db]``; ``url`` is None only in solo mode, which brings its own Postgres."""
 
     url: PostgresUrl | None = None
-    """The database, `postgresql://user:password@host:port/name`; solo mode brings its own. A secret."""
+    """The database, `postgresql://user:password@host:port/name`, by TLS if elsewhere; solo mode has one. A secret."""
     pool_size: Positive = 10
     """Most connections of a worker for its own work."""
     min_connections: Positive = Field(default_factory=lambda known: math.ceil(known.get("pool_size", 10) / 4))

@@ -31,6 +31,7 @@ _TRANSIENT: Final = frozenset(
     }
 )
 _READ_ONLY: Final = "25006"
+_FORBIDDEN: Final = "42501"
 _UNKNOWN_OBJECTS: Final = frozenset({"42P01", "42703", "3F000"})  # table, column, schema
 
 # libpq gives no SQLSTATE for a connection that never was, only the server's sentence.
@@ -44,7 +45,20 @@ _REFUSALS: Final = (
         re.compile(r"unsupported startup parameter"),
         "a pooler in between refuses the options of the URL",
     ),
-    (re.compile(r"does not support SSL"), "it has no TLS, which the sslmode of the URL requires"),
+    (
+        re.compile(r"does not support SSL"),
+        "it has no TLS: turn it on there, or, in a network that you trust, say sslmode=disable in the URL",
+    ),
+    (
+        re.compile(r"certificate verify failed"),
+        "its certificate is not of an authority that this machine trusts, or not valid any more: name the file of your "
+        "authority as sslrootcert in the URL",
+    ),
+    (re.compile(r"server certificate for .* does not match host name"), "its certificate is for another host"),
+    (
+        re.compile(r"root certificate file|root\.crt"),
+        "the file of trusted authorities cannot be read: correct sslrootcert in the URL",
+    ),
 )
 
 
@@ -72,6 +86,9 @@ def classify(error: psycopg.Error, where: str) -> AmpdError:
         return DatabaseReadOnly(f"{place} is read-only: {_sentence(error)}", sqlstate=state)
     if state in _TRANSIENT or state.startswith(_TRANSIENT_CLASSES):
         return DatabaseUnavailable(f"{place}: {_sentence(error)}", sqlstate=state)
+    if state == _FORBIDDEN:
+        way_out = "Have the owner run `ampd migrate --grant ROLE`, or use a role that may"
+        return DatabaseRefused(f"{place} refused us: {_sentence(error)}. {way_out}.", sqlstate=state)
     if state in _UNKNOWN_OBJECTS:
         return SchemaMismatch(f"{place} is not migrated: {_sentence(error)}. Run `ampd migrate`.", sqlstate=state)
     return DatabaseFault(f"{place}: {_sentence(error)}", sqlstate=state)

@@ -2,11 +2,15 @@
 
 Settings go along as start-up options. A pooler may refuse those. Then a session is told the most needed of them later,
 by statements that poolers remember for a client; limits are set in transactions and kept by ourselves.
+
+What leaves this machine goes to the host that was named, proved by its certificate, unless somebody has said otherwise.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import ssl
 from datetime import timedelta
 from typing import Any, Final
 
@@ -14,6 +18,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import namedtuple_row
 
+from ampd_ray.config import is_loopback
 from ampd_ray.errors import ConfigError, NotUtc
 from ampd_ray.metadb.faults import refuses_options
 from ampd_ray.metadb.queries import load
@@ -64,6 +69,7 @@ class Route:
             "application_name": application_name,
             "connect_timeout": str(given.get("connect_timeout") or CONNECT_TIMEOUT.seconds),
         }
+        own |= _proof(given)
         if "," in host and "target_session_attrs" not in given:
             own["target_session_attrs"] = "read-write"  # of several servers, the primary
         self._bare = make_conninfo(url, **own)
@@ -96,6 +102,27 @@ class Route:
                 f"the metadata database at {self.name} gives us sessions in time zone {row and row.zone}, not UTC: "
                 "a pooler or a role setting overrides ours. Connect directly, or set timezone to UTC there."
             )
+
+
+def _proof(given: dict[str, Any]) -> dict[str, str]:
+    """How a server elsewhere has to prove who it is, where neither URL nor environment says.
+
+    libpq by itself would take any certificate, and go on without one where the server, or whoever is in between, has
+    none. The authorities are those that providers are held against too.
+    """
+    hosts = str(given.get("host") or given.get("hostaddr") or os.environ.get("PGHOST") or "").split(",")
+    elsewhere = "service" in given or "PGSERVICE" in os.environ or not all(map(_is_here, hosts))
+    if not elsewhere or "sslmode" in given or "PGSSLMODE" in os.environ:
+        return {}
+    proof = {"sslmode": "verify-full"}
+    if "sslrootcert" not in given and "PGSSLROOTCERT" not in os.environ:
+        proof["sslrootcert"] = ssl.get_default_verify_paths().cafile or "system"
+    return proof
+
+
+def _is_here(host: str) -> bool:
+    """True for loopback, for the directory or name of a local socket, and where no host is named."""
+    return not host or host.startswith(("/", "@")) or is_loopback(host)
 
 
 def _read(url: str) -> dict[str, Any]:

@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
+from ampd_ray.config import is_loopback
 from ampd_ray.errors import ConfigError
 from ampd_ray.log import redact
 from ampd_ray.providers.provider import ProviderConfig
 
 SCHEMES = ("http", "https", "ws", "wss", "ipc")
-LOOPBACK = re.compile(r"localhost$|127\.|::1$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,14 @@ class Endpoint:
         token = config.auth_token.get_secret_value() if config.auth_token else None
         if token and parts.username:
             raise ConfigError(f"{name}: both auth_token and a user in the url; keep one of them")
-        loopback = bool(LOOPBACK.match(parts.hostname))
-        headers = _headers(token, config.auth_header)
-        return cls(config.name, parts.scheme, config.host, url, headers, "", _secrets(url, token), loopback)
+        headers, secrets = _headers(token, config.auth_header), _secrets(url, token)
+        return cls(config.name, parts.scheme, config.host, url, headers, "", secrets, is_loopback(parts.hostname))
+
+    @property
+    def tells_secrets(self) -> bool:
+        """True if whoever listens on the way learns a token or a password."""
+        plain = self.scheme in ("http", "ws") and not self.is_loopback
+        return plain and (bool(self.headers) or "@" in urlsplit(self.url).netloc)
 
     def scrub(self, text: str) -> str:
         """``text``, which may quote the provider, without this provider's secrets and without any URL's path."""

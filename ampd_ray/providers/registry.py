@@ -111,13 +111,15 @@ def usable(
             continue
         try:
             resolved = config.resolved(os.environ if env is None else env)
-            Endpoint.of(resolved)
+            endpoint = Endpoint.of(resolved)
         except ConfigError as error:
             where = f"{error.message} ({provider_file(directory, config.name)})"
             _warn_once(f"{where}; it is not used")
             reasons.append(where)
         else:
             found.append(resolved)
+            if endpoint.tells_secrets:
+                _warn_once(f"provider {config.name}: its token can be read on the way to {endpoint.host}; use https")
     if found:
         return found
     why = "; ".join(reasons) or f"add one: ampd providers add {name or 'NAME'} --network NETWORK --url URL"

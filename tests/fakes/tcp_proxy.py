@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from ssl import SSLContext
 from types import TracebackType
 from typing import Self
 
@@ -13,10 +14,12 @@ class TcpProxy:
 
     ``cut`` drops all connections and refuses new ones, ``blackhole`` keeps them open but passes nothing on,
     ``resume`` ends both. ``connections`` counts those accepted, ``refused`` those turned away, ``passed`` the bytes.
+    With ``tls`` it takes connections as a server of that certificate, and passes on what was encrypted.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, tls: SSLContext | None = None) -> None:
         self._target = (host, port)
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -31,7 +34,7 @@ class TcpProxy:
         self.passed = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, self.host, 0)
+        self._server = await asyncio.start_server(self._accept, self.host, 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

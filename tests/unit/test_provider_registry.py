@@ -254,6 +254,30 @@ def test_nothing_unusable_is_written(tmp_path: Path, name: str, keys: dict[str, 
     assert not names(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("url", "token", "told"),
+    [
+        ("http://10.0.0.5:8545", "secret-token", True),
+        ("ws://user:hunter2@node.internal", None, True),
+        ("http://127.0.0.1.example.com", "secret-token", True),
+        ("https://10.0.0.5:8545", "secret-token", False),
+        ("http://10.0.0.5:8545/a-long-path", None, False),
+        ("http://127.0.0.1:8545", "secret-token", False),
+        ("ws://[::1]:8545", "secret-token", False),
+    ],
+)
+def test_a_token_that_can_be_read_on_the_way_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, url: str, token: str | None, told: bool
+) -> None:
+    write_provider(
+        str(tmp_path), "p", {"kind": "evm-rpc", "network": "n", "url": url} | ({"auth_token": token} if token else {})
+    )
+    assert len(usable(str(tmp_path), "evm-rpc", "n", {})) == 1
+    assert ["token can be read on the way" in record.message for record in caplog.records] == [True] * told
+    assert "secret-token" not in caplog.text
+    assert "hunter2" not in caplog.text
+
+
 def test_missing_files_and_directories(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="there is no provider a"):
         find_by_name(str(tmp_path), "a")
