@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ampd_ray.datasets.evm.verdicts import Level
-from ampd_ray.datasets.names import DatasetRef
+from ampd_ray.datasets.names import DatasetRef, table_name
 from ampd_ray.datasets.priority import MOST, PRIORITY
-from ampd_ray.errors import InvalidDescriptor, UnsupportedJobKind
+from ampd_ray.errors import InvalidDescriptor, InvalidName, UnsupportedJobKind
 
 KIND = "materialize-raw"
 
@@ -48,6 +48,15 @@ class JobDescriptor(BaseModel):
         if value is not None and not _END_BLOCK.fullmatch(value):
             raise ValueError('must be null, "latest", "123" or "-100"')
         return value
+
+    @field_validator("tables")
+    @classmethod
+    def _tables_are_names(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        """A table's name becomes that of a directory."""
+        try:
+            return value if value is None else tuple(map(table_name, value))
+        except InvalidName as error:
+            raise ValueError(error.message) from None
 
     @field_validator("max_writers")
     @classmethod

@@ -73,6 +73,24 @@ def manifest_hash(text: str) -> str:
     return _match(_HASH, text, "manifest hash", "64 lower-case hex digits")
 
 
+def object_name(text: str) -> str:
+    """The bare name of a file in a directory, as a row has it: no path. Raises InvalidName."""
+    if text in ("", ".", "..") or "/" in text or "\\" in text or not text.isprintable():
+        raise InvalidName(f"{text!r} is not the name of a file: it must be in one line, and no path", name=text)
+    return text
+
+
+def directory(text: str) -> str:
+    """The directory of a revision in the data directory, as a row has it: it leads nowhere else. Raises InvalidName."""
+    try:
+        first, *_ = [object_name(part) for part in text.split("/")]
+    except InvalidName:
+        first = "."
+    if first.startswith("."):  # what is hidden there is ours
+        raise InvalidName(f"{text!r} is not the directory of a revision, such as _/mainnet/blocks/0198c0de", name=text)
+    return text
+
+
 def is_hash(text: str) -> bool:
     """True for a manifest hash, as opposed to a tag."""
     return _HASH.fullmatch(text) is not None

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.manifest import TABLES, Manifest, stored_manifest, table_differences
-from ampd_ray.errors import InvalidManifest, NotFound, ObjectMissing, wrong_chain
+from ampd_ray.errors import InvalidDescriptor, InvalidManifest, NotFound, ObjectMissing, wrong_chain
 from ampd_ray.materialize.heads import HeadSource
 from ampd_ray.materialize.leases import JobLeases, Keeper
 from ampd_ray.materialize.patience import patiently, step
@@ -145,6 +145,8 @@ async def _open_revisions(spec: JobSpec, env: Environment) -> dict[str, Revision
     wanted = spec.descriptor
     dataset = (wanted.dataset_namespace, wanted.dataset_name, wanted.manifest_hash)
     opened = {}
+    if unknown := sorted(set(wanted.tables or ()) - set(TABLES)):
+        raise InvalidDescriptor(f"{wanted.dataset} has the tables {', '.join(TABLES)}; not {', '.join(unknown)}")
     async with step("GET_ACTIVE_PHYSICAL_TABLE"):
         for table in wanted.tables or TABLES:
             opened[table] = await patiently(partial(revisions.open_revision, env.db, *dataset, table))

@@ -23,6 +23,7 @@ from ampd_ray.materialize.types import Location
 from ampd_ray.metadb import sweep as rows
 from ampd_ray.metadb.connection import Database
 from ampd_ray.store.files import Store
+from ampd_ray.store.layout import is_in
 
 LOOK_AGAIN_EVERY_SECS: Final = rows.LOOK_AGAIN_AFTER.total_seconds()
 
@@ -93,11 +94,19 @@ class Broom:
             done.intents += len(deleted)
 
     async def _tombstones(self, location: Location, done: Swept) -> None:
-        """Delete the objects that have a tombstone; one of another store is left to those who use that."""
+        """Delete the objects that have a tombstone.
+
+        One of another store is left to those who use that, one outside the revision to whoever wrote that it goes: with
+        a row anybody could have the files of others deleted.
+        """
         async with self.db.connection() as conn:
             page = await rows.tombstones(conn, location.location_id)
         while page:
-            ours = {url: path for url in page if (path := self.store.path_of(url)) is not None}
+            ours = {
+                url: path
+                for url in page
+                if (path := self.store.path_of(url)) is not None and is_in(location.path, path)
+            }
             deleted = await asyncio.to_thread(_remove, self.store.delete, ours, done)
             async with self.db.connection() as conn:
                 await rows.drop_tombstones(conn, deleted)

@@ -18,6 +18,7 @@ import psycopg
 from ampd_ray import failpoints
 from ampd_ray.chain.ranges import BlockRange, Span
 from ampd_ray.chain.segments import Segment
+from ampd_ray.datasets import names
 from ampd_ray.errors import AmpdError, CommitUnknown, Fenced, ObjectExists, Overlap
 from ampd_ray.metadb import leases, sweep
 from ampd_ray.metadb.connection import Connection, Database, Limits
@@ -202,15 +203,18 @@ async def find_committed(db: Database, request: CommitRequest) -> list[Committed
 
 
 async def file_names(conn: Connection, location_id: int) -> list[str]:
-    """The registered files of a revision."""
+    """The registered files of a revision. Raises InvalidName for one that is a path."""
     rows = await (await conn.execute(_SQL["file_names"], {"location_id": location_id})).fetchall()
-    return [row.file_name for row in rows]
+    return [names.object_name(row.file_name) for row in rows]
 
 
 async def canonical_files(
     conn: Connection, location_ids: Collection[int], span: Span | None = None
 ) -> dict[int, list[CanonicalFile]]:
-    """Per revision its canonical files that have a block of ``span``, in block order, those behind a gap included."""
+    """Per revision its canonical files that have a block of ``span``, in block order, those behind a gap included.
+
+    Raises InvalidName for a file whose name is a path: readers open what they are given.
+    """
     values = {
         "location_ids": list(location_ids),
         "start": span and span.start,
@@ -218,7 +222,8 @@ async def canonical_files(
     }
     found: dict[int, list[CanonicalFile]] = {location_id: [] for location_id in location_ids}
     for row in await (await conn.execute(_SQL["canonical_files"], values)).fetchall():
-        found[row.location_id].append(CanonicalFile(row.file_name, Span(row.first, row.last), row.size))
+        file = CanonicalFile(names.object_name(row.file_name), Span(row.first, row.last), row.size)
+        found[row.location_id].append(file)
     return found
 
 
@@ -243,7 +248,12 @@ async def uncounted(conn: Connection, location_ids: Collection[int], span: Span)
     """The files whose rows a summary of ``span`` counts as a whole, or not at all."""
     values = {"location_ids": list(location_ids), "start": span.start, "end": span.end}
     rows = await (await conn.execute(_SQL["uncounted"], values)).fetchall()
-    return [Uncounted(row.table_name, f"{row.path}/{row.file_name}", row.counted, row.within) for row in rows]
+    return [
+        Uncounted(
+            row.table_name, f"{names.directory(row.path)}/{names.object_name(row.file_name)}", row.counted, row.within
+        )
+        for row in rows
+    ]
 
 
 async def _look(db: Database, request: CommitRequest, unknown: CommitUnknown) -> list[CommittedFile] | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+from ampd_ray.datasets import names
 from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.metadb.queries import load
 
@@ -60,7 +61,7 @@ async def set_writer(conn: Connection, location_ids: Iterable[int], job_id: int)
 
 async def _active(conn: Connection, values: dict[str, str]) -> Revision | None:
     row = await (await conn.execute(_SQL["active_revision"], values)).fetchone()
-    return Revision(row.id, row.path) if row else None
+    return _revision(row) if row else None
 
 
 async def _create(conn: Connection, values: dict[str, str]) -> Revision:
@@ -71,11 +72,16 @@ async def _create(conn: Connection, values: dict[str, str]) -> Revision:
     row = await (await conn.execute(_SQL["add_revision"], {**values, "path": path})).fetchone()
     assert row is not None
     await conn.execute(_SQL["activate"], {**values, "revision_id": row.id})
-    return Revision(row.id, row.path)
+    return _revision(row)
 
 
 def _by_table(rows: Iterable[Any]) -> dict[str, Revision]:
-    return {row.table_name: Revision(row.id, row.path) for row in rows}
+    return {row.table_name: _revision(row) for row in rows}
+
+
+def _revision(row: Any) -> Revision:
+    """Raises InvalidName for a path that would lead out of the data directory, or into another revision."""
+    return Revision(row.id, names.directory(row.path))
 
 
 def uuid7() -> UUID:

@@ -14,7 +14,8 @@ import msgspec
 
 from ampd_ray.chain.ranges import BlockRange, Span
 from ampd_ray.chain.segments import Segment, canonical_flags
-from ampd_ray.errors import InvalidFileRow
+from ampd_ray.datasets import names
+from ampd_ray.errors import InvalidFileRow, InvalidName
 from ampd_ray.metadb.connection import Connection
 from ampd_ray.metadb.queries import load
 
@@ -176,6 +177,7 @@ _decode: Final = msgspec.json.Decoder(_FileMetadata).decode
 def segment_of(file_id: int, file_name: str, metadata: str) -> Segment:
     """The segment that a file row's JSON describes; InvalidFileRow if it is not that of a raw table's file."""
     try:
+        names.object_name(file_name)
         file = _decode(metadata)
         (only,) = file.ranges
         span = Span(only.numbers.start, only.numbers.end)
@@ -187,7 +189,7 @@ def segment_of(file_id: int, file_name: str, metadata: str) -> Segment:
             prev_hash=_hash(only.prev_hash),
             timestamp=only.timestamp,
         )
-    except (msgspec.ValidationError, ValueError) as error:
+    except (msgspec.ValidationError, ValueError, InvalidName) as error:
         raise InvalidFileRow(
             f"file {file_id} ({file_name}): its row in file_metadata is not that of a raw table's file ({error})",
             file_id=file_id,

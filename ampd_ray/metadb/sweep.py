@@ -7,16 +7,20 @@ caller deletes the objects in between, in the order that a crash at any point le
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from ampd_ray.datasets import names
+from ampd_ray.errors import InvalidName
 from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.metadb.queries import load
 from ampd_ray.metadb.statuses import TERMINAL
 
 _SQL: Final = load(__file__)
+_log: Final = logging.getLogger(__name__)
 
 LOOK_AGAIN_AFTER: Final = timedelta(hours=1)
 FORGET_AFTER: Final = timedelta(hours=24)
@@ -127,8 +131,13 @@ async def drop_tombstones(conn: Connection, urls: Collection[str]) -> None:
 async def idle(conn: Connection, failover_group: str, idle_for: timedelta = IDLE_FOR) -> list[IdleRevision]:
     """The revisions of a fail-over group, which shares a data directory, that nobody holds and that need a sweep."""
     values = {"failover_group": failover_group, "idle_for": idle_for}
-    rows = await (await conn.execute(_SQL["idle"], values)).fetchall()
-    return [IdleRevision(row.location_id, row.epoch, row.path) for row in rows]
+    found = []
+    for row in await (await conn.execute(_SQL["idle"], values)).fetchall():
+        try:
+            found.append(IdleRevision(row.location_id, row.epoch, names.directory(row.path)))
+        except InvalidName as error:  # which others need not wait for
+            _log.warning("revision %s is not swept: %s", row.location_id, error)
+    return found
 
 
 async def supersede(conn: Connection, location_id: int, epoch: int) -> int:

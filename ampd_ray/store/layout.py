@@ -47,6 +47,11 @@ def revision_path(namespace: str, dataset: str, table: str, revision: str) -> st
     return f"{namespace}/{dataset}/{table}/{revision}"
 
 
+def is_in(directory: str, path: str) -> bool:
+    """True if an object is directly in a directory, both as in rows."""
+    return path.rpartition("/")[0] == directory
+
+
 def staging_path(location_id: int, epoch: int | None = None) -> str:
     """Where unfinished files of a location are, of one epoch or of all, relative to the data directory."""
     return f"{STAGING}/{location_id}" if epoch is None else f"{STAGING}/{location_id}/{epoch}"
