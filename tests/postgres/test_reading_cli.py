@@ -25,7 +25,7 @@ from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.metadb import jobs, workers
 from ampd_ray.metadb.jobs import JobStatus
 from tests.fakes.tables import Table
-from tests.servers import Server
+from tests.servers import READER, Server, as_user
 
 DEVNET, OTHER = evm_rpc_manifest("devnet"), evm_rpc_manifest("devnet", 5)
 Ampd = Callable[..., tuple[int, str, str]]
@@ -60,9 +60,12 @@ def two(place: tuple[Path, str]) -> None:
 
 @pytest.fixture
 def ampd(place: tuple[Path, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ampd:
-    """Run a command in this process on 80 columns: exit code, stdout, stderr."""
+    """Run a command in this process on 80 columns, as the role that only reads: exit code, stdout, stderr."""
+    config, url = place
+    reader = config.with_name("reader.toml")
+    reader.write_text(f'[metadata_db]\nurl = "{as_user(READER, url)}"\n')
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("AMP_CONFIG", str(place[0]))
+    monkeypatch.setenv("AMP_CONFIG", str(reader))
 
     def run(*words: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:

@@ -21,9 +21,11 @@ from ampd_ray.materialize.audit import Finding
 from ampd_ray.materialize.check import Audit, Progress, TableAudit
 from ampd_ray.materialize.mend import Mender
 from ampd_ray.metadb import audit as audit_rows
+from ampd_ray.metadb.connection import Database
 from ampd_ray.store.files import LocalStore
 from tests.fakes.ampd import ampd
 from tests.fakes.bench import Bench
+from tests.servers import READER, as_user
 
 OLD = 25 * 3600  # seconds
 
@@ -96,6 +98,18 @@ async def test_a_healthy_dataset_has_no_finding(finished: Bench) -> None:
     assert [step.files for step in seen] == list(range(1, 13))
     assert seen[-1].files == seen[-1].files_total
     assert seen[-1].bytes == seen[-1].bytes_total > 0
+
+
+async def test_the_role_that_only_reads_may_check(finished: Bench, finished_url: str) -> None:
+    reader = Database(as_user(READER, finished_url))
+    await reader.open()
+    try:
+        audit = Audit(reader, finished.data, await finished.revisions(), finished.manifest.start_block)
+        await audit.run()
+    finally:
+        await reader.close()
+    assert [finding for table in audit.tables for finding in table.findings] == []
+    assert all(table.covered == [Span(0, 99)] for table in audit.tables)
 
 
 async def test_mending_a_healthy_dataset_changes_nothing(finished: Bench) -> None:
