@@ -16,6 +16,7 @@ from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.metadb.grants import Access, Right, rights
 from ampd_ray.metadb.queries import Query, load
 from ampd_ray.metadb.schema import ensure, migrate
+from tests.docs.pages import DOCS, fences
 from tests.postgres.test_queries import FILES, MIGRATIONS, numbered
 from tests.postgres.test_schema import make_amp
 from tests.servers import GRANTS, READER, WORKER, Server, as_owner, as_user
@@ -235,6 +236,19 @@ async def test_in_amps_database_its_migrations_are_seen_and_nothing_else_of_them
             await conn.execute("select checksum from _sqlx_migrations")
     report = await ensure(as_user(WORKER, empty_pg_url), auto_migrate=True)
     assert (report.kind, report.created) == ("amp", ())
+
+
+async def test_the_statements_of_the_page_leave_nothing_to_warn_of(empty_pg_url: str) -> None:
+    (fence,) = fences(DOCS / "how-to" / "database.md", "sql")
+    async with Database(empty_pg_url).session() as conn:
+        ((name,),) = await (await conn.execute("select current_database()")).fetchall()
+        await conn.execute(fence.text.replace("amp_", "docs_").replace("database amp", f"database {name}").encode())
+        try:
+            grants = {"docs_worker": Access.WORKER, "docs_reader": Access.READER}
+            await migrate(empty_pg_url, grants=grants)
+            assert (await migrate(empty_pg_url, grants=grants)).warnings == ()
+        finally:
+            await conn.execute("drop owned by docs_worker, docs_reader; drop role docs_worker, docs_reader")
 
 
 # -- having them ------------------------------------------------------------------------------------------------
