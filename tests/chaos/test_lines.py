@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from ampd_ray.devnet.chain import DevChain
 from tests.chaos.lines import DatabaseLine, RpcLine
 from tests.chaos.plan import OfJob, Outside
-from tests.servers import Server, fresh_database
+from tests.servers import Server, as_owner, fresh_database
 
 HEAD = {"jsonrpc": "2.0", "id": 1, "method": "eth_blockNumber", "params": []}
 
@@ -22,8 +22,8 @@ HEAD = {"jsonrpc": "2.0", "id": 1, "method": "eth_blockNumber", "params": []}
 @pytest.fixture(scope="module")
 def url(embedded: Server) -> Iterator[str]:
     with fresh_database(embedded) as fresh:
-        with psycopg.connect(fresh, autocommit=True) as connection:
-            connection.execute("create table t (n int)")
+        with psycopg.connect(as_owner(fresh), autocommit=True) as connection:
+            connection.execute("create table t (n int); grant all on t to public")
         yield fresh
 
 

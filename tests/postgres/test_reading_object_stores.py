@@ -20,12 +20,11 @@ from ampd_ray.datasets.evm.schemas import SCHEMAS, TABLES
 from ampd_ray.datasets.manifest import evm_rpc_manifest
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.errors import InvalidQuery, ObjectMissing, StoreError
-from ampd_ray.metadb.schema import migrate
 from ampd_ray.store.files import open_store
 from tests.fakes.faulty_s3 import Asked, Fault, FaultyS3, faulty_s3
 from tests.fakes.object_stores import environment, moto
 from tests.fakes.tables import Table
-from tests.servers import Server, run_apart
+from tests.servers import Server
 
 REF = DatasetRef("_", "devnet")
 MANIFEST = evm_rpc_manifest("devnet")
@@ -45,9 +44,7 @@ def proxy() -> Iterator[FaultyS3]:
 
 @pytest.fixture(scope="module")
 def url(embedded: Server) -> str:
-    url = embedded.url_of(embedded.create_database("template0"))
-    run_apart(lambda: migrate(url))
-    return url
+    return embedded.migrate(embedded.create_database("template0"))
 
 
 def opened(url: str, prefix: str, ref: DatasetRef) -> Client:

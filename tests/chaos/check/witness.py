@@ -10,7 +10,7 @@ import psycopg
 PLACE = """
 create schema chaos;
 create table chaos.stale (file_id bigint, epoch bigint, lease bigint);
-create function chaos.look() returns trigger language plpgsql as $$
+create function chaos.look() returns trigger language plpgsql security definer as $$
 declare lease bigint := (select epoch from ampd_ray.location_lease where location_id = new.location_id);
 begin
     if lease is distinct from new.epoch then
