@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import signal
@@ -18,16 +17,15 @@ import pytest
 
 import ampd_ray
 from ampd_ray.client import Client
-from ampd_ray.metadb import schema
 from ampd_ray.metadb.statuses import JobStatus
 from tests.chaos.check import check
 from tests.fakes.devnet import Devnet
 from tests.fakes.devnet import devnet as run_devnet
 from tests.fakes.places import REPO
 from tests.fakes.raylets import Raylets, raylets
-from tests.fakes.site import Site, empty_database, ends_as, make_site, register, wait_until
+from tests.fakes.site import Site, ends_as, make_site, register, wait_until
 from tests.fakes.worker import Worker
-from tests.servers import Server
+from tests.servers import Server, fresh_database
 
 LAST, MORE = 600, 50  # blocks; the job ends only when a test lets it
 HEAD, EXTRACT, ONE, TWO = range(4)  # the raylets
@@ -61,8 +59,7 @@ def chain() -> Iterator[Devnet]:
 @pytest.fixture
 def site(tmp_path: Path, embedded: Server, chain: Devnet) -> Iterator[Site]:
     wanted: dict[str, Any] = {"min_extractors": 2, "extractor_cpus": 0.5, "extractor_resources.extract": 0.01}
-    with empty_database(embedded) as url:
-        asyncio.run(schema.migrate(url))
+    with fresh_database(embedded) as url:
         yield make_site(tmp_path / "site", url, chain.url, **wanted)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import shlex
@@ -17,7 +16,6 @@ from typing import Any
 import pytest
 from ray.job_submission import JobSubmissionClient
 
-from ampd_ray.metadb import schema
 from ampd_ray.metadb.statuses import JobStatus
 from tests.chaos.check import check
 from tests.fakes.ampd import ampd
