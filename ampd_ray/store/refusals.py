@@ -43,7 +43,7 @@ class Kind:
 S3: Final = Kind(
     "S3",
     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the role of the machine",
-    ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+    ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
     "AWS_REGION",
 )
 GCS: Final = Kind("GCS", "GOOGLE_APPLICATION_CREDENTIALS, or the service account of the machine", ("GOOGLE_BASE_URL",))
@@ -69,6 +69,8 @@ def refusals(verb: str, url: str, kind: Kind) -> Iterator[None]:
         raise _denied(verb, url, kind, NO_CREDENTIALS if NO_CREDENTIALS in text else _reason(text)) from None
     except (BaseError, ValueError) as error:
         text = str(error)
+        if "token request" in text:  # to the service that hands a machine's own credentials out
+            raise _denied(verb, url, kind, NO_CREDENTIALS) from None
         raise _refused(verb, url, kind, _status(text), _reason(text)) from None
     except ClientError as error:
         code, status = code_of(error), int(error.response["ResponseMetadata"].get("HTTPStatusCode", 0))
