@@ -26,8 +26,8 @@ $(STAMP): pyproject.toml ampd_ray/datasets/evm/_native.c
 install: $(STAMP)  ## Make .venv with everything in it
 
 .PHONY: demo
-demo: $(STAMP)  ## Run the main job end to end against a local chain
-	@$(BIN)/ampd demo
+demo: $(STAMP)  ## Run the main job end to end against a local chain (DATA=s3://bucket/prefix)
+	@$(BIN)/ampd demo $(if $(DATA),--data $(DATA))
 
 .PHONY: test
 test: $(STAMP)  ## Run all checks and all tests, of the long tiers a short seed

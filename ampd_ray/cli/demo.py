@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ampd_ray.cli.output import print_rows
-from ampd_ray.errors import AmpdError
+from ampd_ray.errors import AmpdError, UsageError
 
 EXAMPLES = """\b
 Examples:
   ampd demo
-  ampd demo --blocks 500"""
+  ampd demo --blocks 500
+  ampd demo --data s3://bucket/prefix     # with AWS_ACCESS_KEY_ID and its like set; GCS and Azure as well"""
 
 ROWS = 3
 NEXT = """\
@@ -38,12 +41,43 @@ In a second terminal its first 1,000 blocks, into ./.amp, and what ran there:
 
 def demo(
     blocks: Annotated[int, typer.Option("--blocks", min=1, help="Length of the chain.")] = 3000,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="URL", help="Keep files in this object store meanwhile.")
+    ] = None,
 ) -> None:
     """Extract a local chain from end to end, and clean up again."""
-    with _devnet(blocks) as url, tempfile.TemporaryDirectory(prefix="ampd-demo-") as directory:
+    with (
+        tempfile.TemporaryDirectory(prefix="ampd-demo-") as directory,
+        nullcontext() if data is None else _in_object_store(Path(directory), data),
+        _devnet(blocks) as url,
+    ):
         _backfill("--rpc", url, "--blocks", f"0:{blocks}", "--amp-dir", directory)
         _read(Path(directory))
     typer.echo(NEXT.format(ampd=_program()))
+
+
+@contextmanager
+def _in_object_store(directory: Path, data: str) -> Iterator[None]:
+    """Have the demo in ``directory`` keep its files below ``data``, in a place of its own that is empty afterwards."""
+    from ampd_ray.config.directories import DIRECTORIES, locate
+    from ampd_ray.store.objects import open_objects
+
+    try:
+        place = locate(data, Path.cwd())
+    except ValueError as error:
+        raise UsageError(f"--data: {error}") from None
+    if "://" not in place:
+        raise UsageError(f"--data {data}: expected the URL of an object store, as s3://bucket/prefix")
+    root = f"{place}ampd-demo-{secrets.token_hex(4)}/"
+    lines = [f"{key} = {json.dumps(root + name)}\n" for key, name in DIRECTORIES.items()]
+    (directory / "config.toml").write_text("".join(lines))
+    store = open_objects(root)
+    store.probe()
+    typer.echo(f"All files but the database's go to {root} until the demo ends.\n")
+    try:
+        yield
+    finally:
+        store.clear()
 
 
 @contextmanager

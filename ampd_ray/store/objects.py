@@ -151,6 +151,12 @@ class ObjectStore:
         with self._may("delete", path), contextlib.suppress(FileNotFoundError):
             self._bucket.client.delete(self._key(path))
 
+    def clear(self) -> None:
+        """Delete every object of it: for one that was made to be thrown away."""
+        with refusals("clear", self._url, self._bucket.kind):
+            for found in self._bucket.client.list():
+                self._bucket.client.delete([each["path"] for each in found])
+
     def discard(self, path: str) -> None:
         """See :class:`Store`."""
         with self._may("delete", path):

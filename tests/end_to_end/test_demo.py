@@ -10,8 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.fakes.ampd import AMPD, clean_env
+from tests.fakes.ampd import AMPD, ampd, clean_env
+from tests.fakes.bucket import Outside
 from tests.fakes.command_line import parse
+from tests.fakes.faulty_s3 import faulty_s3
+from tests.fakes.object_stores import environment, moto
 from tests.fakes.places import REPO
 from tests.fakes.process import processes_in
 from tests.fakes.solo import nothing_left_in
@@ -46,7 +49,11 @@ def left_over(place: Path, started: list[psutil.Process]) -> list[object]:
 
 
 def test_make_demo_is_this_command() -> None:
-    assert re.search(r"^demo: .*\n\t@?\$\(BIN\)/ampd demo$", (REPO / "Makefile").read_text(), re.MULTILINE)
+    assert re.search(
+        r"^demo: .*\n\t@?\$\(BIN\)/ampd demo \$\(if \$\(DATA\),--data \$\(DATA\)\)$",
+        (REPO / "Makefile").read_text(),
+        re.MULTILINE,
+    )
 
 
 @pytest.mark.timeout(300)
@@ -67,6 +74,30 @@ def test_it_prints_what_the_readme_shows_and_leaves_nothing(place: Path) -> None
     assert [parse(line) for line in proposed] == ["devnet", "backfill", "list"]
     assert len(started) >= 3
     assert left_over(place, started) == []
+
+
+def test_it_keeps_its_files_in_an_object_store_and_removes_them(place: Path) -> None:
+    with moto() as server, faulty_s3(server.endpoint) as proxy:
+        command = [*AMPD, "demo", "--blocks", "100", "--data", server.url("mine")]
+        with terminal(command, {**env(place), **environment(proxy.url)}) as demo:
+            code = demo.ends(within=150)
+        said, left = demo.text(), Outside(server).objects()
+    assert code == 0, said
+    assert re.search(r"^All files but the database's go to s3://blocks/mine/ampd-demo-[0-9a-f]{8}/ until", said)
+    assert re.search(r"^The first rows of its logs, read with pyarrow from \d files:$", said, re.MULTILINE)
+    assert proxy.requests["PUT"] >= 5  # three files, a manifest, a provider
+    assert left == {}
+    assert left_over(place, []) == []
+
+
+def test_where_it_cannot_keep_files_it_does_not_begin() -> None:
+    for data, said in (
+        ("/tmp/here", "expected the URL of an object store, as s3://bucket/prefix"),
+        ("http://bucket", "expected a path or a URL with one of file, s3"),
+        ("s3://id:secret@bucket/x", "credentials belong in AWS_"),
+    ):
+        found = ampd("demo", "--data", data)
+        assert (found.code, said in found.error, found.out) == (2, True, "")
 
 
 def test_ctrl_c_while_it_starts_leaves_nothing(place: Path) -> None:
