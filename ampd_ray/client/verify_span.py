@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -58,7 +57,7 @@ class SpanResult:
 
 def verify_span(task: SpanTask) -> SpanResult:
     """Verify ``task.span``; what is wrong with files or rows is in the result."""
-    store = _store(task.data_dir)
+    store = open_store(task.data_dir)
     try:
         tables = {table: _read(store, table, files, task.span) for table, files in task.files.items()}
         verdicts = verify_blocks(tables, level=task.level, chain_id=task.chain_id)
@@ -95,12 +94,6 @@ def _lost(span: Span, numbers: Iterable[int]) -> tuple[Unverified, ...]:
         reason = f"the files have no rows of {sum(map(len, rest)):,} of these blocks"
         told.append(Unverified(Span(rest[0].start, rest[-1].end), reason))
     return tuple(told)
-
-
-@lru_cache(maxsize=1)
-def _store(data_dir: str) -> Store:
-    """The store of a data directory, one for all tasks of this process."""
-    return open_store(data_dir)
 
 
 def _read(store: Store, table: str, files: Sequence[TableFile], span: Span) -> pa.Table:

@@ -11,10 +11,12 @@ from typing import Any
 
 from ampd_ray.client import Client
 from ampd_ray.config import Settings, load_settings
+from ampd_ray.config.directories import DIRECTORIES
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.manifest import evm_rpc_manifest
 from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.metadb.statuses import JobStatus
+from ampd_ray.store.files import open_store
 
 LOOK_EVERY_SECS = 0.05
 OURS = {"failover_group": "test", "node_lock_timeout_secs": 30.0, "drain_timeout_secs": 20.0}
@@ -59,17 +61,22 @@ def make_site(
     *,
     network: str = "devnet",
     writer: Mapping[str, Any] | None = None,
+    root: str | None = None,
     **ours: Any,
 ) -> Site:
-    """Write the configuration and one provider; ``ours`` are keys of ``[ampd_ray]``, ``writer`` of ``[writer]``."""
-    for name in ("data", "providers", "manifests"):
-        (directory / name).mkdir(parents=True)
+    """Write the configuration and one provider; ``ours`` are keys of ``[ampd_ray]``, ``writer`` of ``[writer]``.
+
+    ``root``: the URL below which the directories are, if they are not in ``directory``.
+    """
+    directories = {key: f"{root or directory}/{name}" for key, name in DIRECTORIES.items()}
+    for place in [directory, *map(Path, () if root else directories.values())]:
+        place.mkdir(parents=True, exist_ok=True)
     sections: dict[str, dict[str, Any]] = {
         "metadata_db": {"url": url},
         "ampd_ray": OURS | ours,
         "writer": {"bytes": SEGMENT_BYTES} | dict(writer or {}),
     }
-    lines = ["poll_interval_secs = 0.1"]
+    lines = ["poll_interval_secs = 0.1", *(f"{key} = {json.dumps(place)}" for key, place in directories.items())]
     for section, keys in sections.items():
         lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
     site = Site(directory, url)
@@ -81,8 +88,8 @@ def make_site(
 def add_provider(site: Site, network: str, rpc: str, **keys: Any) -> None:
     """Write the provider file of a network."""
     told = {"kind": "evm-rpc", "network": network, "url": rpc} | keys
-    path = site.directory / "providers" / f"{network}.toml"
-    path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in told.items()))
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in told.items())
+    open_store(site.settings().providers_dir).write(f"{network}.toml", lines.encode())
 
 
 def register(client: Client, name: str, network: str = "devnet", start_block: int = 0) -> JobDescriptor:
