@@ -54,6 +54,7 @@ class World:
     appended: list[Span] = field(default_factory=list)
     skipped: list[Span] = field(default_factory=list)
     set_aside: list[tuple[int, dict[int, AmpdError]]] = field(default_factory=list)
+    wanted: list[int] = field(default_factory=list)  # tasks that there was work for, each time that it was asked
     flushes: list[tuple[Span, str]] = field(default_factory=list)
     discarded: list[Span] = field(default_factory=list)
     reports: list[WriterReport] = field(default_factory=list)
@@ -62,6 +63,7 @@ class World:
     cancelled: int = 0
 
     def slots(self, wanted: int) -> int:
+        self.wanted.append(wanted)
         return self.tasks
 
     async def extract(self, task: RangeTask) -> tuple[ExtractSummary, Span]:

@@ -9,7 +9,18 @@ from itertools import pairwise
 import pytest
 
 from ampd_ray.chain.ranges import Span, merge
-from ampd_ray.errors import ActorLost, DataFault, Fenced, OutOfMemory, Overlap, ProviderUnreachable, RowsLost, StoreFull
+from ampd_ray.errors import (
+    ActorLost,
+    AmpdError,
+    DataFault,
+    Fenced,
+    OutOfMemory,
+    Overlap,
+    ProviderUnreachable,
+    RowsLost,
+    StoreFull,
+    WrongChain,
+)
 from ampd_ray.materialize import perform, state
 from tests.fakes.bench import until
 from tests.fakes.passes import Faults, Hook, World, nothing
@@ -71,6 +82,19 @@ async def test_before_anything_is_measured_the_tasks_are_few_and_small() -> None
     world = World(tasks=4, block_bytes=1 << 20)
     assert await world.pass_over(WHOLE, memory_bytes=8 << 20).run() is None
     assert world.most_held <= 4 * state.FIRST_TASK_BLOCKS << 20
+
+
+@pytest.mark.parametrize("error", [None, WrongChain("another chain")])
+async def test_it_says_how_many_tasks_it_wants_and_at_its_end_that_it_wants_none(error: AmpdError | None) -> None:
+    async def in_time(span: Span) -> None:
+        await asyncio.sleep(3 * perform.TICK_SECS)
+        if error is not None:
+            raise error
+
+    world = World(tasks=64, on_extract=in_time)
+    assert await world.pass_over(WHOLE).run() is error
+    assert max(world.wanted) > 1
+    assert world.wanted[-1] == 0
 
 
 async def test_what_extractors_lose_is_extracted_again() -> None:
