@@ -131,7 +131,7 @@ bench-scale: $(STAMP)  ## Long: cost at scale: blocks, extractors, jobs at once,
 .PHONY: bench-autoscale
 bench-autoscale: $(STAMP)  ## Long, as root: a cluster that grows by our demand and shrinks again (NODES=4, BLOCKS=60000)
 	@$(BIN)/python -m tests.benchmarks.autoscale --most $${NODES:-4} --blocks $${BLOCKS:-60000}
-	@$(BIN)/python -m tests.benchmarks.autoscale --most $${NODES:-4} --blocks 1500 --per-minute 3000
+	@$(BIN)/python -m tests.benchmarks.autoscale --most $${NODES:-4} --blocks 1200 --per-minute 600 --latency-ms 100
 
 .PHONY: bench-cluster
 bench-cluster: $(STAMP)  ## Long: one job over four raylets, with 1, 2 and 4 extractors, beside the ideal (BLOCKS=20000)

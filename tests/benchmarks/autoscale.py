@@ -2,8 +2,8 @@
 
 The provider is far away, so that one extractor has as many requests under way as it may and every further one helps.
 The cluster has Ray's own autoscaler with its fake multi-node provider; everything runs in namespaces of its own
-(:mod:`tests.fakes.autoscaling`). With ``--per-minute`` the provider's budget is what limits, and no node may come. The
-last line is JSON.
+(:mod:`tests.fakes.autoscaling`). With ``--per-minute`` the provider's budget is what limits once the first minute's
+worth is gone, and no node is asked for. The last line is JSON.
 """
 
 from __future__ import annotations
