@@ -65,7 +65,8 @@ def test_two_workers_share_a_cluster_of_two_cpus(cluster: Cluster, site: Site) -
             descriptor = register(client, worker.node_id.replace("-", "_")).model_copy(update={"end_block": str(LAST)})
             jobs.append(client.deploy(descriptor, worker.node_id))
         assert [ends_as(client, job.id) for job in jobs] == [JobStatus.COMPLETED] * 2
-        assert Counter(cluster.actors(0)) == {"CoordinatorActor": 2, "ExtractorActor": 2, "WriterActor": 2}
+        each = {"CoordinatorActor": 2, "ExtractorActor": 2, "WriterActor": 2}
+        wait_until(lambda: Counter(cluster.actors(0)) == each | {"CommonsActor": 1}, what="two workers, one commons")
         verified = _verified(site, "--address", cluster.address, env=cluster.env)
         assert (verified["passed"], verified["failed"]) == (LAST + 1, [])
         assert verified == _verified(site, "--processes", "1")
