@@ -23,7 +23,7 @@ from ampd_ray.config import Sealed, unseal
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.networks import chain_of
 from ampd_ray.materialize.job import MaterializeJob
-from ampd_ray.materialize.leaving import UNHURRIED_SECS
+from ampd_ray.materialize.leaving import UNHURRIED_SECS, Leave
 from ampd_ray.materialize.setup import Environment, JobSpec
 from ampd_ray.materialize.types import WriterOptions
 from ampd_ray.metadb.jobs import JobRow
@@ -117,10 +117,13 @@ class CoordinatorActor:
 
     async def _heed_notices(self) -> None:
         """A Ray node that goes takes nothing along of which somebody knew in time."""
+        clock = asyncio.get_running_loop().time
         async for departure in departures():
+            told = clock()
             secs = UNHURRIED_SECS if departure.secs is None else departure.secs
             if departure.ray_node == here():
-                self._coordinator.leave(secs)
+                await self._extractors.settle(Leave.within(secs).ends)
+                self._coordinator.leave(secs - (clock() - told))
             else:
                 self._extractors.leave(departure.ray_node, secs)
                 self._writers.leave(departure.ray_node, secs)

@@ -17,6 +17,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -85,6 +86,7 @@ class Pool:
         self._ended: list[Member] = []
         self._changed = asyncio.Condition()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._settling: asyncio.Event | None = None
         self._watching = False
         self._waiting = 0
         self._failed_starts = 0
@@ -141,7 +143,7 @@ class Pool:
             self._waiting += 1
             try:
                 self._grow()
-                await self._changed.wait_for(lambda: self._ready() or self._failed_starts >= MAX_FAILED_STARTS)
+                await self._changed.wait_for(self._may_choose)
             finally:
                 self._waiting -= 1
             if not self._ready():
@@ -164,6 +166,7 @@ class Pool:
         elif member in self._leaving and not member.load:
             self._part_with(member)
         self._let_go()
+        self._see_whether_settled()
 
     def leave(self, ray_node: str, secs: float) -> None:
         """The Ray node goes in so many seconds: its actors get no more calls, and end once they have none.
@@ -177,6 +180,18 @@ class Pool:
         if self._members or self._leaving:
             self._grow()
 
+    async def settle(self, within_secs: float) -> None:
+        """Whoever asks for an actor waits from now on; returns once none has any calls, or after that time.
+
+        What cannot be done by then is handed back.
+        """
+        self._settling = asyncio.Event()
+        for member in self._up():
+            self._tell(member, within_secs)
+        self._see_whether_settled()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._settling.wait(), within_secs)
+
     def close(self) -> None:
         """End all actors."""
         for task in self._tasks:
@@ -185,6 +200,14 @@ class Pool:
         self._ended, self._members, self._leaving = [*self._members, *self._leaving], [], []
         for member in self._ended:
             _kill(member)
+
+    def _may_choose(self) -> bool:
+        """Whether who waits for an actor gets one, or the error of the last start."""
+        return self._settling is None and bool(self._ready() or self._failed_starts >= MAX_FAILED_STARTS)
+
+    def _see_whether_settled(self) -> None:
+        if self._settling is not None and not any(member.load for member in [*self._members, *self._leaving]):
+            self._settling.set()
 
     def _ready(self) -> list[Member]:
         """Those that get calls: of those who are too many only where there is no other."""
@@ -318,9 +341,12 @@ class Pool:
             self._leaving.append(member)
             member.leaving.set()
         if member.load:
-            self._start(_answer(lambda: member.handle.leave.remote(secs)))
+            self._tell(member, secs)
         else:
             self._part_with(member)
+
+    def _tell(self, member: Member, secs: float) -> None:
+        self._start(_answer(lambda: member.handle.leave.remote(secs)))
 
     def _part_with(self, member: Member) -> None:
         """It has nothing more to do, and Ray ends a node that drains once nothing is left on it."""

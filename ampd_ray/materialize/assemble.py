@@ -114,6 +114,7 @@ class Assembler:
         self._early: dict[int, _Extract | None] = {}  # by first block; None for blocks that are done without
         self._early_spans: list[Span] = []  # ascending
         self._open: _OpenFile | None = None
+        self._stopped = False  # blocks were left out
 
     @property
     def next_block(self) -> int | None:
@@ -123,7 +124,7 @@ class Assembler:
     @property
     def finished(self) -> bool:
         """True if every block has been appended; nothing is open then."""
-        return self._next is None
+        return self._next is None and not self._stopped
 
     @property
     def open_span(self) -> Span | None:
@@ -166,11 +167,31 @@ class Assembler:
             instructions += self._pass_over(span) if extract is None else self._append(extract)
         return instructions
 
-    def flush(self, reason: str) -> list[CutSegment]:
-        """Close the open file, if there is one, because of its ``age`` or a ``stop``."""
+    def flush(self, reason: str) -> list[Instruction]:
+        """Close the open file, if there is one, because of its ``age`` or a ``stop``.
+
+        At a stop the extracts that came early are put into files of their own: what is missing between them is somebody
+        else's, and nothing more is expected here.
+        """
         if reason not in (Reason.AGE, Reason.STOP):
             raise ValueError(f"nobody decides {reason} from outside")
-        return [self._cut(Reason(reason))] if self._open else []
+        instructions: list[Instruction] = [self._cut(Reason(reason))] if self._open else []
+        if reason == Reason.STOP:
+            instructions += self._end_early()
+        return instructions
+
+    def _end_early(self) -> Iterator[Instruction]:
+        for span in self._early_spans:
+            extract = self._early[span.start]
+            if self._open and (extract is None or span.start != self._next):
+                yield self._cut(Reason.GAP)
+            if extract is not None:
+                self._stopped = True
+                self._next = span.start
+                yield from self._append(extract)
+        if self._open:
+            yield self._cut(Reason.STOP)
+        self._early_spans, self._early = [], {}
 
     def _expect(self, span: Span) -> None:
         home = bisect_right(self._spans, span.start, key=lambda s: s.start) - 1

@@ -263,7 +263,7 @@ class Pass:
         try:
             if number in self._writers:
                 limit = {"stop": self._stop_secs, "leave": self._secs_left(number)}.get(reason)
-                report = await asyncio.wait_for(self._writers[number].flush(reason), limit)
+                report = await asyncio.wait_for(self._writers[number].flush("stop" if ends else reason), limit)
         except TimeoutError:
             if reason == "leave":
                 self._writer_failed(number, ActorLost("the writer's machine goes before it has committed"))

@@ -129,8 +129,7 @@ def test_jobs_outlive_everything_in_ray(directory: Path, tmp_path: Path, embedde
 
 def joined(site: Site, cluster: Raylets, number: int, node_id: str) -> Worker:
     """A worker at one of the raylets."""
-    at = [sys.executable, "-m", "tests.fakes.on_raylet", cluster.host(number)]
-    return Worker(site, node_id, ["--address", cluster.address], cluster.env, ampd=at)
+    return Worker(site, node_id, ["--address", cluster.address], cluster.env, ampd=cluster.ampd(number))
 
 
 def out_of_memory(story: Story, cluster: Raylets, north: Worker) -> None:

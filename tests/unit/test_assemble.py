@@ -177,9 +177,27 @@ def test_flush_closes_what_is_open_and_keeps_what_is_early() -> None:
     assert assembler.flush("age") == []
     run(assembler, [arrival(0, 2), arrival(6, 9)])
     assert story(assembler.flush("age")) == "|age 0..2"
-    assert assembler.flush(Reason.STOP) == []
+    assert assembler.flush("age") == []
     assert assembler.pending == (Span(6, 9),)
     assert story(run(assembler, [arrival(3, 5)])) == "+3..5 +6..9 |end 3..9"
+
+
+def test_a_stop_closes_what_came_early_too_each_run_of_it_in_a_file() -> None:
+    assembler = Assembler([Span(0, 49)], PLENTY)
+    early = [arrival(0, 2), arrival(6, 9), arrival(10, 14), arrival(20, 24), arrival(40, 49)]
+    assert story(run(assembler, early)) == "+0..2"
+    assert story(assembler.skip(Span(25, 25))) == ""
+    said = story(assembler.flush(Reason.STOP))
+    assert said == "|stop 0..2 +6..9 +10..14 |gap 6..14 +20..24 |gap 20..24 +40..49 |end 40..49"
+    assert not assembler.finished
+    assert assembler.pending == ()
+    assert assembler.flush(Reason.STOP) == []
+
+
+def test_a_stop_of_what_came_early_only_cuts_where_the_chain_changes() -> None:
+    assembler = Assembler([Span(0, 49)], PLENTY)
+    run(assembler, [arrival(10, 19, {15: 1, 16: 1, 17: 1, 18: 1, 19: 1})])
+    assert story(assembler.flush(Reason.STOP)) == "+10..14 |reorg 10..14 +15..19 |stop 15..19"
 
 
 @pytest.mark.parametrize("reason", ["size", "end"])

@@ -41,8 +41,8 @@ def test_things_are_done_in_their_order_and_before_the_machine_goes(secs: float)
 
 
 def test_the_notice_of_a_cloud_leaves_time_for_all_of_it() -> None:
-    assert Leave.within(120.0) == Leave(ask_no_more=100.0, hand_back=110.0, commit=100.0, gone=120.0)
-    assert Leave.within(30.0) == Leave(ask_no_more=10.0, hand_back=20.0, commit=15.0, gone=30.0)
+    assert Leave.within(120.0) == Leave(ask_no_more=100.0, hand_back=110.0, commit=100.0, gone=120.0, ends=10.0)
+    assert Leave.within(30.0) == Leave(ask_no_more=10.0, hand_back=20.0, commit=15.0, gone=30.0, ends=10.0)
     assert Leave.within(None) == Leave.within(UNHURRIED_SECS)
 
 
@@ -227,7 +227,7 @@ async def test_a_pass_whose_writer_leaves_ends_without_losing_what_was_begun() -
     world = World(tasks=4, notice=notice, on_append=tell)
     pass_ = world.pass_over(Span(0, 9_999))
     assert await pass_.run() is None
-    assert world.flushes == [(Span(0, 9_999), "leave")]
+    assert world.flushes == [(Span(0, 9_999), "stop")]  # to a writer that is all the same
     assert world.discarded == [Span(0, 9_999)]
     assert merge(world.extracted) == merge(world.appended)
     assert 32 <= sum(map(len, world.appended)) < 10_000

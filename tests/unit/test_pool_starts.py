@@ -150,6 +150,22 @@ async def test_an_actor_that_comes_up_on_a_ray_node_that_leaves_is_never_called(
     helpers.close()
 
 
+async def test_a_pool_that_settles_gives_no_more_calls_and_waits_for_those_under_way(site: Site) -> None:
+    helpers = Pool("a helper", 1, site.make, eager=True)
+    member = await asyncio.wait_for(helpers.acquire(), 30)
+    settling = asyncio.create_task(helpers.settle(60.0))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(helpers.acquire())
+    await site_has(site, "turns", site.calls["turns"] + 3)
+    assert not settling.done()
+    helpers.release(member)
+    await asyncio.wait_for(settling, 30)
+    assert (waiting.done(), member.load) == (False, 0)
+    waiting.cancel()
+    await helpers.settle(0.0)
+    helpers.close()
+
+
 async def test_an_actor_that_goes_with_its_ray_node_is_not_replaced_twice(site: Site) -> None:
     site.ray_node = "leaves"
     helpers = Pool("a helper", 1, site.make, eager=True)
