@@ -92,6 +92,10 @@ simulate: $(STAMP)  ## Long: real jobs and SQL under a seeded scheduler (SEEDS=2
 chaos: $(STAMP)  ## Long: real workers under kills, pauses, cut cables and failpoints (SEEDS=100, FIRST=1)
 	@$(BIN)/python -m tests.chaos --seeds $${SEEDS:-100} --first $${FIRST:-1}
 
+.PHONY: chaos-nodes
+chaos-nodes: $(STAMP)  ## Long: a Ray node lost each 20 s, amid each stage, with and without notice (MINUTES=10, SEED=1)
+	@$(BIN)/python -m tests.chaos.losses --minutes $${MINUTES:-10} --seed $${SEED:-1}
+
 .PHONY: failover
 failover: $(STAMP)  ## Long: how soon a job goes on elsewhere, a worker drains, a database comes back (RUNS=100)
 	@$(BIN)/python -m tests.benchmarks.failover takeover --kills $${RUNS:-100}

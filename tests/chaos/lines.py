@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections import Counter
 from typing import Any, Self
 
@@ -21,6 +22,7 @@ from tests.fakes.postgres_proxy import PostgresProxy
 LATENCY_SECS = 0.2  # for each packet
 SLOW_SECS = 1.5  # for each answer
 WRITER = b"/writer"  # in the application name of those sessions that commit segments
+FETCHES = re.compile(rb'"eth_getBlockByNumber".*"0x([0-9a-f]+)",\s*true')  # one call a request
 MAX_REQUEST = 16 << 20  # bytes
 
 
@@ -96,12 +98,17 @@ class DatabaseLine(PostgresProxy):
 
 
 class RpcLine:
-    """A node on loopback that serves ``chain``, whatever the path and headers, until it is disturbed."""
+    """A node on loopback that serves ``chain``, whatever the path and headers, until it is disturbed.
+
+    ``fetched`` are the blocks that were asked for with all in them, each answered after ``latency`` seconds.
+    """
 
     def __init__(self, chain: DevChain) -> None:
         self.fired: Counter[OfJob] = Counter()
         self.fault: OfJob | None = None
         self.port = 0
+        self.latency = 0.0
+        self.fetched: list[int] = []
         self._rpc = DevRpc(chain)
         self._runner: web.AppRunner | None = None
 
@@ -119,7 +126,11 @@ class RpcLine:
         await self._runner.cleanup()
 
     async def _post(self, request: web.Request) -> web.Response:
-        body = self._rpc.answer(await request.read())
+        asked = await request.read()
+        if number := FETCHES.search(asked):
+            self.fetched.append(int(number[1], 16))
+            await asyncio.sleep(self.latency)
+        body = self._rpc.answer(asked)
         fault = self.fault
         if fault is None:
             return web.Response(body=body, content_type="application/json")

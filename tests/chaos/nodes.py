@@ -46,6 +46,7 @@ class Node:
         self.arms = scratch / f"{node_id}.arms"
         self.scratch = scratch / node_id
         self.held = False  # not to be replaced for now
+        self.asked = False
         self._site = site
         self._env = {
             **env,
@@ -59,9 +60,13 @@ class Node:
     def start(self) -> None:
         """Start a worker; the one before has ended."""
         self.started = time.monotonic()
-        self.asked = False
         self._was_up = False
-        self.worker = Worker(self._site, self.node_id, env=self._env)
+        self.worker = self.launch()
+        self.asked = False
+
+    def launch(self) -> Worker:
+        """The process; it has a Ray of its own."""
+        return Worker(self._site, self.node_id, env=self._env)
 
     @property
     def pid(self) -> int:
@@ -83,9 +88,14 @@ class Node:
         self._was_up = self._was_up or UP in self.worker.log()
         return self._was_up and self.alive
 
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """The driver, and all that is there for this worker only."""
+        return processes_of(self.pid)
+
     def actors(self, role: str) -> list[psutil.Process]:
         """Its processes of one role, as ``role_of`` names it."""
-        return [process for process in processes_of(self.pid) if role_of(process) == role]
+        return [process for process in self.processes if role_of(process) == role]
 
     def drain(self) -> None:
         """Ask it to end."""

@@ -86,26 +86,31 @@ class Run:
     # -- the end ----------------------------------------------------------------------------------------------------
 
     def _end(self, calm: Job) -> None:
-        """Stop the job, drain the workers, sweep as if a day had passed; then nothing is forgiven."""
-        here, problems = self._here, list[str]()
-        try:
-            here.until(here.all_up, UP_SECS, "all workers up")
-            calm.stop()
-            here.until(lambda: here.status(calm) == "STOPPED", END_SECS, f"{CALM} stopped")
-            for node in here.nodes.values():
-                node.held = True
-                node.drain()
-            here.until(lambda: not any(node.alive for node in here.nodes.values()), END_SECS, "all workers drained")
-            problems += [f"I10 {n.node_id} drained: {code}" for n in here.nodes.values() if (code := n.code) != 0]
-        except Late as late:
-            problems.append(f"I10 {late}")
-        for _ in range(2):
-            for statement in AGE:
-                here.ask(statement)
-            asyncio.run(_sweep(here))
+        problems = come_to_an_end(self._here, calm)
         looked = self._watcher.look(self._datasets, full=True)
         self._totals(looked)
         self._report("the end", [*problems, *looked["problems"]])
+
+
+def come_to_an_end(here: World, calm: Job) -> list[str]:
+    """Stop the job, drain the workers, sweep as if a day had passed; what went wrong. Then nothing is forgiven."""
+    problems = list[str]()
+    try:
+        here.until(here.all_up, UP_SECS, "all workers up")
+        calm.stop()
+        here.until(lambda: here.status(calm) == "STOPPED", END_SECS, f"{CALM} stopped")
+        for node in here.nodes.values():
+            node.held = True
+            node.drain()
+        here.until(lambda: not any(node.alive for node in here.nodes.values()), END_SECS, "all workers drained")
+        problems += [f"I10 {n.node_id} drained: {code}" for n in here.nodes.values() if (code := n.code) != 0]
+    except Late as late:
+        problems.append(f"I10 {late}")
+    for _ in range(2):
+        for statement in AGE:
+            here.ask(statement)
+        asyncio.run(_sweep(here))
+    return problems
 
 
 async def _sweep(here: World) -> None:

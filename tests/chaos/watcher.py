@@ -8,7 +8,6 @@ import sys
 from typing import Any, Self
 
 from tests.chaos.check.story import Story
-from tests.chaos.nodes import processes_of
 from tests.chaos.world import World
 from tests.fakes.ampd import CANARY
 from tests.fakes.places import REPO
@@ -41,7 +40,7 @@ class Watcher:
         self, datasets: dict[str, tuple[int, int]], story: Story | None = None, *, full: bool = False
     ) -> dict[str, Any]:
         """What it finds in blocks first to last of these datasets, and in all else: see ``Checker.look``."""
-        pids = [process.pid for node in self._world.nodes.values() for process in processes_of(node.pid)]
+        pids = [process.pid for node in self._world.nodes.values() for process in node.processes]
         self._say(datasets=datasets, pids=pids, story=story, full=full)
         assert self._process.stdout is not None
         answer: dict[str, Any] = json.loads(self._process.stdout.readline() or '{"problems": ["the checker died"]}')

@@ -8,7 +8,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -149,9 +149,20 @@ class World:
             self._connection.close()
 
 
+def of_its_own_ray(here: World, node_id: str, env: Mapping[str, str]) -> Node:
+    """A worker that starts a Ray for itself."""
+    return Node(here.site, node_id, env, here.directory)
+
+
+Start = Callable[[World, str, Mapping[str, str]], Node]
+
+
 @contextmanager
-def world(node_ids: tuple[str, ...]) -> Iterator[World]:
-    """A world with these workers coming up; its directory is left behind, and named, if it is to be kept."""
+def world(node_ids: tuple[str, ...], start: Start = of_its_own_ray, **ours: Any) -> Iterator[World]:
+    """A world with these workers coming up; its directory is left behind, and named, if it is to be kept.
+
+    ``ours`` are keys of ``[ampd_ray]``.
+    """
     directory = Path(tempfile.mkdtemp(prefix="chaos-"))
     postgres, around = EmbeddedPostgres(directory / "db"), Surroundings()
     made: World | None = None
@@ -164,14 +175,14 @@ def world(node_ids: tuple[str, ...]) -> Iterator[World]:
         asyncio.run(migrate(url, grants=GRANTS))
         url = as_user(WORKER, url)
         with around.running(url, node_ids):
-            made = World(directory, around, postgres, _site(directory / "site", url, around))
+            made = World(directory, around, postgres, _site(directory / "site", url, around, ours))
             try:
                 for node_id in node_ids:
                     env = {
                         "AMP_CONFIG_METADATA_DB__URL": _through(url, around.lines[node_id].port),
                         "AMP_CONFIG_POLL_INTERVAL_SECS": str(POLL_SECS),
                     }
-                    made.nodes[node_id] = Node(made.site, node_id, env, directory)
+                    made.nodes[node_id] = start(made, node_id, env)
                 with RetryThread(made.site.settings()):
                     yield made
             finally:
@@ -185,12 +196,12 @@ def world(node_ids: tuple[str, ...]) -> Iterator[World]:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def _site(directory: Path, url: str, around: Surroundings) -> Site:
+def _site(directory: Path, url: str, around: Surroundings, ours: Mapping[str, Any]) -> Site:
     """Short intervals, so that what is left behind is swept within a schedule; secrets wherever one may stand."""
     writer = {"collector.min_interval": 1.0, "collector.deletion_lock_duration": 1.0}
     site = make_site(
-        directory, url, around.node_url, network="none", writer=writer, failover_group=GROUP, extractors=1,
-        retry_max_secs=1.0,
+        directory, url, around.node_url, network="none", writer=writer,
+        **({"failover_group": GROUP, "extractors": 1, "retry_max_secs": 1.0} | dict(ours)),
     )  # fmt: skip
     for network, line in ((CALM, around.calm), (VICTIM, around.victim)):
         add_provider(site, network, f"http://127.0.0.1:{line.port}/{CANARY}", auth_token=CANARY)

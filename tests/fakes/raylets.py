@@ -80,6 +80,10 @@ class Raylets:
         """The address by which a raylet is known; never 127.0.0.1, which Ray replaces by one of the network."""
         return f"127.0.0.{number + 2}"
 
+    def ampd(self, number: int) -> list[str]:
+        """The command ``ampd`` at a raylet, as if this machine had no other."""
+        return [sys.executable, "-m", "tests.fakes.on_raylet", self.host(number)]
+
     def pid(self, number: int) -> int:
         """The process of a raylet; its actors are below it."""
         return self._pids[number]
