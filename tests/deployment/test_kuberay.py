@@ -18,7 +18,7 @@ from ray.dashboard.modules.job.cli import submit as submitted
 from ampd_ray.config import load_settings
 from tests.deployment.raycluster import RayCluster, Spec
 from tests.deployment.start import understood
-from tests.fakes.command_line import parse
+from tests.fakes.command_line import parse_script
 from tests.fakes.places import REPO
 
 KUBERNETES = "1.34"
@@ -79,13 +79,14 @@ def test_ray_start_understands_its_parameters(spec: Spec) -> None:
     assert spec.ray_version == ray.__version__
 
 
-def test_all_pods_have_the_token_and_only_those_with_coordinators_the_database(spec: Spec) -> None:
+def test_all_pods_have_the_token_and_extractors_no_database(spec: Spec) -> None:
     assert (spec.auth_options.mode, spec.auth_options.secret_name) == ("token", "ampd-ray-token")
-    secrets = {}
-    for group in spec.worker_group_specs:
-        (container,) = group.template["spec"]["containers"]
-        secrets[group.group_name] = {source["secretRef"]["name"] for source in container["envFrom"]}
-    assert secrets == {"amp-node": {"ampd-database", "ampd-providers"}, "extract": {"ampd-providers"}}
+    secrets = [
+        {source["secretRef"]["name"] for source in group.template["spec"]["containers"][0]["envFrom"]}
+        for group in spec.groups
+    ]
+    both = {"ampd-database", "ampd-providers"}
+    assert secrets == [both, both, {"ampd-providers"}]
     assert not [document for document in DOCUMENTS if document["kind"] == "Secret"]
 
 
@@ -104,21 +105,18 @@ def test_its_configuration_is_valid(spec: Spec, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
     settings = load_settings(tmp_path / name, {"AMP_CONFIG_METADATA_DB_URL": "postgresql://amp@db.internal/amp"})
     assert settings.data_dir.startswith("s3://")
-    for group in spec.worker_group_specs:
-        (container,) = group.template["spec"]["containers"]
+    for group in spec.groups:
+        container = group.template["spec"]["containers"][0]
         (mount,) = container["volumeMounts"]
         assert {"name": "AMP_CONFIG", "value": f"{mount['mountPath']}/{name}"} in container["env"]
 
 
-def test_workers_are_started_as_their_command_line_allows(spec: Spec) -> None:
-    """Ray's command line for the submission, ours for what is submitted."""
+def test_the_fleet_is_started_as_the_command_lines_allow(spec: Spec) -> None:
+    """Ray's for the submission, ours for what is submitted."""
     keeper = spec.head_group_spec.template["spec"]["containers"][1]
     *_, submit = keeper["args"][0].split(";")
     exec_, ray_, job, verb, *words = shlex.split(submit)
     assert (exec_, ray_, job, verb) == ("exec", "ray", "job", "submit")
-    told = submitted.make_context("ray job submit", words).params
-    assert told["entrypoint_resources"] == '{"amp_node": 0.1}'
-    python, script, *arguments = told["entrypoint"]
+    python, script, *arguments = submitted.make_context("ray job submit", words).params["entrypoint"]
     assert (python, Path(script).parent.as_posix()) == ("python", "/opt/ampd-ray/jobs")
-    assert (REPO / "jobs" / Path(script).name).is_file()
-    parse(shlex.join([Path(script).stem, *arguments]))
+    parse_script(Path(script).name, *arguments)

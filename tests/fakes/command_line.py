@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import runpy
 import shlex
+import sys
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import typer
 
 from ampd_ray.cli.app import app
+from tests.fakes.places import REPO
 
 ROOT: Any = typer.main.get_command(app)
 
@@ -34,3 +38,10 @@ def parse(line: str) -> str:
         name, command, words = command.resolve_command(context, words)
         context = command.make_context(name, words, parent=context)
     return str(context.info_name)
+
+
+def parse_script(name: str, *arguments: str) -> str:
+    """The same for a script of ``jobs/``, with what it adds to its arguments."""
+    with patch("ampd_ray.cli.app.app") as run, patch.object(sys, "argv", [name, *arguments]):
+        runpy.run_path(str(REPO / "jobs" / name), run_name="__main__")
+    return parse(shlex.join(run.call_args.args[0]))

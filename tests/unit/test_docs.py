@@ -17,7 +17,7 @@ from ampd_ray.config import load_settings
 from ampd_ray.datasets.evm.schemas import B20, B32, BINARY, BOOL, DECIMAL, I32, SCHEMAS, TEXT, TIMESTAMP, U32, U64
 from tests.docs.pages import DOCS, README, anchors, fences, links, pages
 from tests.docs.reference import GENERATED
-from tests.fakes.command_line import parse
+from tests.fakes.command_line import parse, parse_script
 from tests.fakes.places import REPO
 
 NO_RUN_BLOCKS = 24  # what needs a cluster, systemd, or somebody else's node
@@ -83,7 +83,7 @@ def test_every_command_is_understood(page: str, line: str) -> None:
             json.loads(told["runtime_env_json"] or "{}")
             python, script, *arguments = told["entrypoint"]
             assert (python, told["working_dir"]) == ("python", "jobs")
-            understood_of_a_script(script, arguments)
+            parse_script(script, *arguments)
         case [".", path]:
             assert path == ".venv/bin/activate"
         case ["export", _] | [
@@ -116,16 +116,9 @@ def understood_on_the_head(words: list[str]) -> None:
         case ["ray", "job", "submit", *options] if "--" in options:
             python, script, *arguments = options[options.index("--") + 1 :]
             assert (python, Path(script).parent.as_posix()) == ("python", "/opt/ampd-ray/jobs")
-            understood_of_a_script(Path(script).name, arguments)
+            parse_script(Path(script).name, *arguments)
         case _:
             pytest.fail(f"nobody checks this command: {words}")
-
-
-def understood_of_a_script(name: str, arguments: list[str]) -> None:
-    """One of ``jobs/`` with its arguments."""
-    assert (REPO / "jobs" / name).is_file()
-    command = ["worker", "--every-node"] if name == "fleet.py" else [Path(name).stem]
-    parse(shlex.join([*command, *arguments]))
 
 
 def test_every_link_leads_somewhere() -> None:
