@@ -199,10 +199,8 @@ def world(node_ids: tuple[str, ...], start: Start = of_its_own_ray, **ours: Any)
 def _site(directory: Path, url: str, around: Surroundings, ours: Mapping[str, Any]) -> Site:
     """Short intervals, so that what is left behind is swept within a schedule; secrets wherever one may stand."""
     writer = {"collector.min_interval": 1.0, "collector.deletion_lock_duration": 1.0}
-    site = make_site(
-        directory, url, around.node_url, network="none", writer=writer,
-        **({"failover_group": GROUP, "extractors": 1, "retry_max_secs": 1.0} | dict(ours)),
-    )  # fmt: skip
+    keys: dict[str, Any] = {"failover_group": GROUP, "extractors": 1, "retry_max_secs": 1.0, **ours}
+    site = make_site(directory, url, around.node_url, network="none", writer=writer, **keys)
     for network, line in ((CALM, around.calm), (VICTIM, around.victim)):
         add_provider(site, network, f"http://127.0.0.1:{line.port}/{CANARY}", auth_token=CANARY)
     return site

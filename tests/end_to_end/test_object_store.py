@@ -21,9 +21,9 @@ from tests.chaos.check.files import TABLES, File, read_files
 from tests.fakes.bucket import Outside
 from tests.fakes.faulty_s3 import Asked, Fault, FaultyS3, faulty_s3
 from tests.fakes.object_stores import environment, moto
-from tests.fakes.site import Site, empty_database, make_site, register, wait_until
+from tests.fakes.site import Site, make_site, register, wait_until
 from tests.fakes.worker import Worker, ampd, end_all, workers
-from tests.servers import Server
+from tests.servers import Server, fresh_database
 
 BLOCKS = 220
 WRITER = {"compression": "uncompressed", "bytes": 1 << 28}  # so that a file takes more than one request
@@ -60,7 +60,7 @@ def test_a_worker_that_is_killed_amid_an_upload_leaves_nothing_behind(
     tmp_path: Path, embedded: Server, bucket: tuple[FaultyS3, Outside]
 ) -> None:
     proxy, outside = bucket
-    with empty_database(embedded) as url, load_server("mainnet", BLOCKS) as rpc:
+    with fresh_database(embedded) as url, load_server("mainnet", BLOCKS) as rpc:
         site = make_site(tmp_path / "site", url, rpc, network="mainnet", root="s3://blocks/amp", writer=WRITER)
         killed = Worker(site, "north")
         try:
