@@ -30,6 +30,7 @@ from ampd_ray.node.identity import Identity
 from ampd_ray.node.job import JobFactory
 from ampd_ray.node.lag import watch_loop_lag
 from ampd_ray.node.leases import LeaseKeeper
+from ampd_ray.node.preflight import reach_stores
 from ampd_ray.node.runner import JobRunner
 from ampd_ray.node.settle import Settler
 from ampd_ray.node.takeover import IMPLEMENTATION, Takeover
@@ -136,7 +137,7 @@ class Coordinator:
         await schema.ensure(self._db_url, self._settings.metadata_db.auto_migrate, within=within)
         await self.db.open(within)
         await asyncio.to_thread(check_directories, self._settings)
-        await asyncio.to_thread(open_store(self._settings.data_dir).probe)
+        await reach_stores(self._settings)
         direct = await patiently(lambda: notifications.supports_listen(self.db), within.total_seconds())
         if not direct:
             self.watcher.polling = True

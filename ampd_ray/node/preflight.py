@@ -17,7 +17,7 @@ from ampd_ray.errors import RayUnavailable
 from ampd_ray.metadb import schema, workers
 from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.node.identity import in_use
-from ampd_ray.store.files import open_store
+from ampd_ray.store.files import open_store, reach
 
 _log: Final = logging.getLogger(__name__)
 
@@ -39,13 +39,20 @@ async def preflight(settings: Settings, node_id: str | None, ray_address: str | 
     check_directories(settings)
     if ray_address is not None:
         await reach_ray(ray_address)
-    await asyncio.to_thread(open_store(settings.data_dir).probe)
+    await reach_stores(settings)
     for warning in (await reach_database(settings)).warnings:
         _log.warning(warning)
     if node_id is None:
         return
     async with Database(settings.metadata_db.dsn(), application_name="ampd-ray/check").session() as conn:
         await _until_free(conn, node_id, timedelta(seconds=settings.ampd_ray.node_lock_timeout_secs))
+
+
+async def reach_stores(settings: Settings) -> None:
+    """Write to the data directory, and ask the two others, which may be a URL with a typo. Raises StoreError."""
+    await asyncio.to_thread(open_store(settings.data_dir).probe)
+    for directory in (settings.manifests_dir, settings.providers_dir):
+        await asyncio.to_thread(reach, directory)
 
 
 async def reach_database(settings: Settings) -> schema.MigrateReport:

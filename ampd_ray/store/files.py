@@ -6,18 +6,20 @@ What is published is written once, complete or not there at all. All calls block
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from ampd_ray.config import local_path
+from ampd_ray.errors import ObjectMissing
 from ampd_ray.store.disk import Listed, ObjectMeta
 from ampd_ray.store.local import LocalStore
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
-__all__ = ["Listed", "LocalStore", "ObjectMeta", "Store", "open_store"]
+__all__ = ["Listed", "LocalStore", "ObjectMeta", "Store", "open_store", "reach"]
 
 
 class Store(Protocol):
@@ -89,3 +91,9 @@ def open_store(location: str, *, private: bool = False) -> Store:
     from ampd_ray.store.objects import open_objects  # noqa: PLC0415 - few commands need the clients
 
     return open_objects(location)
+
+
+def reach(location: str) -> None:
+    """Ask the store at a path or URL for an object that is not there. Raises what keeps it from saying so."""
+    with contextlib.suppress(ObjectMissing):
+        open_store(location).read(".ampd-ray-reach")

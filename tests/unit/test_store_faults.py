@@ -8,17 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from botocore.session import Session
 
 from ampd_ray.errors import Handling, ObjectExists, StoreError, StoreUnavailable
 from ampd_ray.log import redact
 from ampd_ray.store import buckets, objects, s3
 from ampd_ray.store.files import Store, open_store
+from tests.fakes.bucket import Outside
 from tests.fakes.faulty_s3 import Asked, Fault, FaultyS3, faulty_s3
-from tests.fakes.object_stores import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, S3Server, environment
+from tests.fakes.object_stores import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, environment
 
 TARGET = "_/eth/blocks/0190/000000000-00.parquet"
 PART_BYTES = 1 << 16
@@ -64,20 +63,9 @@ def through(moto: S3Server, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
 @pytest.fixture
 def uploads(moto: S3Server, url: str) -> Callable[[], list[str]]:
     """Call it for the keys of what is unfinished below the store's URL, as seen without the proxy."""
-    client = Session().create_client(
-        "s3",
-        endpoint_url=moto.endpoint,
-        region_name=REGION,
-        aws_access_key_id=ACCESS_KEY,
-        aws_secret_access_key=SECRET_KEY,
-    )
     prefix = url.removeprefix(f"s3://{BUCKET}/")
-
-    def look() -> list[str]:
-        found: dict[str, Any] = client.list_multipart_uploads(Bucket=BUCKET, Prefix=prefix)
-        return [each["Key"].removeprefix(prefix) for each in found.get("Uploads", ())]
-
-    return look
+    outside = Outside(moto)
+    return lambda: [key.removeprefix(prefix) for key in outside.uploads() if key.startswith(prefix)]
 
 
 def staged(store: Store, data: bytes, name: str = "a") -> Path:

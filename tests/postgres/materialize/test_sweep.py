@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -16,8 +17,10 @@ from ampd_ray.materialize.types import Location
 from ampd_ray.metadb import leases, sweep
 from ampd_ray.metadb.sweep import LOOK_AGAIN_AFTER
 from ampd_ray.node.housekeeping import Housekeeping
-from ampd_ray.store.files import LocalStore
+from ampd_ray.store.files import LocalStore, open_store
 from tests.fakes.bench import NODE, Bench, until
+from tests.fakes.bucket import Outside
+from tests.fakes.object_stores import S3Server
 
 GROUP = "group-1"
 NAME = "000000100-00000000000000{:02}.parquet"
@@ -99,6 +102,24 @@ async def assert_objects_are_rows_and_tombstones(bench: Bench) -> None:
 
 
 # -- intents ----------------------------------------------------------------------------------------------------------
+
+
+async def test_what_a_dead_writer_left_in_an_object_store_is_given_up(
+    bench: Bench, held: list[Location], moto: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upload that was begun is in no listing of objects, and costs as much as one."""
+    for name, value in moto.env.items():
+        monkeypatch.setenv(name, value)
+    prefix, outside = f"{uuid4().hex}/", Outside(moto)
+    bench.data = open_store(moto.url(prefix))
+    there, ours = [await announce(bench, held[0], number, epoch) for number, epoch in ((1, 1), (2, 2))]
+    begun = await announce(bench, held[0], 3, 1, upload=False)
+    for path in (begun, begun, ours):
+        outside.begin_upload(prefix + path)
+    assert (await broom(bench).sweep(held[0])).intents == 2
+    assert not bench.data.exists(there)
+    assert list(outside.objects(prefix)) == [prefix + ours]
+    assert [key for key in outside.uploads() if key.startswith(prefix)] == [prefix + ours]
 
 
 async def test_what_a_lower_epoch_announced_is_deleted(bench: Bench, held: list[Location]) -> None:
