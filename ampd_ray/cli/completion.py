@@ -23,6 +23,7 @@ Choices = list[tuple[str, str]]
 """Values, each with a word on it for shells that show one."""
 
 WITHIN_SECS = 0.3
+STORE_WITHIN_SECS = 1.0  # most of it to import its client, if it is an object store
 
 
 def datasets(ctx: typer.Context, incomplete: str) -> Choices:
@@ -68,7 +69,7 @@ def providers(ctx: typer.Context, incomplete: str) -> Choices:
 
     looking = Thread(target=look, daemon=True)  # an object store may be away, and nobody waits for it
     looking.start()
-    looking.join(WITHIN_SECS)
+    looking.join(STORE_WITHIN_SECS)
     names = sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml") and name[0] != ".")
     return _starting_with(incomplete, [(name, "") for name in names])
 

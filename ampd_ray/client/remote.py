@@ -27,15 +27,15 @@ _WRITTEN: Final = datetime(2015, 7, 30, tzinfo=UTC)
 
 def make_readable(con: DuckDBPyConnection, root: str, store: Store) -> None:
     """From now on the connection reads the store, whose URL is ``root``, by URLs with ``OURS`` before them."""
-    committed = CommittedObjects()
-    committed.add(root, store)
-    if not con.filesystem_is_registered(committed.protocol[0]):
-        con.register_filesystem(committed)
+    _committed.add(root, store)
+    if not con.filesystem_is_registered(_committed.protocol[0]):
+        con.register_filesystem(_committed)
 
 
 class CommittedObjects(AbstractFileSystem):  # type: ignore[misc]
-    """All stores that this process reads, one instance of it (fsspec sees to that). Objects are written once."""
+    """All stores that this process reads. Objects are written once."""
 
+    cachable = False  # by thread, as fsspec would have it
     protocol: ClassVar = tuple(f"{OURS}{scheme}" for scheme in URL_SCHEMES)
 
     def __init__(self) -> None:
@@ -70,3 +70,6 @@ class CommittedObjects(AbstractFileSystem):  # type: ignore[misc]
     def _measure(self, path: str) -> int:
         with self.open(path) as opened:
             return opened.seek(0, io.SEEK_END)
+
+
+_committed = CommittedObjects()  # the one of all connections: which of them has it cannot be asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from ampd_ray.datasets.names import DatasetRef
 from ampd_ray.errors import InvalidQuery, ObjectMissing, StoreError
 from ampd_ray.store.files import open_store
 from tests.fakes.faulty_s3 import Asked, Fault, FaultyS3, faulty_s3
-from tests.fakes.object_stores import environment, moto
+from tests.fakes.object_stores import S3Server, environment
 from tests.fakes.tables import Table
 from tests.servers import Server
 
@@ -35,8 +36,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::ampd_ray.MissingBlocks")
 
 
 @pytest.fixture(scope="module")
-def proxy() -> Iterator[FaultyS3]:
-    with moto() as server, faulty_s3(server.endpoint) as proxy, pytest.MonkeyPatch.context() as patch:
+def proxy(moto: S3Server) -> Iterator[FaultyS3]:
+    with faulty_s3(moto.endpoint) as proxy, pytest.MonkeyPatch.context() as patch:
         for name, value in environment(proxy.url).items():
             patch.setenv(name, value)
         yield proxy
@@ -159,7 +160,9 @@ def test_a_connection_of_ones_own_reads_several_stores_and_is_brought_up_to_date
 ) -> None:
     other, table = logs
     con = dataset.to_duckdb(duckdb.connect(), schema="one")
-    other.to_duckdb(con)
+    elsewhere = threading.Thread(target=other.to_duckdb, args=[con])
+    elsewhere.start()
+    elsewhere.join()
     table.add("b.parquet", 10, 14)
     assert con.sql("select count(*) from logs join one.logs using (block_num)").fetchall() == [(10,)]
     other.to_duckdb(con)

@@ -31,7 +31,9 @@ from ampd_ray.datasets import names
 from ampd_ray.datasets.manifest import evm_rpc_manifest, parse_manifest
 from ampd_ray.datasets.networks import misspelt
 from ampd_ray.errors import Interrupted, InvalidManifest, InvalidName, StoreError, Unexpected
+from ampd_ray.store.files import open_store
 from tests.fakes.command_line import ROOT
+from tests.fakes.object_stores import S3Server
 
 NOBODY = {"AMP_CONFIG": None, "AMP_DIR": None}
 
@@ -239,6 +241,18 @@ def test_a_shell_completes_commands_networks_and_providers(tmp_path: Path) -> No
     assert completed("jobs", "wat") == ["watch"]
     assert completed("backfill", "--network", "ba") == ["base", "base_sepolia"]
     assert completed("providers", "show", "--amp-dir", str(tmp_path), "a") == ["alchemy", "another"]
+
+
+def test_a_shell_completes_providers_that_are_in_an_object_store(
+    moto: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**moto.env, "AMP_CONFIG_PROVIDERS_DIR": moto.url("completed")}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(completion, "STORE_WITHIN_SECS", 30.0)  # it is about what, not about how soon
+    store = open_store(moto.url("completed"))
+    for name in ("alchemy.toml", "another.toml", "my_node.toml", "notes.txt"):
+        store.write(name, b"")
+    assert completed("providers", "show", "a") == ["alchemy", "another"]
 
 
 def test_without_a_database_that_runs_nothing_is_completed_and_nothing_is_started(tmp_path: Path) -> None:

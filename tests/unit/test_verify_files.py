@@ -39,7 +39,7 @@ from ampd_ray.metadb import audit, datasets, networks, revisions
 from ampd_ray.metadb.audit import FileRow
 from ampd_ray.metadb.revisions import Revision
 from ampd_ray.store.files import open_store
-from tests.fakes.object_stores import moto
+from tests.fakes.object_stores import S3Server
 from tests.reference import read_set
 
 LAST = 54  # of the test chain, which starts at 0
@@ -264,21 +264,20 @@ def test_many_lost_blocks_are_told_in_a_few_lines(tmp_path: Path, honest: Tables
 
 
 def test_files_in_an_object_store_are_verified_by_processes_of_their_own(
-    tmp_path: Path, honest: Tables, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, honest: Tables, moto: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shelf = Shelf(tmp_path, honest).listed(monkeypatch)
-    with moto() as server:
-        for name, value in server.env.items():
-            monkeypatch.setenv(name, value)
-        shelf.settings.data_dir = server.url("data/")
-        store = open_store(shelf.settings.data_dir)
-        for file in (file for files in shelf.files.values() for file in files):
-            store.write(file.path, (tmp_path / file.path).read_bytes())
-        found = verify(shelf, REF, carry_out=partial(in_processes, processes=2))  # type: ignore[arg-type]
-        assert (found.passed, found.sound) == (55, True)
-        gone = shelf.files["logs"][1]
-        store.delete(gone.path)
-        (problem,) = verify(shelf, REF).problems  # type: ignore[arg-type]
+    for name, value in moto.env.items():
+        monkeypatch.setenv(name, value)
+    shelf.settings.data_dir = moto.url("verified/")
+    store = open_store(shelf.settings.data_dir)
+    for file in (file for files in shelf.files.values() for file in files):
+        store.write(file.path, (tmp_path / file.path).read_bytes())
+    found = verify(shelf, REF, carry_out=partial(in_processes, processes=2))  # type: ignore[arg-type]
+    assert (found.passed, found.sound) == (55, True)
+    gone = shelf.files["logs"][1]
+    store.delete(gone.path)
+    (problem,) = verify(shelf, REF).problems  # type: ignore[arg-type]
     assert (problem.span, store.url_of(gone.path) in problem.reason) == (ALL, True)
 
 
