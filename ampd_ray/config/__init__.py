@@ -6,7 +6,7 @@ secrets out of Ray.
 """
 
 from ampd_ray.config.directories import check_directories, create_directories, local_path
-from ampd_ray.config.hosts import is_loopback
+from ampd_ray.config.hosts import authorities, is_loopback
 from ampd_ray.config.keys import AmpdRay, Compression, MetadataDb, Settings, Writer
 from ampd_ray.config.load import load_settings, redacted
 from ampd_ray.config.sealed import Sealed, inherited, seal, unseal
@@ -18,6 +18,7 @@ __all__ = [
     "Sealed",
     "Settings",
     "Writer",
+    "authorities",
     "check_directories",
     "create_directories",
     "inherited",

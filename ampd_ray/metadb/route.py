@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import ssl
 from datetime import timedelta
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import namedtuple_row
 
-from ampd_ray.config import is_loopback
+from ampd_ray.config import authorities, is_loopback
 from ampd_ray.errors import ConfigError, NotUtc
 from ampd_ray.metadb.faults import refuses_options
 from ampd_ray.metadb.queries import load
@@ -116,7 +115,7 @@ def _proof(given: dict[str, Any]) -> dict[str, str]:
         return {}
     proof = {"sslmode": "verify-full"}
     if "sslrootcert" not in given and "PGSSLROOTCERT" not in os.environ:
-        proof["sslrootcert"] = ssl.get_default_verify_paths().cafile or "system"
+        proof["sslrootcert"] = authorities() or "system"
     return proof
 
 

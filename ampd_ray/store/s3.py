@@ -6,6 +6,7 @@ The common client uploads in parts too, but then it replaces what is there, and 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
+from ampd_ray.config import authorities
 from ampd_ray.errors import ConfigError
 from ampd_ray.store.refusals import NO_CREDENTIALS, code_of
 
@@ -130,6 +132,7 @@ class Uploads:
             "s3",
             endpoint_url=self._endpoint,
             region_name=self._account.region,
+            verify=os.environ.get("AWS_CA_BUNDLE") or authorities(),
             config=Config(
                 connect_timeout=5,
                 read_timeout=60,
