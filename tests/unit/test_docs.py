@@ -20,7 +20,7 @@ from tests.docs.reference import GENERATED
 from tests.fakes.command_line import parse, parse_script
 from tests.fakes.places import REPO
 
-NO_RUN_BLOCKS = 24  # what needs a cluster, systemd, or somebody else's node
+NO_RUN_BLOCKS = 25  # what needs a cluster, systemd, or somebody else's node
 TYPES = {
     U64: "uint64", U32: "uint32", I32: "int32", B32: "32 bytes", B20: "20 bytes", BINARY: "bytes", TEXT: "text",
     DECIMAL: "decimal(38)", BOOL: "bool", TIMESTAMP: "timestamp",
