@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import sql
+from typer.testing import CliRunner, Result
 
+from ampd_ray.cli.app import app
 from ampd_ray.errors import DatabaseRefused, SchemaMismatch, UsageError
 from ampd_ray.metadb import jobs
 from ampd_ray.metadb.connection import Connection, Database
@@ -19,7 +23,7 @@ from ampd_ray.metadb.schema import ensure, migrate
 from tests.docs.pages import DOCS, fences
 from tests.postgres.test_queries import FILES, MIGRATIONS, numbered
 from tests.postgres.test_schema import make_amp
-from tests.servers import GRANTS, READER, WORKER, Server, as_owner, as_user
+from tests.servers import GRANTS, READER, WORKER, Server, as_owner, as_user, run_apart
 
 OF_THE_OWNER = {"record_version", "amp_migrations"}  # the latter is of a table of Amp's, which is not here
 Named = dict[str, Query]
@@ -249,6 +253,20 @@ async def test_the_statements_of_the_page_leave_nothing_to_warn_of(empty_pg_url:
             assert (await migrate(empty_pg_url, grants=grants)).warnings == ()
         finally:
             await conn.execute("drop owned by docs_worker, docs_reader; drop role docs_worker, docs_reader")
+
+
+def test_the_command_grants_and_says_what(empty_pg_url: str, tmp_path: Path) -> None:
+    config = tmp_path / "owner.toml"
+    config.write_text(f'[metadata_db]\nurl = "{empty_pg_url}"\n')
+
+    def migrates(*words: str) -> Result:
+        return CliRunner().invoke(app, ["migrate", "--config", str(config), "--json", *words])
+
+    refused = migrates("--grant", WORKER, "--grant-read-only", "nobody")
+    assert (refused.exit_code, "there is no role nobody" in refused.stderr) == (2, True)
+    done = migrates("--grant", WORKER, "--grant-read-only", READER)
+    assert json.loads(done.stdout)["granted"] == {READER: "reader", WORKER: "worker"}
+    run_apart(lambda: ensure(as_user(WORKER, empty_pg_url), auto_migrate=True))
 
 
 # -- having them ------------------------------------------------------------------------------------------------
