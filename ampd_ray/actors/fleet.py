@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray
+from ray import exceptions as ray_errors
 
 from ampd_ray.actors import signals
 from ampd_ray.actors.cluster import (
@@ -21,7 +23,7 @@ from ampd_ray.actors.cluster import (
 )
 from ampd_ray.actors.placement import ray_nodes
 from ampd_ray.config import Settings
-from ampd_ray.errors import AmpdError
+from ampd_ray.errors import AmpdError, RayUnavailable
 from ampd_ray.node.ending import Ending
 from ampd_ray.node.fleet import Fleet, Start
 from ampd_ray.node.places import STABLE, RayNode
@@ -33,13 +35,15 @@ NONE_YET = (
     "no Ray node of the cluster is stable yet; a coordinator comes to each that is, which is one that was started with "
     "`ray start --resources '{\"%s\": 1}'`"
 )
+AWAY = "the head of the Ray cluster does not answer: Ray nodes that join or leave are not seen"
+GONE = "the Ray cluster is gone, and all of its workers; nothing is lost. Start this again on one that is there."
 CLASHES = "several Ray nodes have a name that gives %s: one of them gets a coordinator; see `ray start --node-name`"
 
 
 def run_fleet(settings: Settings, prefix: str, info: Mapping[str, str], address: str) -> int:
     """Run an Amp node on every stable Ray node of the cluster at ``address`` until all are drained; the exit code.
 
-    Raises ``RayUnavailable``. What goes wrong with one node is logged, and the node started again.
+    Raises ``RayUnavailable``, also later. What goes wrong with one node is logged, and the node started again.
     """
     with signals.restored(), on_ray(address):
         return _Driver(settings, prefix, info).run()
@@ -79,7 +83,8 @@ class _Driver:
         for run in done:
             node_id, coordinator = self._running.pop(run)
             self._fleet.ended(node_id, _code(node_id, run), time.monotonic())
-            ray.kill(coordinator)
+            with suppress(ray_errors.RayError):  # it is gone, or Ray is
+                ray.kill(coordinator)
 
     def _drain(self) -> None:
         self._fleet.drain()
@@ -95,10 +100,16 @@ class _Driver:
 
     def _look(self) -> None:
         """See which Ray nodes there are, and start what they want."""
-        nodes = ray_nodes()
-        self._say([NONE_YET % STABLE] if not any(node.stable for node in nodes) else self._clashes(nodes))
-        for order in self._fleet.seen(nodes, time.monotonic()):
-            self._start(order, nodes)
+        try:
+            nodes = ray_nodes()
+        except ray_errors.RayError as error:
+            if not self._running:
+                raise RayUnavailable(GONE) from error
+            self._say([AWAY])
+        else:
+            self._say([NONE_YET % STABLE] if not any(node.stable for node in nodes) else self._clashes(nodes))
+            for order in self._fleet.seen(nodes, time.monotonic()):
+                self._start(order, nodes)
         self._look_at = time.monotonic() + LOOK_SECS
 
     def _clashes(self, nodes: Sequence[RayNode]) -> list[str]:
