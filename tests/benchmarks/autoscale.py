@@ -159,17 +159,17 @@ def story(given: argparse.Namespace, made: Site, cluster: Autoscaled, worker: Wo
 
 def measure(arguments: Sequence[str]) -> dict[str, Any]:
     """Run it apart; the record."""
-    process = subprocess.Popen(
+    last = ""
+    with subprocess.Popen(
         apart("tests.benchmarks.autoscale", ["--inside", *arguments]),
         cwd=REPO, env=environment({}), stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    last = ""
-    for line in process.stdout:
-        last = line
-        if not line.startswith("{"):
-            print(line, end="", flush=True)
-    assert process.wait() == 0
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            last = line
+            if not line.startswith("{"):
+                print(line, end="", flush=True)
+    assert process.returncode == 0
     record: dict[str, Any] = json.loads(last)
     return record
 
