@@ -107,5 +107,6 @@ def on_cluster(directory: Path) -> Iterator[tuple[World, Extractors]]:
         def start(here: World, node_id: str, env: Mapping[str, str]) -> Node:
             return OnRaylet(cluster, here.site, node_id, env, here.directory)
 
-        with world(NAMES, start, extractors=EXTRACTOR_CPUS + 1) as here:
+        each = EXTRACTOR_CPUS + 1  # worker, one of them beside it
+        with world(NAMES, start, extractors=each, min_extractors=each) as here:
             yield here, Extractors(cluster)

@@ -11,7 +11,7 @@ STAGES = (  # all that a job goes through where a coordinator or a writer is; ex
     "job-claimed", "planned", "task-dispatched", "task-returned", "intent-written", "mid-file", "file-closed",
     "published", "before-commit", "in-commit", "committed", "before-settle", "takeover-claiming", "takeover-claimed",
 )  # fmt: skip
-OFTEN = STAGES[2:11]  # reached again and again: any of the first hits of a job that is at work may be the one
+OFTEN = STAGES[3:11]  # reached again and again: any of the first hits of a job that is at work may be the one
 HITS = 2
 
 
