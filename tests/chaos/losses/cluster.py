@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -16,8 +17,8 @@ from tests.fakes.site import Site
 from tests.fakes.worker import Worker
 
 NAMES = ("north", "south")
-EXTRACTOR_CPUS = 2
-STABLE = {"amp_node": 1.0}
+ELSEWHERE = 2  # extractors of a worker, but for the one beside it
+STABLE, EXTRACT = {"amp_node": 1.0}, {"extract": 1.0}
 
 
 class OnRaylet(Node):
@@ -69,7 +70,7 @@ class Extractors:
 
     def renew(self) -> None:
         """A new one."""
-        self.number = self._cluster.add(cpus=EXTRACTOR_CPUS)
+        self.number = self._cluster.add(cpus=ELSEWHERE * len(NAMES), resources=EXTRACT)
 
     def at_work(self) -> int:
         """How many of them have tasks."""
@@ -107,6 +108,7 @@ def on_cluster(directory: Path) -> Iterator[tuple[World, Extractors]]:
         def start(here: World, node_id: str, env: Mapping[str, str]) -> Node:
             return OnRaylet(cluster, here.site, node_id, env, here.directory)
 
-        each = EXTRACTOR_CPUS + 1  # worker, one of them beside it
-        with world(NAMES, start, extractors=each, min_extractors=each) as here:
+        each = ELSEWHERE + 1
+        ours: dict[str, Any] = {"extractors": each, "min_extractors": each, "extractor_resources.extract": 0.001}
+        with world(NAMES, start, **ours) as here:
             yield here, Extractors(cluster)
