@@ -66,6 +66,7 @@ class LocalWriters:
 
     def __init__(self, db: Database, store: Store):
         self.partitions: list[Partition] = []
+        self.handles: list[LocalPartition] = []
         self.reports: list[WriterReport] = []
         self.trouble = Trouble()
         self.before_append: Callable[[Extract], Awaitable[None]] | None = None
@@ -78,13 +79,16 @@ class LocalWriters:
         self.partitions.append(partition)
         self.open_now += 1
         self.most_open = max(self.most_open, self.open_now)
-        return LocalPartition(PartitionWriter(partition, self._db, self._store), self)
+        self.handles.append(LocalPartition(PartitionWriter(partition, self._db, self._store), self))
+        return self.handles[-1]
 
 
 class LocalPartition:
     """The port ``WriterHandle`` without processes."""
 
     def __init__(self, writer: PartitionWriter, writers: LocalWriters):
+        self.leaving = asyncio.Event()
+        self.leave = Leave.within(3600.0)
         self._writer = writer
         self._writers = writers
 
@@ -105,7 +109,8 @@ class LocalPartition:
         await self._writer.discard()
 
     async def leaves(self) -> Leave:
-        return await never()
+        await self.leaving.wait()
+        return self.leave
 
     def _reported(self, report: WriterReport) -> WriterReport:
         self._writers.reports.append(report)

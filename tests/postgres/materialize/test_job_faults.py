@@ -12,6 +12,7 @@ from ampd_ray.chain.ranges import Span, merge
 from ampd_ray.datasets.manifest import TABLES
 from ampd_ray.errors import ActorLost, AmpdError, DataFault, OutOfMemory, ProviderUnreachable, ValueOverflow
 from ampd_ray.materialize import passes, state
+from ampd_ray.materialize.leaving import Leave
 from ampd_ray.materialize.types import Extract, JobOutcome, Outcome, RangeTask, WriterOptions
 from tests.fakes.bench import Bench, Run, failure, until
 
@@ -33,6 +34,28 @@ async def test_what_lost_extractors_had_is_extracted_again(bench: Bench) -> None
     assert await run() == DONE
     assert run.extractors.trouble.fired == 3
     assert [each.number for each in run.writers.partitions] == [0]  # nothing was planned again for that
+    await bench.assert_exactly_once(0, 130)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_writer_that_leaves_commits_what_it_has_and_the_rest_is_planned_again(
+    bench: Bench, at_once: bool
+) -> None:
+    run = await bench.job(end_block="130")
+
+    async def leave(extract: Extract) -> None:
+        first = run.writers.handles[0]
+        if extract.span.start >= 32 and not first.leaving.is_set():
+            first.leave = Leave(0.0, 0.0, commit=0.0, gone=60.0) if at_once else first.leave
+            first.leaving.set()
+            await asyncio.sleep(0.05 if at_once else 0.0)
+
+    run.writers.before_append = leave
+    assert await run() == DONE
+    assert len(run.writers.partitions) == 2
+    assert [each.locations[0].epoch for each in run.writers.partitions] == [1, 1]  # nothing was lost
+    if not at_once:
+        assert sum(map(len, run.extractors.spans)) == 131  # each block once
     await bench.assert_exactly_once(0, 130)
 
 
