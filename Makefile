@@ -151,6 +151,10 @@ bench-store: $(STAMP)  ## Long: files to an S3 server, a fifth of all requests s
 	@$(BIN)/python -m tests.benchmarks.objects --puts $${PUTS:-10000} --share 0
 	@$(BIN)/python -m tests.benchmarks.objects --puts 50 --large-every 1 --share 0.2
 
+.PHONY: rehearse
+rehearse: $(STAMP)  ## Long, as root: what the files to deploy by start, as a cluster in namespaces of this machine
+	@$(BIN)/python -m tests.deployment.rehearsal
+
 .PHONY: clean
 clean:  ## Remove what these targets made
 	rm -rf $(VENV) .amp .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

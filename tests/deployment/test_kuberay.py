@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,10 @@ def test_its_configuration_is_valid(spec: Spec, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)
     settings = load_settings(tmp_path / name, {"AMP_CONFIG_METADATA_DB_URL": "postgresql://amp@db.internal/amp"})
     assert settings.data_dir.startswith("s3://")
+    (extract,) = [group for group in spec.worker_group_specs if group.group_name == "extract"]
+    assert set(settings.ampd_ray.extractor_resources) <= set(
+        json.loads(extract.ray_start_params["resources"][1:-1].replace("\\", ""))
+    )
     for group in spec.groups:
         container = group.template["spec"]["containers"][0]
         (mount,) = container["volumeMounts"]
