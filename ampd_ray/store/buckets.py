@@ -84,7 +84,7 @@ def open_bucket(url: str) -> Bucket:
     }
     try:
         return connect(url, endpoint, {"client_options": client, "retry_config": RETRY})
-    except (BaseError, ValueError) as error:
+    except (BaseError, ValueError, OSError) as error:
         raise unusable(url, kind, error) from None
 
 
@@ -97,6 +97,8 @@ def _s3(url: str, endpoint: str | None, options: Options) -> Bucket:
     account = Account()
     credentials = cast("S3CredentialProvider", account)
     named = options | _given("endpoint", endpoint) | {"region": account.region}
+    if account.authorities:
+        named["client_options"] = named["client_options"] | {"root_certificate": Path(account.authorities).read_bytes()}
     client = S3Store.from_url(url, credential_provider=credentials, **named)
     return Bucket(S3, client, Uploads(account, urlsplit(url).netloc, client.prefix or "", endpoint))
 

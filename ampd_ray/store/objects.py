@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import obstore
     from pyarrow.fs import FileSystem
 
-VARIABLES: Final = ("AWS_", "GOOGLE_", "AZURE_")
+VARIABLES: Final = ("AWS_", "GOOGLE_", "AZURE_", "SSL_CERT_FILE")
 LARGE_BYTES: Final = 16 << 20  # a larger file is sent in parts; any other is in memory as a whole
 AGAIN_AFTER_SECS: Final = (0.1, 1.0, 4.0)
 

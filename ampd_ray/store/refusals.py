@@ -86,7 +86,7 @@ def code_of(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", "")) or "unknown"
 
 
-def unusable(url: str, kind: Kind, error: BaseError | ValueError) -> ConfigError:
+def unusable(url: str, kind: Kind, error: BaseError | ValueError | OSError) -> ConfigError:
     """The settings do not suffice to make a client."""
     return ConfigError(
         f"{url}: {_reason(str(error))}. {kind.name} takes its settings from {kind.credentials}.", url=url

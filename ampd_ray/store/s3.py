@@ -6,7 +6,6 @@ The common client uploads in parts too, but then it replaces what is there, and 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -44,6 +43,12 @@ class Account:
     def region(self) -> str:
         """Where the buckets are; most other makers of S3 do not care."""
         return str(self.session.get_config_variable("region") or "us-east-1")
+
+    @property
+    def authorities(self) -> str | None:
+        """The file that AWS_CA_BUNDLE or the profile names: beside the machine's, who else may certify the server."""
+        found: str | None = self.session.get_config_variable("ca_bundle")
+        return found
 
     def __call__(self) -> dict[str, Any]:
         """The credentials of now, for the common client."""
@@ -132,7 +137,7 @@ class Uploads:
             "s3",
             endpoint_url=self._endpoint,
             region_name=self._account.region,
-            verify=os.environ.get("AWS_CA_BUNDLE") or authorities(),
+            verify=self._account.authorities or authorities(),
             config=Config(
                 connect_timeout=5,
                 read_timeout=60,

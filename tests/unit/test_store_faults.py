@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ampd_ray.errors import Handling, ObjectExists, StoreError, StoreUnavailable
+from ampd_ray.errors import ConfigError, Handling, ObjectExists, StoreError, StoreUnavailable
 from ampd_ray.log import redact
 from ampd_ray.store import buckets, objects, s3
 from ampd_ray.store.files import Store, open_store
@@ -218,6 +218,12 @@ def test_wrong_credentials_are_told_without_them(seaweed: S3Server, monkeypatch:
             attempt()
         assert not isinstance(caught.value, StoreUnavailable)
         assert "hunter2" not in str(caught.value.details) + caught.value.message
+
+
+def test_a_file_of_authorities_that_is_not_there_is_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/no/such/file")
+    with pytest.raises(ConfigError, match="No such file or directory: '/no/such/file'"):
+        open_store(url)
 
 
 def test_without_credentials_the_variables_are_named(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:

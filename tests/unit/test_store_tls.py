@@ -70,6 +70,16 @@ def test_a_store_of_an_authority_that_is_trusted_is_written_to(
 
 
 @pytest.mark.parametrize("size", [1000, PART_BYTES + 1000])
+def test_the_variable_of_awss_own_tools_is_as_good(
+    moto: S3Server, server: TcpProxy, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(authority.file))
+    store = opened(moto, f"https://localhost:{server.port}", Authority(tmp_path).file, monkeypatch)
+    publish(store, size)
+    assert store.head(TARGET).size == size
+
+
+@pytest.mark.parametrize("size", [1000, PART_BYTES + 1000])
 def test_one_that_is_not_proved_is_told_nothing(
     moto: S3Server, server: TcpProxy, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
