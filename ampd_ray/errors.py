@@ -488,6 +488,12 @@ class PackageMismatch(AmpdError):
     handling = Handling.BOUNDED
 
 
+class InsecureRay(AmpdError):
+    """Whoever reaches this Ray may run what they like in it, since it asks for no token."""
+
+    code = "INSECURE_RAY"
+
+
 class ActorLost(AmpdError):
     """An extractor or writer actor, or its Ray node, died."""
 

@@ -11,8 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray._common.tls_utils import load_certs_from_env
+from ray._private.services import canonicalize_bootstrap_address_or_die
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+from ray.exceptions import AuthenticationError
 
-from ampd_ray.actors import package, signals
+from ampd_ray.actors import door, package, signals
 from ampd_ray.actors.coordinator import CoordinatorActor
 from ampd_ray.actors.driver_watch import Watched
 from ampd_ray.actors.failures import domain_error
@@ -46,7 +50,7 @@ def run_worker(settings: Settings, node_id: str, info: Mapping[str, str], addres
     if address is None:
         os.environ.update(inherited(settings))
         settings = _anywhere(settings)
-    with signals.restored(), on_ray(address):
+    with signals.restored(), on_ray(address, insecure=settings.ampd_ray.insecure_ray):
         received = signals.noted()
         nodes = ray_nodes()
         home = places.home(nodes, here(), node_id)
@@ -119,24 +123,42 @@ def start_coordinator(
 
 
 @contextmanager
-def on_ray(address: str | None) -> Iterator[None]:
-    """Be a driver of the cluster at ``address``; None: of a Ray of our own. Raises ``RayUnavailable``."""
+def on_ray(address: str | None, *, insecure: bool = False) -> Iterator[None]:
+    """Be a driver of the cluster at ``address``; None: of a Ray of our own.
+
+    Raises ``RayUnavailable``, and ``InsecureRay`` unless it asks for a token, stays on loopback, or ``insecure`` is
+    meant.
+    """
     try:
-        if address is None:
-            _start_ray()
-        else:
-            ray.init(address=address, logging_level=logging.WARNING, namespace=NAMESPACE)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        what = "Ray does not start" if address is None else f"no Ray cluster takes us at {address!r}"
-        raise RayUnavailable(f"{what}: {type(error).__name__}: {str(error).splitlines()[0][:300]}") from error
-    try:
+        try:
+            if address is None:
+                _start_ray(insecure)
+            else:
+                found = canonicalize_bootstrap_address_or_die(address)
+                _agree_on_tokens(found, insecure)
+                ray.init(address=found, logging_level=logging.WARNING, namespace=NAMESPACE)
+        except (ConnectionError, OSError, RuntimeError, ValueError, AuthenticationError) as error:
+            what = "Ray does not start" if address is None else f"no Ray cluster takes us at {address!r}"
+            raise RayUnavailable(f"{what}: {type(error).__name__}: {str(error).splitlines()[0][:300]}") from error
         yield
     finally:
         ray.shutdown(wait_for_processes=True)
 
 
-def _start_ray() -> None:
-    """A Ray of our own, on loopback."""
+def _agree_on_tokens(address: str, insecure: bool) -> None:
+    """Ask for tokens if the cluster at ``address`` does, and only then: else it could not call its driver back."""
+    tokens = AuthenticationTokenLoader.instance()
+    ours = tokens.get_token_for_http_header(ignore_auth_mode=True)
+    tokens.reset_cache()  # with a token at hand a process asks for it, whatever its mode
+    tls = os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
+    certificates = load_certs_from_env() if tls else None  # type: ignore[no-untyped-call]
+    asks = door.check(address, ours, certificates, insecure=insecure)
+    os.environ["RAY_AUTH_MODE"] = "token" if asks else "disabled"
+    Config.initialize("")  # which is when Ray reads it
+
+
+def _start_ray(insecure: bool) -> None:
+    """A Ray of our own, on loopback, and with tokens: unless the environment says otherwise, which may be too much."""
     ray.init(
         address="local",
         num_cpus=max(LOCAL_CPUS, os.cpu_count() or 1),
@@ -145,3 +167,5 @@ def _start_ray() -> None:
         logging_level=logging.WARNING,
         namespace=NAMESPACE,
     )
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        door.check(ray.get_runtime_context().gcs_address, {}, insecure=insecure)

@@ -43,9 +43,10 @@ CLASHES = "several Ray nodes have a name that gives %s: one of them gets a coord
 def run_fleet(settings: Settings, prefix: str, info: Mapping[str, str], address: str) -> int:
     """Run an Amp node on every stable Ray node of the cluster at ``address`` until all are drained; the exit code.
 
-    Raises ``RayUnavailable``, also later. What goes wrong with one node is logged, and the node started again.
+    Raises ``InsecureRay``, and ``RayUnavailable`` also later. What goes wrong with one node is logged, and the
+    node started again.
     """
-    with signals.restored(), on_ray(address):
+    with signals.restored(), on_ray(address, insecure=settings.ampd_ray.insecure_ray):
         return _Driver(settings, prefix, info).run()
 
 

@@ -19,12 +19,12 @@ AT_ONCE_PER_CPU = 2  # the next one waits where the last one ends
 MAX_RETRIES = 10  # of a part whose Ray node goes
 
 
-def spread(call: Callable[[T], R], parts: Sequence[T], address: str) -> Iterator[R]:
+def spread(call: Callable[[T], R], parts: Sequence[T], address: str, *, insecure: bool) -> Iterator[R]:
     """``call`` of each of ``parts``, in no order, on the cluster at ``address``, which has our package.
 
-    Raises ``RayUnavailable``, and what a call raises as an ``AmpdError``: ``call`` may be repeated.
+    Raises ``RayUnavailable`` and ``InsecureRay``, and what a call raises as an ``AmpdError``: ``call`` may be repeated.
     """
-    with on_ray(address):
+    with on_ray(address, insecure=insecure):
         task: Any = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(call)
         at_once = AT_ONCE_PER_CPU * max(1, int(places.cpus(ray_nodes())))
         waiting = iter(parts)

@@ -73,7 +73,7 @@ def verify(
                 ref,
                 blocks=wanted,
                 level=Level(level),
-                carry_out=_carry_out(processes, address),
+                carry_out=_carry_out(processes, address, insecure=client.settings.ampd_ray.insecure_ray),
                 on_progress=line.update,
             )
         finally:
@@ -85,7 +85,7 @@ def verify(
     raise typer.Exit(0 if report.sound else 1)
 
 
-def _carry_out(processes: int | None, address: str | None) -> CarryOut:
+def _carry_out(processes: int | None, address: str | None, *, insecure: bool) -> CarryOut:
     """In processes here, or on a cluster."""
     from ampd_ray.client.verify import in_processes
     from ampd_ray.client.verify_span import verify_span
@@ -94,11 +94,14 @@ def _carry_out(processes: int | None, address: str | None) -> CarryOut:
         return partial(in_processes, processes=processes or os.cpu_count() or 1)
     if processes is not None:
         raise UsageError("give either --processes or --address: the one is on this machine, the other on a cluster")
-    from ampd_ray.actors.spread import spread
+    from ampd_ray.actors.environment import prepare
     from ampd_ray.node.preflight import reach_ray
 
     asyncio.run(reach_ray(address))
-    return lambda tasks: spread(verify_span, tasks, address)
+    prepare(os.environ, local=False)
+    from ampd_ray.actors.spread import spread
+
+    return lambda tasks: spread(verify_span, tasks, address, insecure=insecure)
 
 
 def progress_text(progress: Progress, secs: float) -> str:

@@ -246,6 +246,8 @@ class AmpdRay(Table):
     """Failed runs in a row after which nobody tries a job again."""
     address: str | None = None
     """Ray cluster to join, `auto` for the one on this machine; without it a worker starts a Ray of its own."""
+    insecure_ray: bool = False
+    """Join a Ray that asks nobody for a token, though others than this machine reach it."""
     extractors: Positive | None = None
     """Most extractors of a worker at a time; by default 64 in a cluster, else by its CPUs."""
     min_extractors: Count = 1

@@ -89,7 +89,8 @@ def _verified(site: Site, *where: str, env: Mapping[str, str] | None = None) -> 
 
 def test_all_of_jobs_as_ray_jobs(cluster: Cluster, site: Site, devnet: Devnet) -> None:
     """The outcome of a Ray job is the exit code of what it ran; one that is stopped has the time to drain."""
-    rays = JobSubmissionClient(cluster.dashboard)
+    token = {"Authorization": f"Bearer {cluster.env['RAY_AUTH_TOKEN']}"}
+    rays = JobSubmissionClient(cluster.dashboard, headers=token)
     configured = ("--config", str(site.config))
     wait_until(lambda: takes_jobs(rays), AGENT_SECS, "Ray's job agent")
     lasting = [

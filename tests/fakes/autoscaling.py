@@ -7,6 +7,7 @@ for, runs in a network, a process table and a ``/tmp/ray`` of its own, and ends 
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -65,7 +66,12 @@ def autoscaled(directory: Path, *, most: int, idle_secs: float) -> Iterator[Auto
     """A stable head without CPUs, and up to ``most`` Ray nodes of one CPU, which go once they were idle so long."""
     config = directory / "autoscaler.json"
     config.write_text(json.dumps(_config(most, idle_secs)))
-    env = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+    env = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(16),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
+    }
     told = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
     command = [
         str(RAY),

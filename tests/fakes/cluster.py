@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -55,7 +56,8 @@ def cluster(directory: Path, *, ray_nodes: int, cpus: int) -> Iterator[Cluster]:
     """``ray_nodes`` Ray nodes of ``cpus`` CPUs each; the first is stable, with a dashboard. ``directory`` is short."""
     gcs, dashboard = _free_port(), _free_port()
     env = {
-        "RAY_AUTH_MODE": "disabled",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(16),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TMPDIR": str(directory),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",

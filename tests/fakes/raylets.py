@@ -11,6 +11,7 @@ all that it started.
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from typing import Any
 import psutil
 
 from tests.fakes.cluster import actors_below, tree_of
+from tests.fakes.hosts import free_port
 from tests.fakes.places import REPO
 from tests.fakes.worker import end_all, environment
 
@@ -40,7 +42,8 @@ class Raylets:
 
     def __init__(self, directory: Path, env: Mapping[str, str]):
         self.env = {
-            "RAY_AUTH_MODE": "disabled",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(16),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_TMPDIR": str(directory),
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
@@ -61,11 +64,14 @@ class Raylets:
         store_bytes: int = 100 * MEBIBYTES,
         env: Mapping[str, str] | None = None,
         resources: Mapping[str, float] | None = None,
+        dashboard: bool = False,
     ) -> int:
         """Start a raylet, the head first; its number. ``env`` is for it and its actors only."""
         number = len(self._pids)
-        told = {"num_cpus": cpus, "object_store_memory": store_bytes, "env_vars": dict(env or {})}
+        told: dict[str, Any] = {"num_cpus": cpus, "object_store_memory": store_bytes, "env_vars": dict(env or {})}
         told |= {"resources": dict(resources or {})}
+        if dashboard:  # the head's, on a port that nobody else has
+            told |= {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": free_port()}
         said = self._ask(do="add", node=told | {"node_ip_address": self.host(number)})
         self.address = said["address"]
         self._pids.append(said["pid"])
@@ -94,6 +100,10 @@ class Raylets:
             return bool(psutil.Process(self._pids[number]).status() != psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return False
+
+    def processes(self) -> list[psutil.Process]:
+        """All of the cluster, its tables' server included."""
+        return tree_of(self._server.pid)
 
     def actors(self, number: int) -> dict[str, list[psutil.Process]]:
         """The processes of the actors on a raylet, by class."""
@@ -163,7 +173,7 @@ def serve() -> None:
         match command["do"]:
             case "add":
                 of_head: dict[str, Any] = {} if nodes else {"_system_config": HEALTH, "include_dashboard": False}
-                nodes.append(cluster.add_node(**command["node"], **of_head))
+                nodes.append(cluster.add_node(**of_head | command["node"]))
                 (raylet,) = nodes[-1].all_processes["raylet"]
                 said = {"address": cluster.address, "pid": raylet.process.pid}
             case "remove":

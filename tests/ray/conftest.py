@@ -25,6 +25,7 @@ from ampd_ray.node.sizes import Sizes
 from tests.servers import Server, fresh_database
 
 CPUS = 4
+os.environ["RAY_AUTH_MODE"] = "disabled"  # it is too late for a token: Ray is imported
 prepare(os.environ, local=True)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import ray
 
+from ampd_ray import __version__
 from ampd_ray.actors.coordinator import CoordinatorActor
 from ampd_ray.actors.driver_watch import Watched
 from ampd_ray.actors.failures import domain_error
@@ -32,7 +33,7 @@ def sealed(tmp_path: Path) -> Sealed:
 @pytest.mark.parametrize(
     ("plain", "arguments", "first_call"),
     [
-        (CoordinatorActor, ("worker-1", {}, Sizes(1, 1), Watched.of(os.getpid())), "run"),
+        (CoordinatorActor, ("worker-1", {"version": __version__}, Sizes(1, 1), Watched.of(os.getpid())), "run"),
         (WriterActor, ("ampd-ray/worker-1",), "ready"),
     ],
     ids=["coordinator", "writer"],
