@@ -114,7 +114,7 @@ class Assembler:
         self._early: dict[int, _Extract | None] = {}  # by first block; None for blocks that are done without
         self._early_spans: list[Span] = []  # ascending
         self._open: _OpenFile | None = None
-        self._stopped = False  # blocks were left out
+        self._stopped = False  # before its last block
 
     @property
     def next_block(self) -> int | None:
@@ -147,6 +147,8 @@ class Assembler:
         Raises ValueError if these blocks are not expected (outside the partition, or delivered before), DataFault if
         ``links`` are not those of every block of the span. Nothing has changed then.
         """
+        if self._stopped:
+            return []
         self._expect(span)
         if len(links) != len(span) or (links.first, links.last) != (span.start, span.end):
             held = f"{len(links)} blocks, {links.first}..{links.last}" if len(links) else "no block"
@@ -155,6 +157,8 @@ class Assembler:
 
     def skip(self, span: Span) -> list[Instruction]:
         """Do without the blocks of ``span``: no file reaches across them. Raises ValueError as ``push`` does."""
+        if self._stopped:
+            return []
         self._expect(span)
         return self._take(span, None)
 
@@ -171,12 +175,13 @@ class Assembler:
         """Close the open file, if there is one, because of its ``age`` or a ``stop``.
 
         At a stop the extracts that came early are put into files of their own: what is missing between them is somebody
-        else's, and nothing more is expected here.
+        else's. Extracts that a stop overtakes on their way come too late: nothing is taken of them.
         """
         if reason not in (Reason.AGE, Reason.STOP):
             raise ValueError(f"nobody decides {reason} from outside")
         instructions: list[Instruction] = [self._cut(Reason(reason))] if self._open else []
         if reason == Reason.STOP:
+            self._stopped = self._next is not None
             instructions += self._end_early()
         return instructions
 
@@ -186,7 +191,6 @@ class Assembler:
             if self._open and (extract is None or span.start != self._next):
                 yield self._cut(Reason.GAP)
             if extract is not None:
-                self._stopped = True
                 self._next = span.start
                 yield from self._append(extract)
         if self._open:

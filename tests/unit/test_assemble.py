@@ -200,6 +200,17 @@ def test_a_stop_of_what_came_early_only_cuts_where_the_chain_changes() -> None:
     assert story(assembler.flush(Reason.STOP)) == "+10..14 |reorg 10..14 +15..19 |stop 15..19"
 
 
+def test_what_a_stop_has_overtaken_is_left_to_others() -> None:
+    assembler = Assembler([Span(0, 49)], PLENTY)
+    run(assembler, [arrival(0, 2), arrival(10, 14)])
+    assert story(assembler.flush(Reason.STOP)) == "|stop 0..2 +10..14 |stop 10..14"
+    assert push(assembler, arrival(3, 9)) == []
+    assert push(assembler, arrival(15, 49)) == []
+    assert assembler.skip(Span(5, 5)) == []
+    assert assembler.open_span is None
+    assert not assembler.finished
+
+
 @pytest.mark.parametrize("reason", ["size", "end"])
 def test_only_age_and_stop_come_from_outside(reason: str) -> None:
     with pytest.raises(ValueError, match="from outside"):

@@ -175,6 +175,19 @@ async def test_a_report_says_whether_a_file_is_open(tmp_path: Path, chain: DevCh
 # -- commits ----------------------------------------------------------------------------------------------------------
 
 
+async def test_rows_that_a_stop_overtook_are_dropped_and_no_fault(
+    tmp_path: Path, chain: DevChain, catalogue: Catalogue
+) -> None:
+    writer = writer_of(tmp_path)
+    await writer.append(extract(chain, Span(0, 9)))
+    await writer.append(extract(chain, Span(30, 39)))
+    stopped = await writer.flush("stop")
+    assert [file.range.span for file in stopped.committed[::3]] == [Span(0, 9), Span(30, 39)]
+    late = await writer.append(extract(chain, Span(10, 29)))
+    assert (late.appended, late.committed, late.open, late.finished) == ((), (), False, False)
+    assert left_over(tmp_path) == []
+
+
 async def test_a_database_that_is_away_is_asked_again_with_the_same_request(
     tmp_path: Path, chain: DevChain, catalogue: Catalogue
 ) -> None:
