@@ -249,6 +249,8 @@ class Pool:
 
     async def _bring_up(self, member: Member) -> None:
         """Whatever goes wrong is a failed start, which those who wait for an actor are told of."""
+        if member not in self._members:  # let go before it was made: nobody would ever end it
+            return
 
         async def made() -> None:
             member.handle = self._make(member.beside)

@@ -35,6 +35,10 @@ class Actor:
         self.tasks: list[RangeTask] = []
 
     @property
+    def is_of_version(self) -> Any:
+        return _Call(self._agree)
+
+    @property
     def ready(self) -> Any:
         return _Call(self._come_up)
 
@@ -49,6 +53,9 @@ class Actor:
     @property
     def extract(self) -> Any:
         return _Pair(self)
+
+    async def _agree(self) -> None:
+        """Its package is ours."""
 
     async def _come_up(self) -> int:
         await self.site.room.wait()
@@ -65,7 +72,7 @@ class _Call:
     def __init__(self, call: Any):
         self._call = call
 
-    def remote(self) -> Any:
+    def remote(self, *_: Any) -> Any:
         return self._call()
 
 
@@ -170,6 +177,16 @@ async def test_one_that_is_let_go_as_it_comes_up_is_ended_and_no_failed_start(si
         site.room.set()
         await until(lambda: site.made[2] in site.killed)
         assert helpers.ready == 2
+
+
+async def test_one_that_is_let_go_before_it_was_asked_for_never_is(site: Site) -> None:
+    async with site.pool(1) as helpers:
+        await helpers.acquire()
+        helpers.resize(2)
+        helpers.resize(1)
+        assert helpers.released == 1
+        await until(lambda: not any("_bring_up" in str(task.get_coro()) for task in helpers._tasks))
+        assert len(site.made) == 1, "nobody would ever end it, and a cluster would grow for it"
 
 
 async def test_writers_that_nobody_needs_are_let_go_but_the_first(site: Site) -> None:
