@@ -12,19 +12,22 @@ import psycopg
 from ampd_ray import failpoints
 from ampd_ray.client import Client
 from ampd_ray.client.job import Job
+from ampd_ray.clouds.machine import TOLD
 from ampd_ray.metadb.statuses import JobStatus
 from tests.chaos.check import check
 from tests.fakes.devnet import devnet as run_devnet
+from tests.fakes.metadata import metadata
 from tests.fakes.site import Site, make_site, register, wait_until
 from tests.fakes.worker import DRAIN_SECS, Worker
 from tests.servers import Server, fresh_database
 
+NOTICE_SECS = 10.0
 PART = 200  # of the chain; the job cannot end before the third part is there
 LAST = 3 * PART
 
 
 def test_a_worker_is_drained_twice_and_its_job_resumed(tmp_path: Path, embedded: Server) -> None:
-    with fresh_database(embedded) as url, run_devnet(PART) as chain:
+    with fresh_database(embedded) as url, run_devnet(PART) as chain, metadata() as service:
         site = make_site(tmp_path / "site", url, chain.url)
         running: list[Worker] = [Worker(site, "worker-1").up()]
         try:
@@ -46,12 +49,14 @@ def test_a_worker_is_drained_twice_and_its_job_resumed(tmp_path: Path, embedded:
                 assert running[1].process.wait(DRAIN_SECS) == 0
                 assert_left_to_resume(client, job)
 
-                running.append(Worker(site, "worker-1").up())
+                running.append(Worker(site, "worker-1", env={TOLD: f"aws={service.url}"}).up())
                 chain.mine(PART // 2)
                 assert job.outcome(120).status is JobStatus.COMPLETED
                 assert [event.event_type for event in job.events()] == ["SCHEDULED", "RUNNING", "COMPLETED"]
-                assert running[2].drain() == 0
+                service.take_away(NOTICE_SECS)  # the machine, and with it all of the worker's own Ray
+                assert running[2].process.wait(DRAIN_SECS) == 0
             assert check(url, "_/eth", 0, LAST) == []
+            assert "the machine of this node goes" in running[2].log()
             assert all("node ends" in worker.log() and "Traceback" not in worker.log() for worker in running)
         finally:
             for worker in running:
