@@ -297,12 +297,14 @@ class JobState:
         """The open partition that gets the next task, or None.
 
         Of the partitions with work left the one with the fewest tasks under way, the lowest first. The byte budget
-        never holds back a partition's lowest outstanding span: its writer waits for just that one.
+        never holds back a partition's lowest outstanding span: its writer waits for just that one, and what is
+        extracted waits for the writer, however few tasks may be under way by now.
         """
         if self._stopping or self._paused:
             return None
-        tasks = sum(len(part.tasks) for part in self._open.values())
-        held = sum(task.nbytes for part in self._open.values() for task in part.tasks.values())
+        tasks = [task for part in self._open.values() for task in part.tasks.values()]
+        extracting = sum(not task.extracted for task in tasks)
+        held = sum(task.nbytes for task in tasks)
         ready = [
             (len(part.tasks), number)
             for number, part in self._open.items()
@@ -311,8 +313,8 @@ class JobState:
         for _, number in sorted(ready):
             part = self._open[number]
             urgent = not part.tasks or part.queue[0] < min(part.tasks)
-            room = tasks < self._limits.max_tasks and held < self._limits.room
-            if room or (urgent and tasks < self._limits.max_tasks + len(self._open)):
+            room = len(tasks) < self._limits.max_tasks and held < self._limits.room
+            if room or (urgent and extracting < self._limits.max_tasks + len(self._open)):
                 return number
         return None
 

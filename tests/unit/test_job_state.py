@@ -54,6 +54,20 @@ def test_without_good_leases_nothing_is_handed_out_and_nothing_is_forgotten() ->
     assert again.span == second.span
 
 
+@pytest.mark.parametrize("lost", [events.TaskLost(0, Span(0, 15)), events.TaskHandedBack(0, Span(0, 15))])
+def test_what_all_others_wait_for_is_extracted_again_though_fewer_tasks_may_be_under_way_by_now(
+    lost: events.Event,
+) -> None:
+    machine = JobState([unit(0, 399)], Limits(max_tasks=12))
+    machine.start()
+    later = only(events.Extract, opened(machine))[1:]
+    machine.on(events.Tick(1.0, max_tasks=1))  # a Ray node went, with most of the extractors
+    for task in later:
+        machine.on(events.TaskExtracted(0, task.span, 1000))
+    assert machine.on(lost) == [events.Extract(0, Span(0, 15))]
+    machine.validate()
+
+
 def test_a_stop_without_good_leases_commits_what_is_there() -> None:
     machine = JobState([unit(0, 99)], Limits())
     machine.start()
