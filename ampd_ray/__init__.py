@@ -6,17 +6,19 @@ The packages, from the top down; each imports only what stands below it (import-
 cli            ``ampd``: parse, call, print, exit code
 client         notebooks and scripts: providers, datasets, jobs, backfills; over Postgres, without Ray
 controller     which worker gets a job, and when a failed one is tried again
-actors         the only importers of Ray: coordinator, extractor, writer, the pools, the driver of a worker
-node           one Amp node: identity, heartbeat, notifications, what to do about each job (``state`` decides)
+actors         the only importers of Ray: coordinator, extractor, writer, the pools; where they stand (``placement``),
+               how many there are (``crew``, ``commons``), Ray nodes that go (``draining``); the drivers of workers
+node           one Amp node: identity, heartbeat, notifications, what to do about each job (``state`` decides), how
+               many extractors it wants (``scaling``), who gets them (``sharing``); one on each machine (``fleet``)
 materialize    one job: what is missing (``plan``), who does it (``state``), extract, assemble, write; sweep and check
-metadb         the metadata database: typed verbs, each module with its .sql beside it; the embedded Postgres
+metadb         the metadata database: typed verbs, each module with its .sql beside it; roles; the embedded Postgres
 providers      where blocks come from: provider files, JSON-RPC over HTTP, WebSocket and IPC
-store          where files live
 clouds         the machine that a process runs on: the notice that a cloud takes it away
 devnet         a local chain to try things on
+store          where files live: a directory or an object store behind one interface (``files``)
 datasets       what is extracted: manifests, names, and the EVM tables decoded column by column (pure)
 chain          what a chain is: spans, links, segments, the canonical chain and its gaps (pure)
-config         Amp's TOML, ``AMP_CONFIG_*`` and our ``[ampd_ray]``
+config         Amp's TOML, ``AMP_CONFIG_*`` and our ``[ampd_ray]``; what of it may go through Ray (``sealed``)
 failpoints     named points at which the environment can make a process fail on purpose
 errors, log    errors that carry their handling; structured logs without secrets
 =============  ====================================================================================================
