@@ -13,7 +13,7 @@ from itertools import chain, repeat
 from typing import TypeVar
 
 from ampd_ray.chain.ranges import Span
-from ampd_ray.errors import AmpdError, DatabaseUnavailable, Handling, JobFailed
+from ampd_ray.errors import AmpdError, DatabaseUnavailable, Handling, JobFailed, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -38,17 +38,17 @@ async def step(code: str) -> AsyncIterator[None]:
 
 
 async def patiently(call: Callable[[], Awaitable[T]], within_secs: float = math.inf) -> T:
-    """Wait for a database that is away; the job's row stays RUNNING meanwhile. ``call`` must bear to be repeated.
+    """Wait for a database or an object store that is away; the job's row stays RUNNING meanwhile.
 
-    Raises DatabaseUnavailable for what still fails after ``within_secs``.
+    ``call`` must bear to be repeated. Raises what it raises for what still fails after ``within_secs``.
     """
-    complaints = Complaints("the metadata database")
+    complaints = Complaints("the metadata database or the object store")
     started = time.monotonic()
     pauses = chain(PAUSES_SECS, repeat(PAUSES_SECS[-1]))
     while True:
         try:
             result = await call()
-        except DatabaseUnavailable as error:
+        except (DatabaseUnavailable, StoreUnavailable) as error:
             if time.monotonic() - started >= within_secs:
                 raise
             complaints.add(error)

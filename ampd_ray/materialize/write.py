@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import ParamSpec, TypeVar
 
@@ -41,7 +41,7 @@ from ampd_ray.store.layout import file_name
 WRITER_VERSION = 1
 # What a byte of Arrow memory becomes on disk with zstd; measured on mainnet, where it is 0.25 to 0.4.
 FILE_BYTES_PER_ARROW_BYTE = 0.35
-DATABASE_WITHIN_SECS = 300.0  # for a database that is away; then the blocks are planned again
+AWAY_WITHIN_SECS = 300.0  # for a database or an object store that is away; then the blocks are planned again
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -158,14 +158,12 @@ class PartitionWriter:
         names = {location.table: self._name(location, range_) for location in locations}
         intents = [files.Intent(location.location_id, names[location.table], location.epoch) for location in locations]
         created_ns = await patiently(
-            lambda: files.announce(self._db, intents, newest_ns=self._partition.newest_ns), DATABASE_WITHIN_SECS
+            lambda: files.announce(self._db, intents, newest_ns=self._partition.newest_ns), AWAY_WITHIN_SECS
         )
         await failpoints.reach("intent-written")
-        new_files = await _in_thread(
-            lambda: [
-                self._publish(location, range_, names[location.table], created_ns, verified) for location in locations
-            ]
-        )
+        new_files = [
+            await self._publish(location, range_, names[location.table], created_ns, verified) for location in locations
+        ]
         keep = self._partition.options.collect_after_secs
         request = files.CommitRequest(
             job_id=self._partition.job_id,
@@ -175,7 +173,7 @@ class PartitionWriter:
             collect_after=None if keep is None else timedelta(seconds=keep),
         )
         await failpoints.reach("before-commit")
-        committed = await patiently(lambda: files.commit(self._db, request), DATABASE_WITHIN_SECS)
+        committed = await patiently(lambda: files.commit(self._db, request), AWAY_WITHIN_SECS)
         await failpoints.reach("committed")
         rows = {file.location_id: file for file in new_files}
         return [
@@ -216,19 +214,18 @@ class PartitionWriter:
             epoch=location.epoch,
         )
 
-    def _publish(
+    async def _publish(
         self, location: Location, range_: BlockRange, name: str, created_ns: int, verified: Verified
     ) -> files.NewFile:
         """Close and publish one table's file. A segment without rows of a table still gets its (empty) file."""
         metadata = footer_metadata(
             table=location.table, filename=name, created_ns=created_ns, range_=range_, parents=[], generation=0
         )
-        closed: ClosedFile = self._open[location.table].close(metadata)
-        failpoints.reach_in_thread("file-closed")
-        meta = self._store.publish(closed.path, f"{location.path}/{name}")
-        failpoints.reach_in_thread("published")
+        path = f"{location.path}/{name}"
+        closed = await _in_thread(self._close, location.table, metadata)
+        meta = await patiently(lambda: _in_thread(self._send, closed, path), AWAY_WITHIN_SECS)
         del self._open[location.table]
-        _check_stored(f"{location.path}/{name}", closed, meta)
+        _check_stored(path, closed, meta)
         return files.NewFile(
             table=location.table,
             location_id=location.location_id,
@@ -247,6 +244,17 @@ class PartitionWriter:
             row_count=closed.rows,
             verified=verified,
         )
+
+    def _close(self, table: str, metadata: Mapping[str, str]) -> ClosedFile:
+        closed = self._open[table].close(metadata)
+        failpoints.reach_in_thread("file-closed")
+        return closed
+
+    def _send(self, closed: ClosedFile, path: str) -> ObjectMeta:
+        """May be repeated: what is there already, and the same, was sent before."""
+        meta = self._store.publish(closed.path, path)
+        failpoints.reach_in_thread("published")
+        return meta
 
 
 async def _in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -181,7 +181,7 @@ async def test_a_database_that_is_read_only_for_a_while_ends_no_job(
         await asyncio.wait_for(hold.reached.wait(), 20)
         await read_only(db, "on")
         hold.let_go.set()
-        await until(lambda: counters.late_beats and "the metadata database: no progress" in caplog.text)
+        await until(lambda: counters.late_beats and "the object store: no progress" in caplog.text)
         await read_only(db, "off")
         await until(lambda: job_is(db, job.id, "COMPLETED"))
         assert counters.job_starts == 1

@@ -17,6 +17,7 @@ from ampd_ray.errors import (
     ProviderRefused,
     ProviderUnreachable,
     RateLimited,
+    StoreUnavailable,
     WrongChain,
 )
 from ampd_ray.materialize import patience
@@ -46,9 +47,14 @@ async def test_a_step_lets_through_what_has_its_meaning_already(error: Exception
 
 @pytest.mark.parametrize(
     ("error", "within_secs", "calls"),
-    [(DatabaseUnavailable("away"), 60.0, 12), (DatabaseUnavailable("away"), 0.0, 1), (DataFault("wrong"), 60.0, 1)],
+    [
+        (DatabaseUnavailable("away"), 60.0, 12),
+        (StoreUnavailable("busy"), 60.0, 12),
+        (DatabaseUnavailable("away"), 0.0, 1),
+        (DataFault("wrong"), 60.0, 1),
+    ],
 )
-async def test_a_database_that_is_away_is_waited_for(
+async def test_a_database_or_a_store_that_is_away_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, error: AmpdError, within_secs: float, calls: int
 ) -> None:
     monkeypatch.setattr(patience, "PAUSES_SECS", (0.0,))

@@ -20,7 +20,7 @@ from ampd_ray.chain.ranges import BlockRange, Span
 from ampd_ray.chain.segments import Segment
 from ampd_ray.datasets.manifest import TABLES
 from ampd_ray.devnet.chain import DevChain
-from ampd_ray.errors import ActorLost, AmpdError, DatabaseUnavailable, Fenced, Overlap, StoreError
+from ampd_ray.errors import ActorLost, AmpdError, DatabaseUnavailable, Fenced, Overlap, StoreError, StoreUnavailable
 from ampd_ray.materialize import patience, write
 from ampd_ray.materialize.types import CommittedFile, Location, Partition, UnchangedFile, WriterOptions
 from ampd_ray.materialize.write import PartitionWriter
@@ -198,6 +198,27 @@ async def test_a_database_that_is_away_is_asked_again_with_the_same_request(
     assert len({id(request) for request in catalogue.requests}) == 1
 
 
+async def test_a_store_that_is_away_is_sent_the_same_files_again(
+    tmp_path: Path, chain: DevChain, catalogue: Catalogue
+) -> None:
+    class Busy(LocalStore):
+        refusals = 2
+        sent: list[str] = []  # noqa: RUF012
+
+        def publish(self, staged: Path, path: str) -> ObjectMeta:
+            self.sent.append(path)
+            if self.refusals:
+                self.refusals -= 1
+                raise StoreUnavailable(f"cannot write {path}: S3 is in trouble (SlowDown); try later")
+            return super().publish(staged, path)
+
+    store = Busy(tmp_path)
+    report = await writer_of(tmp_path, store).append(extract(chain, SPAN))
+    assert (len(report.committed), len(catalogue.requests), len(catalogue.announced)) == (3, 1, 3)
+    assert (len(store.sent), len(set(store.sent))) == (5, 3)
+    assert left_over(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     "errors", [[Overlap("others")], [Fenced("taken")], [DatabaseUnavailable("away")]], ids=lambda e: e[0].code
 )
@@ -205,7 +226,7 @@ async def test_a_writer_that_failed_takes_nothing_more(
     tmp_path: Path, chain: DevChain, catalogue: Catalogue, errors: list[AmpdError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes after the gap might commit, and the next plan would run into it."""
-    monkeypatch.setattr(write, "DATABASE_WITHIN_SECS", 0.0)
+    monkeypatch.setattr(write, "AWAY_WITHIN_SECS", 0.0)
     catalogue.errors = list(errors)
     writer = writer_of(tmp_path, options=WriterOptions(segment_blocks=20))
     first, later = extract(chain, Span(0, 19)), extract(chain, Span(20, 59))
@@ -322,7 +343,7 @@ async def test_a_cancelled_call_lets_its_thread_end_before_its_files_go(
     store.go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await appending
-    assert store.published == 3
+    assert store.published == 1
     assert catalogue.requests == []
     assert left_over(tmp_path) == []
 

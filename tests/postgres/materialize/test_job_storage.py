@@ -89,7 +89,7 @@ async def test_a_database_that_is_away_for_longer_leads_to_a_new_plan(
     cut_bench: tuple[Bench, CommitCutter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next epoch has other names, and sweeps the objects of the first try, which were announced."""
-    monkeypatch.setattr(write, "DATABASE_WITHIN_SECS", 0.0)
+    monkeypatch.setattr(write, "AWAY_WITHIN_SECS", 0.0)
     bench, cutter = cut_bench
     cutter.plan = [Moment.UNDER_WAY] * 3  # one try looks three times
     run = await bench.job(end_block="130")
