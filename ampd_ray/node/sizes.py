@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ampd_ray.config import AmpdRay
 
 LOCAL_CPUS = 4  # at least, of a Ray of our own, however few cores there are: fetching waits
-MOST_EXTRACTORS = 64  # of a worker in a cluster, which may grow: as many as one coordinator feeds (docs/scale.md)
+MOST_EXTRACTORS = 64  # of a worker in a cluster, which may grow: about what one coordinator feeds (docs/scale.md)
 
 
 @dataclass(frozen=True)
