@@ -12,11 +12,14 @@ import json
 import socket
 import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from itertools import repeat
 
 import grpc
 
 WITHIN_SECS = 2.0
+AT_ONCE = 16
 REFUSALS = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAVAILABLE)
 CALLS = (
     "/ray.rpc.NodeInfoGcsService/GetClusterId",
@@ -79,5 +82,6 @@ def _pages(host: str, port: int) -> Iterator[str]:
 
 if __name__ == "__main__":
     _, host, *named = sys.argv
-    found = open_ports(host, [int(port) for port in named] or range(1, 1 << 16))
-    print(json.dumps({port: answers(host, port) for port in found}))
+    found = list(open_ports(host, [int(port) for port in named] or range(1, 1 << 16)))
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        print(json.dumps(dict(zip(found, threads.map(answers, repeat(host), found), strict=True))))
