@@ -26,6 +26,9 @@ from pydantic import (
 
 from ampd_ray.errors import ConfigError
 
+_WORD = r"[a-zA-Z0-9](?:[a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?"
+LABEL = re.compile(rf"(?:[a-zA-Z0-9][a-zA-Z0-9.-]*/)?{_WORD}")
+LABEL_VALUES = re.compile(rf"!?(?:{_WORD}|in\({_WORD}(?:, ?{_WORD})*\))|")
 PARQUET_CODECS = ("zstd", "lz4", "gzip", "brotli", "snappy", "uncompressed")
 
 
@@ -86,6 +89,20 @@ def _postgres_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _own_resources(value: dict[str, float]) -> dict[str, float]:
+    if {"CPU", "GPU", "memory", "object_store_memory"} & value.keys():
+        raise ValueError("expected custom resources; CPUs are extractor_cpus, memory is extractor_memory_bytes")
+    return value
+
+
+def _label_selector(value: dict[str, str]) -> dict[str, str]:
+    """What Ray would refuse, each time that it is asked for an extractor."""
+    for label, wanted in value.items():
+        if not (LABEL.fullmatch(label) and LABEL_VALUES.fullmatch(wanted)):
+            raise ValueError('expected labels such as { "ray.io/market-type" = "spot" }, or "!spot", "in(a, b)"')
+    return value
+
+
 def _clamped(value: float) -> float:
     return min(1.0, max(0.0, value))
 
@@ -94,7 +111,9 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Period = Annotated[float, Field(gt=0, allow_inf_nan=False)]  # seconds, of something that repeats or has to end
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
-Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]  # of a resource of Ray's
+Amount = Annotated[float, Field(ge=0.0001, allow_inf_nan=False)]  # of a resource of Ray's, which counts no finer
+Resources = Annotated[dict[str, Amount], AfterValidator(_own_resources)]
+Labels = Annotated[dict[str, str], AfterValidator(_label_selector)]
 Address = Annotated[str, AfterValidator(_address)]
 Codec = Annotated[Compression, BeforeValidator(_compression)]
 Overflow = Annotated[Fraction, BeforeValidator(_fraction), PlainSerializer(str)]
@@ -258,9 +277,9 @@ class AmpdRay(Table):
     """CPUs of the cluster that an extractor takes; the first one of a worker takes none."""
     extractor_memory_bytes: Positive | None = None
     """Memory of the cluster that an extractor takes; by default Ray does not count it."""
-    extractor_resources: dict[str, Amount] = {}
+    extractor_resources: Resources = {}
     """Resources that a Ray node must have for extractors, as in `{ extract = 0.001 }`, but for a worker's first."""
-    extractor_labels: dict[str, str] = {}
+    extractor_labels: Labels = {}
     """Labels that a Ray node must have for extractors, as in `{ "ray.io/market-type" = "spot" }`; same exception."""
     writers: Positive | None = None
     """Most writers of a worker at a time; by default one for every four CPUs, as stable Ray nodes have room."""
@@ -287,7 +306,7 @@ class Settings(Table):
     _file: Path | None = PrivateAttr(default=None)
 
     data_dir: str
-    """Where the Parquet files are."""
+    """Where the Parquet files are: a directory, or a URL such as `s3://bucket/prefix`; so the next two."""
     providers_dir: str
     """Where the provider files are."""
     manifests_dir: str

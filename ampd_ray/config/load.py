@@ -132,11 +132,13 @@ def _validated(entries: Entries, path: Path | None, problems: list[str]) -> Sett
         # Defaults made from other values are not made beside a wrong one: no problem of its own.
         problems += [_problem(one, entries) for one in details if one["type"] != "default_factory_not_called"]
         raise ConfigError(_report(problems), problems=problems) from None
-    database = settings.metadata_db
+    database, ours = settings.metadata_db, settings.ampd_ray
     if database.min_connections > database.pool_size:
         problems.append(
             f"metadata_db.min_connections: {database.min_connections} is above pool_size, {database.pool_size}"
         )
+    if ours.extractors is not None and ours.min_extractors > ours.extractors:
+        problems.append(f"ampd_ray.min_extractors: {ours.min_extractors} is above extractors, {ours.extractors}")
     if problems:
         raise ConfigError(_report(problems), problems=problems)
     return settings
@@ -147,11 +149,16 @@ def _problem(detail: ErrorDetails, entries: Entries) -> str:
     key = tuple(str(part) for part in detail["loc"])
     if detail["type"] == "missing":
         return f"{dotted(key)}: required in [{dotted(key[:-1])}]"
-    if key not in entries:
-        key = key[:-1]  # an item of a list: the list is what somebody set
+    items = {each[-1]: entry for each, entry in entries.items() if each[:-1] == key}
+    if items:  # a table, which is set item by item
+        sources = ", ".join(dict.fromkeys(entry.source for entry in items.values()))
+        set_by = Entry({name: entry.value for name, entry in items.items()}, sources)
+    else:
+        key = key if key in entries else key[:-1]  # an item of a list: the list is what somebody set
+        set_by = entries[key]
     expected = detail["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-    value = "a secret, not shown" if key in SECRETS else _shown(entries[key].value)
-    return f"{_named(key, entries[key])}: {expected}, got {value}"
+    value = "a secret, not shown" if key in SECRETS else _shown(set_by.value)
+    return f"{_named(key, set_by)}: {expected}, got {value}"
 
 
 def _named(key: Key, entry: Entry) -> str:

@@ -27,5 +27,5 @@ class Sizes:
 
     def elastic(self, ours: AmpdRay) -> Sizes:
         """The same in a cluster, which may grow, and is not ours alone."""
-        most = ours.extractors or MOST_EXTRACTORS
-        return Sizes(extractors=most, writers=self.writers, fewest=min(ours.min_extractors, most))
+        most = ours.extractors or max(MOST_EXTRACTORS, ours.min_extractors)
+        return Sizes(extractors=most, writers=self.writers, fewest=ours.min_extractors)

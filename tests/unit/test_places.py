@@ -6,6 +6,8 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
+from ray._private.label_utils import validate_label_selector
 
 from ampd_ray.actors.placement import Placement
 from ampd_ray.config import AmpdRay
@@ -86,3 +88,26 @@ def test_there_are_no_more_writers_than_there_is_room_for() -> None:
     assert Sizes.of(40, 0, ours()) == Sizes(extractors=38, writers=1)
     assert Sizes.of(64, 24, ours(writers=3, extractor_cpus=0.5)) == Sizes(extractors=120, writers=3)
     assert Sizes.of(64, 24, ours(writers=3, extractors=7)) == Sizes(extractors=7, writers=3)
+
+
+@pytest.mark.parametrize(
+    ("told", "most", "fewest"),
+    [({}, 64, 1), ({"extractors": 7}, 7, 1), ({"min_extractors": 100}, 100, 100), ({"min_extractors": 0}, 64, 0)],
+)
+def test_in_a_cluster_there_may_be_more_than_it_has_room_for(told: dict[str, int], most: int, fewest: int) -> None:
+    elastic = Sizes.of(8, 8, ours(**told)).elastic(ours(**told))
+    assert (elastic.extractors, elastic.fewest) == (most, fewest)
+
+
+@pytest.mark.parametrize(
+    "wanted", ["spot", "!spot", "in(spot, on-demand)", "!in(a,b)", "", "-spot", "in()", "spot market", "x" * 64]
+)
+@pytest.mark.parametrize("label", ["market", "ray.io/market-type", "a b", "", "-a"])
+def test_labels_are_those_that_ray_takes(label: str, wanted: str) -> None:
+    """Ray would refuse them only when an extractor is made, again and again."""
+    refused = validate_label_selector({label: wanted})
+    if refused is None:
+        ours(extractor_labels={label: wanted})
+    else:
+        with pytest.raises(ValidationError, match="expected labels such as"):
+            ours(extractor_labels={label: wanted})
