@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import grpc
+import pytest
 import yaml
 
 from ampd_ray import __version__
+from tests.fakes.hosts import free_port
 from tests.fakes.places import REPO
+from tests.fakes.process import running
 
 FILE = REPO / "deploy" / "Containerfile"
 HADOLINT = Path(sys.executable).with_name("hadolint")
@@ -56,3 +61,28 @@ def test_whatever_starts_ray_in_it_starts_it_locked() -> None:
     environment = dict(re.findall(r"(\w+)=(\S+)", FILE.read_text().partition("ENV ")[2].partition("CMD")[0]))
     assert environment["RAY_AUTH_MODE"] == "token"
     assert environment["HOME"] == "/home/ray"  # where Ray's launcher mounts what it finds as ~
+
+
+CLIENT_SERVER = """
+import signal, sys
+from ray.util.client.server.proxier import serve_proxier
+serving = serve_proxier("127.0.0.1", int(sys.argv[1]), None)
+print("serving", flush=True)
+signal.pause()
+"""
+
+
+def test_rays_client_server_lets_nobody_in_without_the_token() -> None:
+    """A head opens one wherever grpcio is installed, which comes with Ray's dashboard."""
+    port, token = free_port(), "1" * 64
+    command = [sys.executable, "-c", CLIENT_SERVER, str(port)]
+    env = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    with running(command, "serving", env=env), grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary("/ray.rpc.RayletDriver/ClusterInfo")
+        said = {}
+        for told in ("", "0" * 64, token):
+            with pytest.raises(grpc.RpcError) as refused:
+                call(b"", metadata=[("authorization", f"Bearer {told}")] if told else (), timeout=20)
+            said[told] = refused.value.code()
+    assert said[""] is said["0" * 64] is grpc.StatusCode.UNAUTHENTICATED
+    assert said[token] is not grpc.StatusCode.UNAUTHENTICATED, "it asks who the client is, and then for a cluster"

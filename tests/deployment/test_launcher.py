@@ -105,6 +105,7 @@ def test_the_head_keeps_its_dashboard_to_itself(prepared: dict[str, Any], tmp_pa
     head = commands(prepared, "head", tmp_path)
     assert (head.options["head"], head.options["dashboard_host"]) == (True, "127.0.0.1")
     assert head.options["autoscaling_config"] == str(tmp_path / "ray_bootstrap_config.yaml")
+    assert head.options["ray_client_server_port"] is None  # 10001, where it asks for the token
 
 
 @pytest.mark.parametrize("which", ["head", "worker"])
