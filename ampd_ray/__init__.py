@@ -7,7 +7,7 @@ cli            ``ampd``: parse, call, print, exit code
 client         notebooks and scripts: providers, datasets, jobs, backfills; over Postgres, without Ray
 controller     which worker gets a job, and when a failed one is tried again
 actors         the only importers of Ray: coordinator, extractor, writer, the pools; where they stand (``placement``),
-               how many there are (``crew``, ``commons``), Ray nodes that go (``draining``); the drivers of workers
+               how many there are (``crew``, ``commons``), Ray nodes that go (``draining``), who may come in (``door``)
 node           one Amp node: identity, heartbeat, notifications, what to do about each job (``state`` decides), how
                many extractors it wants (``scaling``), who gets them (``sharing``); one on each machine (``fleet``)
 materialize    one job: what is missing (``plan``), who does it (``state``), extract, assemble, write; sweep and check

@@ -25,7 +25,8 @@ EXAMPLES = """\b
 Examples:
   ampd deploy _/mainnet                          # follow the head
   ampd deploy _/mainnet --end-block latest       # up to the head of now
-  ampd deploy acme/eth@1.0.0 --end-block 18000000 --max-writers 4 --worker 'extract-*'"""
+  ampd deploy acme/eth@1.0.0 --end-block 18000000 --max-writers 4 --worker 'extract-*'
+  ampd deploy _/mainnet --end-block 18000000 --priority 20   # twice the extractors of a job without one"""
 
 
 def deploy(

@@ -20,7 +20,6 @@ from ampd_ray.cli.options import (
     workers_there,
 )
 from ampd_ray.cli.output import duration, examples, print_object, print_rows, size, without_advice
-from ampd_ray.datasets.priority import PRIORITY
 from ampd_ray.errors import DataFault, StillRunning
 
 if TYPE_CHECKING:
@@ -261,15 +260,16 @@ def progress_fields(now: Progress, as_json: bool) -> dict[str, Any]:
 
 
 def _fields(row: JobRow, as_json: bool) -> dict[str, Any]:
+    from ampd_ray.client.work import name_of, priority_of
+
     descriptor = row.descriptor if isinstance(row.descriptor, dict) else {}  # it may be anybody's
-    name = [descriptor.get(key) for key in ("dataset_namespace", "dataset_name")]
     return {
         "job_id": row.job_id,
         "status": str(row.status),
         **_set_aside(row.holes, as_json),
-        "dataset": "/".join(map(str, name)) if None not in name else None,
+        "dataset": name_of(row) or None,
         "end_block": descriptor.get("end_block"),
-        "priority": descriptor.get("priority", PRIORITY),
+        "priority": priority_of(row),
         "node_id": row.node_id,
         "created_at": row.created_at,
         "updated_at": row.updated_at,
