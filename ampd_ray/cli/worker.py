@@ -38,6 +38,7 @@ Examples:
   ampd migrate --config owner.toml --grant amp_worker --grant-read-only amp_reader   # again after each upgrade"""
 
 REACH_WITHIN = timedelta(seconds=5)
+NODE_PREFIX = "amp-"
 
 
 def worker(
@@ -55,13 +56,15 @@ def worker(
         ),
     ] = False,
     node_prefix: Annotated[
-        str, typer.Option("--node-prefix", help="What the names of --every-node begin with.")
-    ] = "amp-",
+        str | None,
+        typer.Option("--node-prefix", help=f"What the names of --every-node begin with; {NODE_PREFIX} by default."),
+    ] = None,
     address: Annotated[
         str | None,
         typer.Option(
             "--address",
-            help="Ray cluster to join, `auto` for the one on this machine; RAY_ADDRESS, then [ampd_ray] address. "
+            help="Ray cluster to join, which has to ask for a token; `auto` for the one on this machine; RAY_ADDRESS, "
+            "then [ampd_ray] address. "
             "Without any of them the worker starts a Ray of its own.",
             show_default=False,
         ),
@@ -77,8 +80,10 @@ def worker(
         raise UsageError("--every-node names each worker by its Ray node: leave out --node-id, and AMP_NODE_ID")
     if not (node_id or every_node):
         raise UsageError("a worker needs a name: give --node-id ID, or set AMP_NODE_ID; or give --every-node")
+    if node_prefix is not None and not every_node:
+        raise UsageError("--node-prefix is for the names of --every-node: give that, or leave the prefix out")
     with ending_early():
-        code = run(settings, node_id, cluster) if node_id else _run_every(settings, node_prefix, cluster)
+        code = run(settings, node_id, cluster) if node_id else _run_every(settings, node_prefix or NODE_PREFIX, cluster)
     raise typer.Exit(code)
 
 

@@ -70,6 +70,24 @@ def test_with_json_an_error_is_one_object_on_stderr(line: str, exit_code: int, c
     assert told in said["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("--every-node --node-id w1 --address auto", "leave out --node-id, and AMP_NODE_ID"),
+        ("--every-node", "--every-node needs a Ray cluster: give --address HOST:PORT"),
+        ("--node-id w1 --node-prefix amp-", "--node-prefix is for the names of --every-node"),
+        ("--every-node --node-prefix no/path --address auto", "no/path0"),
+    ],
+)
+def test_a_worker_is_named_in_one_way(tmp_path: Path, line: str, told: str) -> None:
+    config = tmp_path / "amp.toml"
+    config.write_text('[metadata_db]\nurl = "postgresql://amp@127.0.0.1:1/amp"\n')
+    unset = {"AMP_NODE_ID": None, "RAY_ADDRESS": None}
+    result = CliRunner().invoke(app, ["worker", "--config", str(config), *line.split()], env=NOBODY | unset)
+    assert result.exit_code == 2
+    assert told in " ".join(result.stderr.split())
+
+
 def test_a_bug_a_full_disk_and_an_interrupt_are_objects_too(monkeypatch: pytest.MonkeyPatch) -> None:
     for raised, kind in (
         (KeyError("https://u:secret@host/"), Unexpected),
