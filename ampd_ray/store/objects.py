@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 from urllib.parse import quote, unquote
@@ -165,8 +165,9 @@ class ObjectStore:
 
     # -- unfinished files ---------------------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def _scratch(self) -> LocalStore:
+        """Asked for each time: systems clear out what is old in the place for temporary files, directories too."""
         return LocalStore(scratch(self._url))
 
     def stage(self, location_id: int, epoch: int, name: str) -> Path:

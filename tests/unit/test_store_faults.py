@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -120,6 +121,15 @@ def test_a_lost_answer_never_hides_another_content(
     assert store.read(TARGET) == data
     assert uploads() == []
     assert proxy.fired[Fault.LOST] >= 1
+
+
+def test_the_scratch_directory_may_be_cleared_away(url: str, moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment(moto.endpoint).items():
+        monkeypatch.setenv(name, value)
+    store = open_store(url)
+    shutil.rmtree(staged(store, b"x").parents[4])
+    store.publish(staged(store, SMALL), TARGET)
+    assert store.read(TARGET) == SMALL
 
 
 def test_an_upload_that_fails_is_given_up(through: Through, uploads: Callable[[], list[str]]) -> None:
