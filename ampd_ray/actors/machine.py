@@ -8,8 +8,9 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
-from ampd_ray.actors.draining import drain
+from ampd_ray.actors.draining import apart, drain
 from ampd_ray.actors.placement import here
 from ampd_ray.clouds.machine import Machine
 from ampd_ray.errors import ConfigError
@@ -41,7 +42,7 @@ async def _tell(secs: float, cloud: str) -> None:
     while True:
         try:
             left = max(0.0, gone_at - clock())
-            return await asyncio.to_thread(drain, here(), left, f"{cloud} takes the machine away")
+            return await apart(partial(drain, here(), left, f"{cloud} takes the machine away"))
         except Exception as error:  # the cluster's head may be away for a while
             logger.info("Ray could not be told that this machine goes", extra={"error": error})
             await asyncio.sleep(TELL_AGAIN_SECS)
