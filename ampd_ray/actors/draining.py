@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 
+from ampd_ray.clouds.apart import apart
+
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 LOOK_EVERY_SECS = 1.0
 ANSWER_SECS = 5.0
@@ -66,15 +66,6 @@ def draining() -> dict[str, int]:
 def drain(ray_node: str, secs: float, why: str) -> None:
     """Tell all of the cluster that a Ray node goes in so many seconds. Raises what Ray raises."""
     _gcs().drain_node(ray_node, PREEMPTION, why, int((time.time() + secs) * 1000))
-
-
-async def apart(call: Callable[[], T]) -> T:
-    """As ``asyncio.to_thread``, in a thread of its own: an object store that hangs may hold all of the loop's."""
-    own = ThreadPoolExecutor(1)
-    try:
-        return await asyncio.get_running_loop().run_in_executor(own, call)
-    finally:
-        own.shutdown(wait=False)
 
 
 def _gcs() -> Any:

@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
-from ampd_ray.actors.draining import apart, drain
+from ampd_ray.actors.draining import drain
 from ampd_ray.actors.placement import here
+from ampd_ray.clouds.apart import apart
 from ampd_ray.clouds.machine import Machine
 from ampd_ray.errors import ConfigError
 

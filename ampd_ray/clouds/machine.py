@@ -10,11 +10,13 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Final, Self
 from urllib.parse import urlsplit
 
+from ampd_ray.clouds.apart import apart
 from ampd_ray.clouds.notices import Aws, Azure, Cloud, Gcp, NoAnswer
 from ampd_ray.errors import ConfigError
 
@@ -72,7 +74,7 @@ class Machine:
         service, silent = CLOUDS[self.cloud](), 0
         while True:
             try:
-                secs = await asyncio.to_thread(service.secs_left, self._ask, datetime.now(UTC))
+                secs = await apart(partial(service.secs_left, self._ask, datetime.now(UTC)))
             except (NoAnswer, OSError, HTTPException) as error:
                 silent += 1
                 if silent == PATIENCE:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -86,6 +88,18 @@ async def test_a_machine_hears_that_it_is_taken_away(cloud: str, service: Metada
     assert not waiting.done()
     service.take_away(30.0)
     assert 25.0 < await asyncio.wait_for(waiting, 10) <= 30.0
+
+
+async def test_a_machine_hears_it_though_all_threads_of_the_loop_wait_for_a_store(service: Metadata) -> None:
+    answers, hanging = threading.Event(), ThreadPoolExecutor(1)
+    asyncio.get_running_loop().set_default_executor(hanging)
+    waiting = hanging.submit(answers.wait)
+    service.take_away(30.0)
+    try:
+        assert await asyncio.wait_for(Machine("gcp", service.url).taken_away(), 10) == 30.0
+        assert waiting.running()
+    finally:
+        answers.set()
 
 
 async def test_a_token_that_has_run_out_is_replaced(service: Metadata) -> None:
