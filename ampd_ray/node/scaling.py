@@ -42,11 +42,13 @@ class Scaling:
 
         ``allowed``: so many CPUs are left to us by other workers of the cluster; the first extractor needs none.
         """
-        self._needs.append((now, needed(loads, tasks)))
+        need = needed(loads, tasks)
+        while self._needs and self._needs[-1][1] <= need:  # never the most again: those that stay descend
+            self._needs.pop()
+        self._needs.append((now, need))
         while now - self._needs[0][0] > self._bounds.idle_secs:
             self._needs.popleft()
-        wanted = max(need for _, need in self._needs)
-        wanted = self.needed = min(max(wanted, self._bounds.fewest), self._bounds.most)
+        wanted = self.needed = min(max(self._needs[0][1], self._bounds.fewest), self._bounds.most)
         if allowed is not None:
             wanted = min(wanted, allowed + 1)
         self.wanted = wanted

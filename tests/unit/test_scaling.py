@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -52,6 +53,23 @@ def test_what_is_not_needed_is_given_back_only_after_a_while() -> None:
     node = scaling(fewest=1, idle_secs=60.0)
     node.turn(0, [BUSY] * 4, MANY)
     assert [node.turn(now, [BUSY] * 8, 0) for now in (1, 30, 60, 61)] == [8, 8, 8, 1]
+
+
+def test_a_worker_of_its_own_remembers_no_more_the_longer_it_runs() -> None:
+    rng, own = random.Random(1), scaling(fewest=3, most=3, idle_secs=math.inf)
+    for turn in range(1_000):
+        own.turn(turn, [Load(busy=rng.random()) for _ in range(3)], rng.choice([0, 5, MANY]))
+    assert len(own._needs) <= 2 * 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_most_that_was_needed_of_late_is_wanted(seed: int) -> None:
+    rng, node, needs, now = random.Random(seed), scaling(fewest=0, idle_secs=20.0), list[tuple[float, int]](), 0.0
+    for _ in range(300):
+        now += rng.choice([2.0, 2.1, 9.0])
+        loads = [rng.choice([BUSY, HELD, FRESH]) for _ in range(rng.randrange(9))]
+        needs.append((now, needed(loads, MANY)))
+        assert node.turn(now, loads, MANY) == max(need for at, need in needs if now - at <= 20.0)
 
 
 def test_a_pause_between_two_jobs_gives_nothing_back() -> None:
