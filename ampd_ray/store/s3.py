@@ -6,6 +6,7 @@ The common client uploads in parts too, but then it replaces what is there, and 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -41,8 +42,8 @@ class Account:
 
     @property
     def region(self) -> str:
-        """Where the buckets are; most other makers of S3 do not care."""
-        return str(self.session.get_config_variable("region") or "us-east-1")
+        """Where the buckets are; most other makers of S3 do not care. The session does not know ``AWS_REGION``."""
+        return str(os.environ.get("AWS_REGION") or self.session.get_config_variable("region") or "us-east-1")
 
     @property
     def authorities(self) -> str | None:

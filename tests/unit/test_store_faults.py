@@ -246,6 +246,24 @@ def test_without_credentials_the_variables_are_named(moto: S3Server, monkeypatch
         open_store(moto.url("x/")).read(TARGET)
 
 
+@pytest.mark.parametrize(
+    ("variables", "region"),
+    [({"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "x"}, "eu-west-3"), ({"AWS_DEFAULT_REGION": "x"}, "x")],
+    ids=["named", "default"],
+)
+def test_both_clients_sign_for_the_region_that_the_variables_name(
+    moto: S3Server, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], region: str
+) -> None:
+    for name, value in environment(moto.endpoint).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_REGION")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    bucket = buckets.open_bucket(moto.url("any/"))
+    assert bucket.client.config["region"] == region
+    assert bucket.large._client.meta.region_name == region  # type: ignore[attr-defined]
+
+
 def test_a_profile_gives_the_credentials(seaweed: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     keys = tmp_path / "credentials"
     keys.write_text(f"[blocks]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n")
