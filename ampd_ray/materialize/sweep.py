@@ -12,9 +12,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from functools import partial
+from typing import Final, ParamSpec, TypeVar
 
 from ampd_ray import failpoints
 from ampd_ray.errors import AmpdError, StoreError, Unexpected
@@ -27,7 +29,11 @@ from ampd_ray.store.layout import is_in
 
 LOOK_AGAIN_EVERY_SECS: Final = rows.LOOK_AGAIN_AFTER.total_seconds()
 
+_THREADS: Final = ThreadPoolExecutor(4, "sweep")  # of all jobs of a node
+
 logger = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass
@@ -64,7 +70,7 @@ class Broom:
         """
         done = Swept()
         try:
-            await asyncio.to_thread(self.store.clear_staging, location.location_id, location.epoch)
+            await _in_thread(self.store.clear_staging, location.location_id, location.epoch)
         except StoreError as error:
             done.error = error
         await self._intents(location, again_after, done)
@@ -86,7 +92,7 @@ class Broom:
         while page:
             names = {intent.file_name: f"{location.path}/{intent.file_name}" for intent in page}
             await failpoints.reach("sweep-found")
-            deleted = await asyncio.to_thread(_remove, self.store.discard, names, done)
+            deleted = await _in_thread(_remove, self.store.discard, names, done)
             await failpoints.reach("sweep-deleted")
             async with self.db.connection() as conn:
                 await rows.mark_swept(conn, *at, deleted)
@@ -107,11 +113,16 @@ class Broom:
                 for url in page
                 if (path := self.store.path_of(url)) is not None and is_in(location.path, path)
             }
-            deleted = await asyncio.to_thread(_remove, self.store.delete, ours, done)
+            deleted = await _in_thread(_remove, self.store.delete, ours, done)
             async with self.db.connection() as conn:
                 await rows.drop_tombstones(conn, deleted)
                 page = await rows.tombstones(conn, location.location_id, page[-1])
             done.tombstones += len(deleted)
+
+
+async def _in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """As ``asyncio.to_thread``: a store that hangs holds up sweeps, and no look-up of an address for a heartbeat."""
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, partial(call, *args, **kwargs))
 
 
 def _remove(verb: Callable[[str], None], paths: Mapping[str, str], done: Swept) -> list[str]:
