@@ -20,6 +20,7 @@ from tests.fakes.ampd import CANARY, Said, ampd, run
 from tests.fakes.aside import aside
 from tests.fakes.faulty_rpc import FOREVER, Fault, FaultyRpc
 from tests.fakes.hosts import dropping_host, free_port, small_disk, talking_host
+from tests.fakes.object_stores import environment
 from tests.fakes.pooler import pooled
 from tests.servers import Server, as_owner
 
@@ -215,10 +216,13 @@ def test_a_full_disk_is_told_at_the_start(place: Place) -> None:
     assert "No space left on device; free some space" in said.error
 
 
-def test_an_object_store_is_refused_in_words(place: Place) -> None:
+def test_an_object_store_that_does_not_answer_is_named(place: Place) -> None:
     place.configure("postgresql://127.0.0.1/amp", 'data_dir = "s3://bucket/chains"')
-    said = place.worker()
-    assert (said.code, "object stores are not supported yet" in said.error) == (1, True)
+    said = place.worker(**environment(f"http://127.0.0.1:{free_port()}"))
+    assert said.code == 1
+    assert "s3://bucket/chains" in said.error
+    assert "S3 does not answer" in said.error
+    assert "AWS_ENDPOINT_URL" in said.error
 
 
 @pytest.mark.parametrize(

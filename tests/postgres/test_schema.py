@@ -19,6 +19,7 @@ from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.metadb.progress import JobProgress
 from ampd_ray.metadb.queries import Query
 from ampd_ray.metadb.schema import AMP_LEVEL, VERSION, Kind, MigrateReport, check, ensure, migrate, sqlx_lock_key
+from tests.servers import as_owner
 
 UTC_NOW = "(now() AT TIME ZONE 'utc'::text)"
 SQLX = """
@@ -437,9 +438,9 @@ async def test_a_database_of_another_make_is_refused_and_left_alone(empty_pg_url
 
 
 async def test_our_twelve_tables_without_our_schema_are_refused(pg_url: str) -> None:
-    await execute(pg_url, "drop schema ampd_ray cascade")
+    await execute(as_owner(pg_url), "drop schema ampd_ray cascade")
     with pytest.raises(SchemaMismatch, match="neither empty nor Amp's nor ours"):
-        await migrate(pg_url)
+        await migrate(as_owner(pg_url))
 
 
 async def test_a_shop_in_the_same_database_is_no_obstacle(empty_pg_url: str) -> None:
