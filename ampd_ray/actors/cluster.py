@@ -14,7 +14,6 @@ import ray
 from ray._common.tls_utils import load_certs_from_env
 from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
-from ray.exceptions import AuthenticationError
 
 from ampd_ray.actors import door, package, signals
 from ampd_ray.actors.coordinator import CoordinatorActor
@@ -137,7 +136,9 @@ def on_ray(address: str | None, *, insecure: bool = False) -> Iterator[None]:
                 found = canonicalize_bootstrap_address_or_die(address)
                 _agree_on_tokens(found, insecure)
                 ray.init(address=found, logging_level=logging.WARNING, namespace=NAMESPACE)
-        except (ConnectionError, OSError, RuntimeError, ValueError, AuthenticationError) as error:
+        except AmpdError:
+            raise
+        except Exception as error:  # of no kind where a process of Ray's is too slow to start
             what = "Ray does not start" if address is None else f"no Ray cluster takes us at {address!r}"
             raise RayUnavailable(f"{what}: {type(error).__name__}: {str(error).splitlines()[0][:300]}") from error
         yield

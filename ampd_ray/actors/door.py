@@ -22,8 +22,8 @@ _ANSWERS_WITHIN_SECS = 10.0
 _ALSO_LOOPBACK = "127.83.41.6"
 _CONNECTS_WITHIN_SECS = 1.0
 _TOKENS = (
-    "`ray get-auth-token --generate` makes a token; give each node of the cluster, and the worker, RAY_AUTH_MODE=token "
-    "and that token as RAY_AUTH_TOKEN, or its file as RAY_AUTH_TOKEN_PATH"
+    "Each node of the cluster, and the worker, needs RAY_AUTH_MODE=token and the cluster's token as RAY_AUTH_TOKEN, or "
+    "its file as RAY_AUTH_TOKEN_PATH; for a cluster that has none `ray get-auth-token --generate` makes it"
 )
 
 

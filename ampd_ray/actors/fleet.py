@@ -46,6 +46,7 @@ def run_fleet(settings: Settings, prefix: str, info: Mapping[str, str], address:
     Raises ``InsecureRay``, and ``RayUnavailable`` also later. What goes wrong with one node is logged, and the
     node started again.
     """
+    logger.info("the Ray cluster is joined, then each stable node gets a worker", extra={"ray": address})
     with signals.restored(), on_ray(address, insecure=settings.ampd_ray.insecure_ray):
         return _Driver(settings, prefix, info).run()
 

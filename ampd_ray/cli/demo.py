@@ -27,6 +27,7 @@ Examples:
   ampd demo --data s3://bucket/prefix     # with AWS_ACCESS_KEY_ID and its like set; GCS and Azure as well"""
 
 ROWS = 3
+LAST_LINES = 20
 NEXT = """\
 
 Try it yourself. A chain that grows (leave it running):
@@ -51,7 +52,7 @@ def demo(
         nullcontext() if data is None else _in_object_store(Path(directory), data),
         _devnet(blocks) as url,
     ):
-        _backfill("--rpc", url, "--blocks", f"0:{blocks}", "--amp-dir", directory)
+        _backfill(Path(directory), "--rpc", url, "--blocks", f"0:{blocks}", "--amp-dir", directory)
         _read(Path(directory))
     typer.echo(NEXT.format(ampd=_program()))
 
@@ -103,8 +104,13 @@ def _devnet(blocks: int) -> Iterator[str]:
         process.wait()
 
 
-def _backfill(*arguments: str) -> None:
-    """``ampd backfill`` as a process on this terminal; ends the demo with its exit code unless that is 0."""
+def _backfill(directory: Path, *arguments: str) -> None:
+    """``ampd backfill`` as a process on this terminal; ends the demo with its exit code unless that is 0.
+
+    Then it shows the end of the log, which goes with ``directory``.
+    """
+    from ampd_ray.client.solo_process import LOG_NAME
+
     typer.echo(f"Its blocks as Parquet:\n$ ampd backfill {' '.join(arguments)}")
     process = subprocess.Popen(_command("backfill", *arguments), env=_own_environment(os.environ))
     code = None
@@ -112,6 +118,9 @@ def _backfill(*arguments: str) -> None:
         with contextlib.suppress(KeyboardInterrupt):  # it got the signal too, and ends by itself
             code = process.wait()
     if code:
+        with contextlib.suppress(OSError):
+            last = (directory / LOG_NAME).read_text(errors="replace").splitlines()[-LAST_LINES:]
+            typer.echo("\n".join(["The log ends with:", *last]), err=True)
         raise typer.Exit(code)
 
 

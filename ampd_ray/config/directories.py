@@ -21,6 +21,9 @@ def locate(value: str, base: Path) -> str:
     """
     if not value.strip():
         raise ValueError("expected a path or a URL, got an empty text")
+    scheme, _, rest = value.partition(":/")
+    if scheme in URL_SCHEMES and not rest.startswith("/"):
+        raise ValueError(f"expected {scheme}:// with two slashes, got {redact(value)}")
     if "://" not in value:
         return os.path.normpath(base / value)
     url = urlsplit(value)

@@ -135,6 +135,8 @@ def _use_old_spelling(merged: Entries, entry: Entry, old: Key, new: Key) -> None
     winner = merged.setdefault(new, entry)
     if winner.value != entry.value:
         message = f"{spelled_for(old, entry.source)} is ignored: {dotted(new)} is set in {winner.source}"
+        if entry.source.upper().startswith(ENV_PREFIX):
+            message += f", over which {spelled_for(new, entry.source)} would count"
         logger.warning(message, extra={"source": entry.source})
     elif entry.source.upper() not in SILENT:
         message = f"{spelled_for(old, entry.source)} is deprecated: write {spelled_for(new, entry.source)}"

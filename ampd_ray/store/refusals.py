@@ -118,7 +118,7 @@ def _refused(verb: str, url: str, kind: Kind, status: int, reason: str) -> AmpdE
     if status == _NO_ROOM or reason in _FULL:
         return StoreFull(f"cannot {verb} {url}: {reason}; free some space or raise the quota", url=url)
     if status == 0:
-        hint = f"check the network, and {kind.endpoints[0]} if it is set"
+        hint = f"check the network, and whichever of {', '.join(kind.endpoints)} is set"
         return StoreUnavailable(f"cannot {verb} {url}: {kind.name} does not answer ({reason}); {hint}", url=url)
     if status >= 500 or status in _BUSY:
         return StoreUnavailable(f"cannot {verb} {url}: {kind.name} is in trouble ({reason}); try later", url=url)

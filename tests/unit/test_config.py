@@ -74,6 +74,7 @@ def test_file_urls_become_paths(tmp_path: Path) -> None:
     ("value", "expected"),
     [
         ("ftp://host/x", "expected a path or a URL"),
+        ("s3:/bucket/x", "expected s3:// with two slashes"),
         ("", "got an empty text"),
         ("file://elsewhere/x", "expected file:///an/absolute/path"),
         ("s3://key:hunter2@bucket/x", "credentials belong in"),
@@ -131,7 +132,10 @@ def test_deprecated_keys_warn_and_lose(tmp_path: Path, caplog: pytest.LogCapture
     assert settings.metadata_db.url
     assert settings.metadata_db.url.get_secret_value() == URL
     (record,) = caplog.records
-    assert record.message == f"AMP_CONFIG_METADATA_DB_URL is ignored: metadata_db.url is set in {config}"
+    assert record.message == (
+        f"AMP_CONFIG_METADATA_DB_URL is ignored: metadata_db.url is set in {config}, "
+        "over which AMP_CONFIG_METADATA_DB__URL would count"
+    )
 
 
 def test_aliases_are_silent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from ampd_ray.actors import door
+from ampd_ray.actors import cluster, door
 from ampd_ray.errors import InsecureRay, RayUnavailable
 
 OURS = {"authorization": "Bearer ours"}
@@ -92,3 +92,15 @@ def test_a_head_that_does_not_say_is_not_joined() -> None:
         pytest.raises(RayUnavailable, match="no Ray cluster answers"),
     ):
         door.check(address, OURS, insecure=False)
+
+
+def test_a_ray_that_does_not_come_up_in_time_is_no_bug_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(**told: Any) -> None:
+        raise Exception("The current node timed out during startup.")  # noqa: TRY002 - as Ray does
+
+    monkeypatch.setattr("ray.init", late)
+    with (
+        pytest.raises(RayUnavailable, match="Ray does not start: Exception: The current node timed out"),
+        cluster.on_ray(None),
+    ):
+        pass
