@@ -22,7 +22,7 @@ from tests.fakes.devnet import Devnet
 from tests.fakes.postgres_proxy import proxied
 from tests.postgres.nodes import descriptor, execute, node, until
 from tests.postgres.works import works
-from tests.servers import Server, fresh_database
+from tests.servers import Server, fresh_database, owner_of
 
 LISTEN, LOCK = b"LISTEN", b"pg_try_advisory_lock"
 HEARD_SECS = 7.0  # two probes: one in five seconds, each with two for an answer
@@ -226,7 +226,7 @@ class Hold:
 
 async def read_only(db: Database, switch: str) -> None:
     """Make new sessions read-only or not; when they begin to be, the others end."""
-    async with db.session() as conn:
+    async with owner_of(db) as conn:
         await conn.execute(b"set session characteristics as transaction read write")
         row = await (await conn.execute("select current_database() as name")).fetchone()
         assert row is not None
