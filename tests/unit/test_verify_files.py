@@ -79,7 +79,7 @@ class Shelf:
     """A data directory with the files of one dataset, and a client whose database lists them."""
 
     def __init__(self, folder: Path, tables: Tables, cuts: list[Span] = CUTS) -> None:
-        self.settings = SimpleNamespace(data_dir=str(folder), ampd_ray=SimpleNamespace(networks={}))
+        self.settings = SimpleNamespace(data_dir=str(folder), ampd_ray=SimpleNamespace(networks={}, insecure_ray=False))
         self.network = "test"
         self.chain_id: int | None = None
         self.db = self
