@@ -398,7 +398,8 @@ def test_the_bar() -> None:
 
 def test_the_command_says_at_once_that_nobody_is_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray by itself would go on trying for many minutes."""
-    monkeypatch.setattr(command, "open_client", lambda *args: nullcontext())
+    client = SimpleNamespace(settings=SimpleNamespace(ampd_ray=SimpleNamespace(insecure_ray=False)))
+    monkeypatch.setattr(command, "open_client", lambda *args: nullcontext(client))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         address = f"127.0.0.1:{taken.getsockname()[1]}"
