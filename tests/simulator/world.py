@@ -14,7 +14,7 @@ from unittest import mock
 from ampd_ray import failpoints
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.manifest import Manifest
-from ampd_ray.materialize import meter, setup, write
+from ampd_ray.materialize import meter, setup, sweep, write
 from ampd_ray.materialize.types import WriterOptions
 from ampd_ray.metadb.connection import Connection, Database
 from ampd_ray.node import claims
@@ -164,6 +164,7 @@ class World:
             mock.patch.object(logger, "propagate", False),
             mock.patch.object(logger, "disabled", False),
             mock.patch("asyncio.to_thread", in_thread),
+            mock.patch.object(sweep, "_in_thread", in_thread),
             mock.patch("time.monotonic", kernel.loop.time),
             mock.patch.object(failpoints, "reach", reach),
             mock.patch.object(setup, "load_manifest", manifest),
