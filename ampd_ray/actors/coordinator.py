@@ -54,12 +54,12 @@ class CoordinatorActor:
         self._sizes = sizes
         self._place = Placement.of(ray_nodes(), here(), settings.ampd_ray)
         self._extractors = extractor_pool(settings, sizes.extractors, self._place)
-        self._data: Store = open_store(settings.data_dir)
-        self._manifests: Store = open_store(settings.manifests_dir)
+        self._data: Store
+        self._manifests: Store
 
     @cached_property
     def _coordinator(self) -> Coordinator:
-        """Made by the first call: why a constructor fails, Ray tells nobody but in words."""
+        """Made by the first call, as the stores are: why a constructor fails, Ray tells nobody but in words."""
         settings = unseal(self._settings, os.environ)
         return Coordinator(settings, self._node_id, settings.metadata_db.dsn(), self._make_job, self._info)
 
@@ -88,6 +88,7 @@ class CoordinatorActor:
     async def run(self) -> int:
         """Live until drained; the exit code. Raises an ``AmpdError`` if the node cannot start."""
         package.check(self._info["version"])
+        self._data, self._manifests = (open_store(at) for at in (self._settings.data_dir, self._settings.manifests_dir))
         coordinator = self._coordinator
         watches = (self._outlive_nobody(), self._heed_notices(), watch_machine(self._settings.ampd_ray.spot_notice))
         watching = [asyncio.create_task(watch) for watch in watches]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psycopg
 
-from ampd_ray import Client, connect
+from ampd_ray import Client, backfill, connect, local
 from ampd_ray.datasets.descriptor import JobDescriptor
 from ampd_ray.datasets.manifest import evm_rpc_manifest
 from ampd_ray.datasets.names import DatasetRef
@@ -108,12 +108,12 @@ def solo(amp_dir: Path, **env: str) -> Iterator[str]:
 
 
 def by_backfill(sources: Sequence[Source], amp_dir: Path, **env: str) -> Extraction:
-    """One ``ampd backfill`` for each stretch, all in one solo environment that has ``env``."""
+    """All stretches in one solo environment that has ``env``: the first of a set by ``ampd backfill``, the others by a
+    session, which has no start to wait for."""
     started = time.monotonic()
-    tasks = [(source, stretch) for source in sources for stretch in source.stretches]
 
-    def backfill(task: tuple[Source, tuple[int, int]]) -> None:
-        source, (first, last) = task
+    def by_command(source: Source) -> None:
+        first, last = source.stretches[0]
         report = json.loads(
             ampd("backfill", "--rpc", source.node.url, "--network", source.network, "--blocks", f"{first}:{last + 1}",
                  "--amp-dir", str(amp_dir), "--json", "--quiet")
@@ -122,9 +122,17 @@ def by_backfill(sources: Sequence[Source], amp_dir: Path, **env: str) -> Extract
 
     with solo(amp_dir, **env) as dsn:
         with ThreadPoolExecutor(COMMANDS_AT_A_TIME) as commands:
-            list(commands.map(backfill, tasks))
+            list(commands.map(by_command, sources))
+        others = [(source, stretch) for source in sources for stretch in source.stretches[1:]]
+        with local(amp_dir) as client:
+            jobs = [
+                backfill(client, rpc=source.node.url, network=source.network, blocks=f"{first}:{last + 1}")
+                for source, (first, last) in others
+            ]
+            done = [job.wait(JOBS_SECS) for job in jobs]
+        assert [(each.start, each.end, each.holes) for each in done] == [(*stretch, []) for _, stretch in others]
         files = committed_files(dsn)
-    return Extraction(amp_dir / "data", files, len(tasks), time.monotonic() - started)
+    return Extraction(amp_dir / "data", files, len(sources) + len(others), time.monotonic() - started)
 
 
 def by_worker(sources: Sequence[Source], folder: Path, database_url: str) -> Extraction:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import ampd_ray as amp
+from ampd_ray.client.displays.words import spans_of
 from tests.fakes.ampd import AMPD, ampd, clean_env
 from tests.fakes.process import processes_in, running
 from tests.fakes.solo import nothing_left_in
@@ -54,7 +55,8 @@ def test_ctrl_c_commits_what_is_complete_and_the_same_command_resumes(rpc: str, 
     assert covered is not None, said
     done = int(covered[1].replace(",", ""))
     assert 0 < done < BLOCKS
-    assert re.search(rf"holes +{done:,} to {BLOCKS - 1:,}\n", said), said
+    holes = re.search(r"holes +(\d.*\S)", said)
+    assert holes is not None, said
     bars = [line for line in said.splitlines() if "░" in line]
     assert max(map(len, bars)) < COLUMNS, bars  # or it would not stay on its line
     assert processes_in(amp_dir) == []
@@ -62,6 +64,9 @@ def test_ctrl_c_commits_what_is_complete_and_the_same_command_resumes(rpc: str, 
     provider(amp_dir, rpc)
     with amp.inspect(amp_dir) as client:
         kept = client.files("_/devnet", "blocks")
+        left = client.job(1).summary()
+    assert left.blocks == done
+    assert spans_of(left.holes, 10) == holes[1]  # also between: what was complete out of order is kept
     again = ampd(*command[len(AMPD) :], "--json")
     assert again.code == 0, again.err
     assert f"resuming: {100 * done // BLOCKS} % covered" in again.err

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.fakes.hosts import free_port
 from tests.fakes.site import wait_until
 from tests.fakes.worker import end_all, environment
 
@@ -54,7 +55,7 @@ class Cluster:
 @contextmanager
 def cluster(directory: Path, *, ray_nodes: int, cpus: int) -> Iterator[Cluster]:
     """``ray_nodes`` Ray nodes of ``cpus`` CPUs each; the first is stable, with a dashboard. ``directory`` is short."""
-    gcs, dashboard = _free_port(), _free_port()
+    gcs, dashboard = free_port(), free_port()
     env = {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(16),
@@ -95,7 +96,7 @@ def cluster(directory: Path, *, ray_nodes: int, cpus: int) -> Iterator[Cluster]:
 def _start(directory: Path, env: Mapping[str, str], arguments: list[str]) -> subprocess.Popen[bytes]:
     with (directory / "ray.log").open("ab") as log:
         return subprocess.Popen(
-            [str(RAY), "start", "--dashboard-agent-listen-port", str(_free_port()), *arguments],
+            [str(RAY), "start", "--dashboard-agent-listen-port", str(free_port()), *arguments],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(env), start_new_session=True,
         )  # fmt: skip
 
@@ -123,12 +124,6 @@ def _title(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
-
-
-def _free_port() -> int:
-    with closing(socket.create_server((HOST, 0))) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def listens(port: int) -> bool:

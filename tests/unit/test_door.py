@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ import pytest
 
 from ampd_ray.actors import cluster, door
 from ampd_ray.errors import InsecureRay, RayUnavailable
+from tests.fakes.authority import Authority
 
 OURS = {"authorization": "Bearer ours"}
 EVERYWHERE, LOOPBACK = "0.0.0.0", "127.0.0.1"
@@ -37,11 +39,17 @@ class Head(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 
 @contextmanager
-def head(token: str | None, listens_on: str = EVERYWHERE, trouble: grpc.StatusCode | None = None) -> Iterator[str]:
+def head(
+    token: str | None,
+    listens_on: str = EVERYWHERE,
+    trouble: grpc.StatusCode | None = None,
+    tls: grpc.ServerCredentials | None = None,
+) -> Iterator[str]:
     """Its address as one on this machine would say it."""
     with ThreadPoolExecutor(1) as threads:
         server = grpc.server(threads, handlers=[Head(token, trouble)])
-        port = server.add_insecure_port(f"{listens_on}:0")
+        at = f"{listens_on}:0"
+        port = server.add_insecure_port(at) if tls is None else server.add_secure_port(at, tls)
         server.start()
         yield f"{LOOPBACK}:{port}"
         server.stop(None).wait()
@@ -68,6 +76,25 @@ def test_or_only_this_machine_reaches_it() -> None:
     """The address that it is called by says nothing: Ray listens on all."""
     with head(None, LOOPBACK) as address:
         assert not door.check(address, {}, insecure=False)
+
+
+def test_with_tls_a_head_is_asked_by_who_trusts_it_and_has_a_certificate(tmp_path: Path) -> None:
+    """As Ray does with ``RAY_USE_TLS``: both sides show one."""
+    authority, other = Authority(tmp_path), Authority(tmp_path / "other")
+    other.directory.mkdir()
+    chain, key = (path.read_bytes() for path in authority.certify(LOOPBACK))
+    trusted = authority.file.read_bytes()
+    tls = grpc.ssl_server_credentials([(key, chain)], trusted, require_client_auth=True)
+    with head("ours", LOOPBACK, tls=tls) as address:
+        assert door.check(address, OURS, (chain, key, trusted), insecure=False)
+        strangers = other.certify(LOOPBACK)
+        for certificates in (
+            (chain, key, other.file.read_bytes()),  # who trusts another authority
+            (*(path.read_bytes() for path in strangers), trusted),  # whom the head does not trust
+            None,
+        ):
+            with pytest.raises(RayUnavailable, match="no Ray cluster answers"):
+                door.check(address, OURS, certificates, insecure=False)
 
 
 @pytest.mark.parametrize("address", ["192.0.2.7:6379", "[::1]:6379", "no.such.host.invalid:6379"])
