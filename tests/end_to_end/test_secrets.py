@@ -24,10 +24,13 @@ import pytest
 
 from ampd_ray.client.job import Job
 from ampd_ray.metadb.statuses import JobStatus
+from ampd_ray.store.files import open_store
 from tests.fakes import search
+from tests.fakes.bucket import Outside
 from tests.fakes.cluster import tree_of
 from tests.fakes.devnet import Devnet
 from tests.fakes.devnet import devnet as run_devnet
+from tests.fakes.object_stores import S3Server
 from tests.fakes.places import REPO
 from tests.fakes.raylets import Raylets, raylets
 from tests.fakes.site import Site, add_provider, ends_as, make_site, register, wait_until
@@ -58,9 +61,9 @@ class Planted:
     telemetry: str = field(default_factory=lambda: word("ot"))
     known: str = field(default_factory=lambda: word("known-"))
 
-    def env(self) -> dict[str, str]:
+    def env(self, store: S3Server) -> dict[str, str]:
         """What the machine of a worker and its actors has in its environment."""
-        return {
+        return store.env | {
             "RPC_TOKEN": self.rpc_token,
             "AWS_SECRET_ACCESS_KEY": self.s3_secret,
             "AWS_SESSION_TOKEN": self.s3_session,
@@ -102,7 +105,7 @@ def make(directory: Path, url: str, chain: Devnet, refusing: str, planted: Plant
     parts = urlsplit(url)
     user, _, host = parts.netloc.rpartition("@")
     with_password = parts._replace(netloc=f"{user}:{planted.password}@{host}").geturl()
-    site = make_site(directory, with_password, chain.url, extractors=1)
+    site = make_site(directory, with_password, chain.url, root="s3://blocks/amp", extractors=1)
     with site.config.open("a") as config:
         config.write(f'[opentelemetry]\ntrace_url = "http://example.org/{planted.telemetry}"\n')
         config.write(f'[worker_events.kafka]\nbrokers = ["example.org:9092"]\nsasl_password = "{planted.kafka}"\n')
@@ -157,7 +160,15 @@ def canary(cluster: Raylets, known: str) -> Iterator[tuple[Path, bytes]]:
         process.stdout.close()
 
 
-def everywhere(cluster: Raylets, worker: Worker, site: Site, url: str, session: Path, state: bytes) -> Places:
+def bucket(store: S3Server) -> Iterator[bytes]:
+    """Data and manifests, names and contents; the providers' files beside them do hold secrets."""
+    outside = Outside(store)
+    for key in outside.objects():
+        if "/providers/" not in key:
+            yield key.encode() + outside.read(key)
+
+
+def everywhere(cluster: Raylets, worker: Worker, store: S3Server, url: str, session: Path, state: bytes) -> Places:
     """The places, each read when it is looked at."""
     gcs = next(each for each in cluster.processes() if each.name() == "gcs_server")
     raylet = psutil.Process(cluster.pid(1))
@@ -169,29 +180,34 @@ def everywhere(cluster: Raylets, worker: Worker, site: Site, url: str, session: 
         "titles": lambda: search.titles([psutil.Process(), *tree_of(1)]),
         "the worker's output": lambda: iter([worker.log().encode()]),
         "rows": lambda: search.rows(as_owner(url)),
-        "the data directory": lambda: search.files(site.data_dir),
+        "data and manifests": lambda: bucket(store),
     }
 
 
-def test_no_secret_is_where_it_has_no_business(directory: Path, tmp_path: Path, embedded: Server) -> None:
+def test_no_secret_is_where_it_has_no_business(
+    directory: Path, tmp_path: Path, embedded: Server, moto: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     planted = Planted()
+    machine = planted.env(moto)
     with (
         fresh_database(embedded) as url,
         run_devnet(LAST) as chain,
         echo() as refusing,
         raylets(directory) as cluster,
     ):
+        for name in filter(lambda name: name.startswith("AWS_"), machine):
+            monkeypatch.setenv(name, machine[name])  # the cluster's head has started without
         site = make(tmp_path / "site", url, chain, refusing, planted)
         cluster.add(cpus=0, dashboard=True)  # where Ray's tables are, and no secret is needed
-        cluster.add(cpus=1, env=planted.env())
+        cluster.add(cpus=1, env=machine)
         at = [sys.executable, "-m", "tests.fakes.on_raylet", cluster.host(1)]
-        env: Mapping[str, str] = cluster.env | planted.env() | {"AMP_LOG": "debug"}
+        env: Mapping[str, str] = cluster.env | machine | {"AMP_LOG": "debug"}
         worker = Worker(site, planted.known, ["--address", cluster.address], env, ampd=at)
         try:
             run(site, worker.up().node_id)
-            (site.data_dir / "known").write_text(planted.known)
+            open_store(site.settings().data_dir).write("known", planted.known.encode())
             with canary(cluster, planted.known) as (session, state):
-                places = everywhere(cluster, worker, site, url, session, state)
+                places = everywhere(cluster, worker, moto, url, session, state)
                 found = {place: search.counts(vars(planted), texts()) for place, texts in places.items()}
         finally:
             worker.end()

@@ -54,5 +54,5 @@ if __name__ == "__main__":
         here = ray.get_runtime_context()
         print(f"planted: {Path(here.get_temp_dir(), here.get_session_name())}", flush=True)
     for _ in sys.stdin:
-        told = {each.__name__: [str(row) for row in each(detail=True, limit=MOST)] for each in LISTS}
+        told = {each.__name__: [str(row) for row in each(address, detail=True, limit=MOST)] for each in LISTS}
         print(json.dumps(told), flush=True)
