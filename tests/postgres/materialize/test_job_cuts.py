@@ -59,23 +59,22 @@ async def test_an_open_file_is_committed_by_age_though_no_block_arrives(bench: B
     await bench.assert_exactly_once(0, 120)
 
 
-async def test_a_stop_commits_what_is_complete(bench: Bench) -> None:
+async def test_a_stop_commits_what_is_complete_in_order_or_not(bench: Bench) -> None:
     run = await bench.job(end_block="120")
-    held = asyncio.Event()
 
-    async def hold_the_third(span: Span) -> None:
-        if span.start == 32:
-            held.set()
+    async def hold_the_third_and_the_last_ones(span: Span) -> None:
+        if span.start == 32 or span.start > 48:
             await asyncio.Event().wait()
 
-    run.extractors.before_extract = hold_the_third
+    run.extractors.before_extract = hold_the_third_and_the_last_ones
     running = asyncio.create_task(run())
-    await held.wait()
-    await until(lambda: sum(len(each.appended) for each in run.writers.reports) == 2)
+    await until(lambda: len(run.writers.reports) == 3)
+    assert sum(len(report.appended) for report in run.writers.reports) == 2  # one came early
     await run.job.stop(5.0)
     assert await running == JobOutcome(Outcome.STOPPED)
-    assert await bench.spans() == [(0, 31)]  # blocks 48 and on came early and were dropped
-    await bench.assert_exactly_once(0, 31)
+    assert await bench.spans() == [(0, 31), (48, 63)]
+    assert await bench.again(run.spec)() == DONE
+    await bench.assert_exactly_once(0, 120)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
