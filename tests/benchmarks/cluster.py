@@ -101,7 +101,7 @@ def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--extractors", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--blocks", type=int, default=20_000)
+    parser.add_argument("--blocks", type=int, default=12_000)
     parser.add_argument("--latency-ms", type=float, default=1000.0)
     parser.add_argument("--mix", default="tiny")
     given = parser.parse_args()
