@@ -35,9 +35,9 @@ demo: $(STAMP)  ## Run the main job end to end against a local chain (DATA=s3://
 .PHONY: test
 test: $(STAMP)  ## Run all checks and all tests, of the long tiers a short seed
 	@$(MAKE) --no-print-directory --jobs=3 lint imports anvil debian
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target types $(TESTS)
+	@$(MAKE) --no-print-directory --jobs=4 --output-sync=target types $(TESTS)
 
-# Three at a time, since most tests wait for something; whoever is done takes the next, so the longest come first. Each
+# Four at a time, since most tests wait for something; whoever is done takes the next, so the longest come first. Each
 # starts servers and ports of its own. What of end_to_end matches neither pattern runs twice.
 TESTS := test-early test-postgres test-late test-chaos test-materialize test-ray test-simulator test-unit
 .PHONY: $(TESTS)

@@ -87,10 +87,10 @@ def test_with_tls_a_head_is_asked_by_who_trusts_it_and_has_a_certificate(tmp_pat
     tls = grpc.ssl_server_credentials([(key, chain)], trusted, require_client_auth=True)
     with head("ours", LOOPBACK, tls=tls) as address:
         assert door.check(address, OURS, (chain, key, trusted), insecure=False)
-        strangers = other.certify(LOOPBACK)
+        strange_chain, strange_key = (path.read_bytes() for path in other.certify(LOOPBACK))
         for certificates in (
             (chain, key, other.file.read_bytes()),  # who trusts another authority
-            (*(path.read_bytes() for path in strangers), trusted),  # whom the head does not trust
+            (strange_chain, strange_key, trusted),  # whom the head does not trust
             None,
         ):
             with pytest.raises(RayUnavailable, match="no Ray cluster answers"):
