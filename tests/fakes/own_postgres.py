@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ import psycopg
 from ampd_ray.metadb.embedded import EmbeddedPostgres
 from ampd_ray.metadb.postmaster import Postmaster
 from ampd_ray.metadb.schema import migrate
-from tests.servers import GRANTS, WORKER, as_owner, as_user, make_roles, run_apart
+from tests.servers import GRANTS, WORKER, as_owner, as_user, data_root, make_roles, run_apart
 
 GONE_SECS = 30.0
 
@@ -80,7 +79,7 @@ class OwnPostgres:
 @contextmanager
 def own_postgres(data_dir: Path | None = None) -> Iterator[OwnPostgres]:
     """Such a server, in a directory of its own unless another is given."""
-    root = Path(tempfile.mkdtemp(prefix="ampd-test-"))
+    root = data_root()
     server = None
     try:
         server = OwnPostgres(data_dir or root / "metadb")

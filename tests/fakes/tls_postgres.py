@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from ampd_ray.metadb.postmaster import Postmaster
 from ampd_ray.metadb.server_user import ServerUser
 from tests.fakes.authority import Authority
 from tests.fakes.hosts import free_port
-from tests.servers import GRANTS, POSTGRES_15, WORKER, make_roles
+from tests.servers import GRANTS, POSTGRES_15, WORKER, data_root, make_roles
 
 HOST = "db.test"
 PASSWORD = "correct-horse"
@@ -56,7 +55,7 @@ def tls_postgres(authority: Authority) -> Iterator[TlsPostgres]:
     """Such a server, up."""
     if not POSTGRES_15.exists():
         pytest.skip(f"no Postgres 15 in {POSTGRES_15}")
-    root = Path(tempfile.mkdtemp(prefix="ampd-test-"))
+    root = data_root()
     postgres = EmbeddedPostgres(root / "db", binaries=POSTGRES_15)  # that of the wheel knows no TLS
     try:
         with psycopg.connect(postgres.start(), autocommit=True) as owner:
