@@ -73,7 +73,7 @@ def test_ctrl_c_commits_what_is_complete_and_the_same_command_resumes(rpc: str, 
     summary = json.loads(again.out.splitlines()[-1])
     assert (summary["blocks"], summary["rows"]["blocks"], summary["holes"]) == (BLOCKS, BLOCKS, [])
     with amp.inspect(amp_dir) as client:
-        assert client.files("_/devnet", "blocks")[: len(kept)] == kept
+        assert set(kept) <= set(client.files("_/devnet", "blocks"))
         numbers = client.scan("_/devnet", "blocks").to_table(columns=["block_num"])["block_num"].to_pylist()
         assert numbers == list(range(BLOCKS))
         for table in ("transactions", "logs"):
