@@ -168,8 +168,12 @@ def extractors_vanish(story: Story, cluster: Raylets, north: Worker, number: int
     """A Ray node goes in the middle of the job, with the tasks that its extractors have."""
     lost = logged(north, "its blocks go to another")
     with halting(cluster, number) as halt_those_with_tasks:
-        story.give_work()
-        wait_until(halt_those_with_tasks, WITHIN_SECS, "tasks that nobody goes on with")
+
+        def halted() -> int:
+            story.give_work()
+            return halt_those_with_tasks()
+
+        wait_until(halted, WITHIN_SECS, "tasks that nobody goes on with")
         story.fetched.mark()
         cluster.remove(number)
         wait_until(lambda: logged(north, "its blocks go to another") > lost, WITHIN_SECS, "tasks lost")

@@ -114,6 +114,8 @@ async def test_a_job_goes_on_whenever_its_sessions_fall_silent(
         async with works(bench, url, NODE) as running:
             await until(lambda: running.outcomes, within=60.0)
             assert running.outcomes[-1] == JobOutcome(Outcome.COMPLETED)
+            bench.db = past_the_proxy = Database(pg_url, application_name="ampd-ray/test")
+            await past_the_proxy.open()
             await until(lambda: ended(bench, run.id), within=60.0)
             assert running.task is not None
             assert not running.task.done()
@@ -121,6 +123,7 @@ async def test_a_job_goes_on_whenever_its_sessions_fall_silent(
         assert proxy.swallowed > 0
         await bench.assert_exactly_once(0, 99)
         await bench.close()
+        await past_the_proxy.close()
         await db.close()
 
 
