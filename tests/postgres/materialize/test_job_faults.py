@@ -50,6 +50,11 @@ async def test_a_writer_that_leaves_commits_what_it_has_and_the_rest_is_planned_
             first.leaving.set()
             await asyncio.sleep(0.05 if at_once else 0.0)
 
+    async def leave_some_for_later(span: Span) -> None:
+        if span.start >= 64:
+            await until(run.writers.handles[0].leaving.is_set)
+
+    run.extractors.before_extract = leave_some_for_later
     run.writers.before_append = leave
     assert await run() == DONE
     assert len(run.writers.partitions) == 2
