@@ -14,11 +14,12 @@ from ampd_ray.materialize.plan import Unit
 
 @dataclass(frozen=True)
 class TaskExtracted:
-    """The rows of ``span`` are in memory somewhere; ``nbytes`` of Arrow data."""
+    """The rows of ``span`` are in memory somewhere; ``nbytes`` of Arrow data, for which an extractor took ``secs``."""
 
     partition: int
     span: Span
     nbytes: int
+    secs: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ class Passes:
         self._pass: Pass | None = None
         self._leases_good = True
         self._arrow_density: float | None = None  # bytes a block, in memory
+        self._block_secs: float | None = None  # of a task, for one of its blocks
         self._file_density: float | None = None  # bytes a block, on disk
         self._nothing_at: object = None  # what was asked when nothing was missing
         self._holes = Holes(env.db, spec)
@@ -140,6 +141,7 @@ class Passes:
                 flush_secs=self._env.flush_secs,
             ),
             bytes_per_block=self._arrow_density,
+            secs_per_block=self._block_secs,
             now=time.monotonic(),
             doubts=self._doubts_of(opened, heads),
         )
@@ -166,7 +168,7 @@ class Passes:
         finally:
             self._pass = None
             self.cut_short |= current.cut_short
-        self._arrow_density = machine.bytes_per_block
+        self._arrow_density, self._block_secs = machine.bytes_per_block, machine.secs_per_block
         if totals.blocks > blocks:
             self._file_density = (totals.nbytes - nbytes) / (totals.blocks - blocks)
         return await self._after(opened, replan=current.replan, committed=totals.files > files)

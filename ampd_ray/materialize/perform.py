@@ -226,7 +226,8 @@ class Pass:
             self._rows[number, done] = rows
             self._on_extracted(summary)
             if done == span:
-                self._events.put_nowait(events.TaskExtracted(number, span, summary.nbytes))
+                secs = summary.fetch_secs + summary.decode_secs
+                self._events.put_nowait(events.TaskExtracted(number, span, summary.nbytes, secs))
             else:
                 logger.info("an extractor handed back what it had", extra={"span": span, "done": done})
                 self._events.put_nowait(events.TaskHandedBack(number, span, done, summary.nbytes))

@@ -52,9 +52,10 @@ MAX_ATTEMPTS = {Handling.TRANSIENT: 5, Handling.BOUNDED: 2}
 RETRY_SECS = 1.0  # before the second attempt; doubled with each, so that five take 15 seconds
 MAX_LOSSES = 10  # of one span in a row: that so many Ray nodes are taken away from it is less likely than its fault
 FIRST_TASK_BLOCKS = 16
-LEAST_TASK_BLOCKS = 100  # unless so many are too many bytes
+LEAST_TASK_BLOCKS = 100  # unless so many are too many bytes, or take too long
 MAX_TASK_BLOCKS = 2_000
 TASK_BYTES = 16 << 20
+TASK_SECS = 10.0  # what a lost task costs, and how long extractors that join find nothing left to do
 LEAST_MEMORY_BYTES = 256 << 20  # room for tasks that turn out larger than those before them
 GROWTH = 4
 # Tasks at one extractor at a time: while the last blocks of one are waited for, those of the next are under way. At
@@ -144,12 +145,14 @@ class JobState:
         limits: Limits,
         *,
         bytes_per_block: float | None = None,
+        secs_per_block: float | None = None,
         now: float = 0.0,
         doubts: Doubts | None = None,
     ):
         self._units = iter(units)
         self._limits = limits
         self._bytes_per_block = bytes_per_block
+        self._secs_per_block = secs_per_block
         self._task_blocks = FIRST_TASK_BLOCKS
         self._most_blocks = MAX_TASK_BLOCKS  # fewer once so many were too much for an extractor
         self._open: dict[int, _Open] = {}
@@ -167,6 +170,11 @@ class JobState:
     def bytes_per_block(self) -> float | None:
         """Arrow bytes a block, measured; None before the first extract."""
         return self._bytes_per_block
+
+    @property
+    def secs_per_block(self) -> float | None:
+        """How long a task takes for a block, beside the other ones of its extractor; None before the first extract."""
+        return self._secs_per_block
 
     @property
     def finished(self) -> bool:
@@ -228,7 +236,8 @@ class JobState:
         match event:
             case PartitionOpened():
                 part.opened = True
-            case TaskExtracted(number, span, nbytes) if span in part.tasks:
+            case TaskExtracted(number, span, nbytes, secs) if span in part.tasks:
+                self._measure(span, nbytes, secs)
                 return self._extracted(number, part, span, nbytes)
             case TaskFailed(number, span, error) if span in part.tasks:
                 return self._failed(number, part, span, error)
@@ -333,7 +342,6 @@ class JobState:
         return Span(span.start, span.start + size - 1)
 
     def _extracted(self, number: int, part: _Open, span: Span, nbytes: int) -> list[Instruction]:
-        self._measure(span, nbytes)
         task = part.tasks[span]
         task.extracted, task.nbytes = True, nbytes
         self._doubts.delivered(task.provider, task.faults, len(span))
@@ -353,11 +361,13 @@ class JobState:
 
     # -- measuring and retrying -----------------------------------------------------------------------------------
 
-    def _measure(self, span: Span, nbytes: int) -> None:
-        """Follow the chain's density; a task may grow to four times the last one, so that a wrong guess stays small."""
-        measured = nbytes / len(span)
-        old = self._bytes_per_block
-        self._bytes_per_block = measured if old is None else 0.7 * old + 0.3 * measured
+    def _measure(self, span: Span, nbytes: int, secs: float) -> None:
+        """Follow the chain's density, and the time that blocks take where they come from.
+
+        A task may grow to four times the last one, so that a wrong guess stays small.
+        """
+        self._bytes_per_block = _follow(self._bytes_per_block, nbytes / len(span))
+        self._secs_per_block = _follow(self._secs_per_block, secs / len(span))
         self._task_blocks = min(self._wanted_blocks(), max(self._task_blocks, len(span)) * GROWTH)
 
     @property
@@ -365,8 +375,9 @@ class JobState:
         return min(self._task_blocks, LEAST_TASK_BLOCKS)
 
     def _wanted_blocks(self) -> int:
-        per_block = max(self._bytes_per_block or 1.0, 1.0)
-        return int(min(self._most_blocks, max(1, TASK_BYTES // per_block)))
+        fit = max(1, TASK_BYTES // max(self._bytes_per_block or 1.0, 1.0))
+        in_time = max(FIRST_TASK_BLOCKS, TASK_SECS / (self._secs_per_block or 1e-9))
+        return int(min(self._most_blocks, fit, in_time))
 
     def _failed(self, number: int, part: _Open, span: Span, error: AmpdError) -> list[Instruction]:
         """Wrong data are asked of the next provider, and so is what it cannot deliver; all else is asked again."""
@@ -480,3 +491,7 @@ class JobState:
             spans = sorted([*part.queue, *part.tasks])
             assert all(a.end < b.start for a, b in pairwise(spans)), "a block is on two ways"
             assert all(part.unit.span.start <= s.start and s.end <= part.unit.span.end for s in spans)
+
+
+def _follow(old: float | None, measured: float) -> float:
+    return measured if old is None else 0.7 * old + 0.3 * measured

@@ -110,6 +110,32 @@ def test_tasks_grow_with_small_blocks_and_shrink_with_large_ones() -> None:
     assert len(small.span) == 1
 
 
+def test_tasks_take_some_seconds_however_far_away_the_provider_is() -> None:
+    machine = JobState([unit(0, 100_000)], Limits(max_tasks=1))
+    machine.start()
+    opened(machine)
+    sizes = []
+    span = Span(0, 15)
+    for secs_per_block in (0.1, 0.1, 0.1, 5.0, 5.0):
+        machine.on(events.TaskExtracted(0, span, len(span), secs_per_block * len(span)))
+        (task,) = only(events.Extract, machine.on(events.TaskAppended(0, (span,))))
+        span = task.span
+        sizes.append(len(span))
+    assert sizes == [64, 100, 100, state.FIRST_TASK_BLOCKS, state.FIRST_TASK_BLOCKS]
+
+
+def test_the_next_pass_knows_how_long_blocks_take() -> None:
+    first = JobState([unit(0, 15)], Limits(max_tasks=1))
+    assert first.secs_per_block is None
+    first.start()
+    opened(first)
+    first.on(events.TaskExtracted(0, Span(0, 15), 16, 3.2))
+    assert first.secs_per_block == pytest.approx(0.2)
+    later = JobState([unit(0, 9_999)], Limits(max_tasks=4), bytes_per_block=1.0, secs_per_block=first.secs_per_block)
+    later.start()
+    assert [len(task.span) for task in only(events.Extract, opened(later))] == [50] * 4
+
+
 def test_the_byte_budget_holds_back_later_spans_but_never_the_lowest() -> None:
     machine = JobState([unit(0, 99_999)], Limits(max_tasks=8, memory_bytes=100), bytes_per_block=10.0)
     machine.start()

@@ -23,7 +23,7 @@ from tests.chaos.watcher import Watcher
 from tests.chaos.world import CALM, VICTIM, Late, World
 from tests.fakes.site import add_provider
 
-BLOCKS = 400  # of the job of each step
+BLOCKS = 280  # of the job of each step, which takes less than the time between two
 LATENCY_SECS = 0.1
 AT_A_TIME = 4  # requests of an extractor: twenty blocks a second
 NOTICE_SECS = 8.0
@@ -31,7 +31,7 @@ STAGE_SECS = 40.0
 UP_SECS = 120.0
 RECOVERY_SECS = 40.0  # for processes that start while others do, on a machine of two cores
 HALT_SECS = 120
-TASK_BLOCKS = 64  # of the tasks that these jobs are made of, after the first ones of 16
+TASK_BLOCKS = 50  # of the tasks that these jobs are made of, after the first ones of 16: ten seconds each
 
 
 @dataclass
