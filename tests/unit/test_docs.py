@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from ray.dashboard.modules.job.cli import submit
-from ray.scripts.scripts import start
+from ray.scripts.scripts import get_auth_token, start
 
 from ampd_ray.config import load_settings
 from ampd_ray.datasets.evm.schemas import B20, B32, BINARY, BOOL, DECIMAL, I32, SCHEMAS, TEXT, TIMESTAMP, U32, U64
@@ -20,7 +20,7 @@ from tests.docs.reference import GENERATED
 from tests.fakes.command_line import parse, parse_script
 from tests.fakes.places import REPO
 
-NO_RUN_BLOCKS = 25  # what needs a cluster, systemd, or somebody else's node
+NO_RUN_BLOCKS = 26  # what needs a cluster, systemd, or somebody else's node
 TYPES = {
     U64: "uint64", U32: "uint32", I32: "int32", B32: "32 bytes", B20: "20 bytes", BINARY: "bytes", TEXT: "text",
     DECIMAL: "decimal(38)", BOOL: "bool", TIMESTAMP: "timestamp",
@@ -78,6 +78,8 @@ def test_every_command_is_understood(page: str, line: str) -> None:
             understood_on_the_head(shlex.split(command))
         case ["ray", "start", *options]:
             json.loads(start.make_context("ray start", options).params["resources"])
+        case ["ray", "get-auth-token", *options, ">", "/dev/null"]:
+            get_auth_token.make_context("ray get-auth-token", options)
         case ["ray", "job", "submit", *options]:
             told = submit.make_context("ray job submit", options).params
             json.loads(told["runtime_env_json"] or "{}")
