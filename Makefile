@@ -141,8 +141,8 @@ bench-autoscale: $(STAMP)  ## Long, as root: a cluster that grows by our demand 
 	@$(BIN)/python -m tests.benchmarks.autoscale --most $${NODES:-4} --blocks 1200 --per-minute 600 --latency-ms 100
 
 .PHONY: bench-cluster
-bench-cluster: $(STAMP)  ## Long: one job over four raylets, with 1, 2 and 4 extractors, beside the ideal (BLOCKS=12000)
-	@$(BIN)/python -m tests.benchmarks.cluster --blocks $${BLOCKS:-12000}
+bench-cluster: $(STAMP)  ## Long: one job over four raylets, with 1, 2 and 4 extractors, beside the ideal (BLOCKS=6000)
+	@$(BIN)/python -m tests.benchmarks.cluster --blocks $${BLOCKS:-6000}
 
 .PHONY: bench-plan
 bench-plan: $(STAMP)  ## How good a plan is: what ampd backfill --plan says, against what the same takes then

@@ -61,6 +61,9 @@ GROWTH = 4
 # Tasks at one extractor at a time: while the last blocks of one are waited for, those of the next are under way. At
 # 200 ms those are more blocks than two tasks have.
 TASKS_PER_EXTRACTOR = 4
+# So many times as many, as long as their rows are few, with those that are done and wait for an earlier one: one that
+# is slow, or was lost, is no reason for all others to wait.
+AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -196,10 +199,10 @@ class JobState:
         if self._paused:
             return "lease"
         tasks = [task for part in self._open.values() for task in part.tasks.values()]
-        waiting = sum(task.extracted for task in tasks)
         if not tasks:
             return "idle"
-        return "writer" if waiting * 2 > len(tasks) else "rpc"
+        extracting = sum(not task.extracted for task in tasks)
+        return "writer" if extracting * 2 < min(len(tasks), self._limits.max_tasks) else "rpc"
 
     @property
     def wanted_tasks(self) -> int:
@@ -314,6 +317,8 @@ class JobState:
         tasks = [task for part in self._open.values() for task in part.tasks.values()]
         extracting = sum(not task.extracted for task in tasks)
         held = sum(task.nbytes for task in tasks)
+        most = self._limits.max_tasks
+        ahead = len(tasks) < most * AHEAD and held < most * TASK_BYTES
         ready = [
             (len(part.tasks), number)
             for number, part in self._open.items()
@@ -322,8 +327,8 @@ class JobState:
         for _, number in sorted(ready):
             part = self._open[number]
             urgent = not part.tasks or part.queue[0] < min(part.tasks)
-            room = len(tasks) < self._limits.max_tasks and held < self._limits.room
-            if room or (urgent and extracting < self._limits.max_tasks + len(self._open)):
+            room = held < self._limits.room and (len(tasks) < most or (extracting < most and ahead))
+            if room or (urgent and extracting < most + len(self._open)):
                 return number
         return None
 

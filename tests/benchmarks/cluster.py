@@ -1,8 +1,9 @@
 """``make bench-cluster``: one job over four raylets, with more and more extractors, beside what would be ideal.
 
 The provider is far away and the blocks are small, so that one machine has CPU enough for all of them: what is measured
-is whether a job keeps every extractor of a cluster fed, and its writer keeps up. Ideal is as many times the blocks a
-second of one extractor. The last line is JSON.
+is whether a job keeps every extractor of a cluster fed, and its writer keeps up. A job has as many blocks for each
+extractor, however many there are, so that all take as long. Ideal is as many times the blocks a second of one
+extractor. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def run(number: int, given: argparse.Namespace, url: str, cluster: Raylets, root
     """Blocks a second of one job with so many extractors, all of which are there."""
     with site(root / str(number), url, number) as made, joined(made, cluster) as worker, made.client() as client:
         blocks_per_s = []
-        for name, blocks in (("warm", WARM_BLOCKS), ("far", given.blocks)):
+        for name, blocks in (("warm", WARM_BLOCKS), ("far", number * given.blocks)):
             descriptor = register(client, name, NETWORK, start_block=WARM_BLOCKS * (name == "far"))
             last = WARM_BLOCKS * (name == "far") + blocks - 1
             began = time.monotonic()
@@ -80,7 +81,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     options = ["--latency-ms", str(given.latency_ms)]
     with (
         tempfile.TemporaryDirectory(prefix="ampd-") as root,
-        load_server(given.mix, WARM_BLOCKS + given.blocks, options) as url,
+        load_server(given.mix, WARM_BLOCKS + max(given.extractors) * given.blocks, options) as url,
         raylets(Path(root)) as cluster,
     ):
         for _ in range(RAYLETS):
@@ -101,7 +102,7 @@ def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--extractors", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--blocks", type=int, default=12_000)
+    parser.add_argument("--blocks", type=int, default=6_000, help="for each extractor")
     parser.add_argument("--latency-ms", type=float, default=1000.0)
     parser.add_argument("--mix", default="tiny")
     given = parser.parse_args()

@@ -89,25 +89,41 @@ def test_tasks_are_handed_out_in_ascending_order_up_to_the_limit() -> None:
     assert len(spans) == 3
 
 
-def test_extracted_rows_go_to_the_writer_and_appending_frees_the_credit() -> None:
-    machine = JobState([unit(0, 999)], Limits(max_tasks=1))
+def after(machine: JobState, span: Span, nbytes: int, secs: float = 0.0) -> events.Extract:
+    """The task that is handed out once the only one is done, or its rows are appended."""
+    instructions = machine.on(events.TaskExtracted(0, span, nbytes, secs))
+    assert instructions[0] == events.Append(0, span)
+    (task,) = only(events.Extract, [*instructions, *machine.on(events.TaskAppended(0, (span,)))])
+    return task
+
+
+def test_an_extractor_that_is_done_goes_on_while_its_rows_wait_for_a_slow_one() -> None:
+    machine = JobState([unit(0, 99_999)], Limits(max_tasks=2))
     machine.start()
-    opened(machine)
-    assert machine.on(events.TaskExtracted(0, Span(0, 15), 1000)) == [events.Append(0, Span(0, 15))]
-    (extract,) = only(events.Extract, machine.on(events.TaskAppended(0, (Span(0, 15),))))
-    assert extract.span.start == 16
+    slow, task = only(events.Extract, opened(machine))
+    waiting = 0
+    while tasks := only(events.Extract, machine.on(events.TaskExtracted(0, task.span, 1000))):
+        (task,) = tasks
+        waiting += 1
+    assert waiting + 2 == 2 * state.AHEAD, "those done, the last one, and the slow one"
+    assert only(events.Extract, machine.on(events.TaskExtracted(0, slow.span, 1000))) == []
+    assert len(only(events.Extract, machine.on(events.TaskAppended(0, (slow.span, Span(16, 31)))))) == 2
+
+
+def test_rows_that_are_many_are_waited_for() -> None:
+    machine = JobState([unit(0, 99_999)], Limits(max_tasks=2))
+    machine.start()
+    _, large = only(events.Extract, opened(machine))
+    assert machine.on(events.TaskExtracted(0, large.span, 2 * state.TASK_BYTES)) == [events.Append(0, large.span)]
 
 
 def test_tasks_grow_with_small_blocks_and_shrink_with_large_ones() -> None:
     machine = JobState([unit(0, 100_000)], Limits(max_tasks=1))
     machine.start()
     opened(machine)
-    machine.on(events.TaskExtracted(0, Span(0, 15), 16 * 100))
-    (grown,) = only(events.Extract, machine.on(events.TaskAppended(0, (Span(0, 15),))))
+    grown = after(machine, Span(0, 15), 16 * 100)
     assert len(grown.span) == 64
-    machine.on(events.TaskExtracted(0, grown.span, len(grown.span) * (64 << 20)))
-    (small,) = only(events.Extract, machine.on(events.TaskAppended(0, (grown.span,))))
-    assert len(small.span) == 1
+    assert len(after(machine, grown.span, len(grown.span) * (64 << 20)).span) == 1
 
 
 def test_tasks_take_some_seconds_however_far_away_the_provider_is() -> None:
@@ -117,9 +133,7 @@ def test_tasks_take_some_seconds_however_far_away_the_provider_is() -> None:
     sizes = []
     span = Span(0, 15)
     for secs_per_block in (0.1, 0.1, 0.1, 5.0, 5.0):
-        machine.on(events.TaskExtracted(0, span, len(span), secs_per_block * len(span)))
-        (task,) = only(events.Extract, machine.on(events.TaskAppended(0, (span,))))
-        span = task.span
+        span = after(machine, span, len(span), secs_per_block * len(span)).span
         sizes.append(len(span))
     assert sizes == [64, 100, 100, state.FIRST_TASK_BLOCKS, state.FIRST_TASK_BLOCKS]
 
@@ -204,9 +218,7 @@ def test_after_one_ran_out_of_memory_the_tasks_stay_smaller() -> None:
     first, second = Span(0, 7), Span(8, 15)
     machine.on(events.TaskLost(0, Span(0, 15), out_of_memory=True))
     for span in (first, second, Span(16, 23)):
-        machine.on(events.TaskExtracted(0, span, 1))
-        (following,) = only(events.Extract, machine.on(events.TaskAppended(0, (span,))))
-        assert len(following.span) == 8
+        assert len(after(machine, span, 1).span) == 8
     machine.validate()
 
 

@@ -254,7 +254,7 @@ async def test_a_job_without_an_end_has_no_total(rows: Rows) -> None:
 
 async def test_what_limits_is_shown(rows: Rows) -> None:
     meter = Meter(SPEC)
-    machine = JobState([Unit(Span(0, 99), ("blocks",))], Limits(max_tasks=1))
+    machine = JobState([Unit(Span(0, 15), ("blocks",))], Limits(max_tasks=1))
     machine.start()
     (task,) = [each for each in machine.on(PartitionOpened(0)) if isinstance(each, Extract)]
     meter.follow(machine)
