@@ -93,6 +93,7 @@ def after(machine: JobState, span: Span, nbytes: int, secs: float = 0.0) -> even
     """The task that is handed out once the only one is done, or its rows are appended."""
     instructions = machine.on(events.TaskExtracted(0, span, nbytes, secs))
     assert instructions[0] == events.Append(0, span)
+    task: events.Extract
     (task,) = only(events.Extract, [*instructions, *machine.on(events.TaskAppended(0, (span,)))])
     return task
 

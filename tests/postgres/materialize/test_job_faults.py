@@ -41,17 +41,17 @@ async def test_what_lost_extractors_had_is_extracted_again(bench: Bench) -> None
 async def test_a_writer_that_leaves_commits_what_it_has_and_the_rest_is_planned_again(
     bench: Bench, at_once: bool
 ) -> None:
-    run = await bench.job(end_block="130")
+    run = await bench.job(end_block="199")
 
-    async def leave(extract: Extract) -> None:
+    async def leave(_: Extract) -> None:
         first = run.writers.handles[0]
-        if extract.span.start >= 32 and not first.leaving.is_set():
+        if not first.leaving.is_set():
             first.leave = Leave(0.0, 0.0, commit=0.0, gone=60.0) if at_once else first.leave
             first.leaving.set()
             await asyncio.sleep(0.05 if at_once else 0.0)
 
     async def leave_some_for_later(span: Span) -> None:
-        if span.start >= 64:
+        if span.start > 0:
             await until(run.writers.handles[0].leaving.is_set)
 
     run.extractors.before_extract = leave_some_for_later
@@ -60,8 +60,8 @@ async def test_a_writer_that_leaves_commits_what_it_has_and_the_rest_is_planned_
     assert len(run.writers.partitions) == 2
     assert [each.locations[0].epoch for each in run.writers.partitions] == [1, 1]  # nothing was lost
     if not at_once:
-        assert sum(map(len, run.extractors.spans)) == 131  # each block once
-    await bench.assert_exactly_once(0, 130)
+        assert sum(map(len, run.extractors.spans)) == 200  # each block once
+    await bench.assert_exactly_once(0, 199)
 
 
 async def test_what_a_lost_writer_had_is_planned_again_under_a_new_epoch(bench: Bench) -> None:
