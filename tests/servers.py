@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+import psutil
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -32,7 +33,7 @@ OWNER, WORKER, READER = "postgres", "amp_worker", "amp_reader"
 GRANTS = {WORKER: Access.WORKER, READER: Access.READER}
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 MEMORY = Path("/dev/shm")
-ROOM_BYTES = 4 << 30  # servers of a few hundred MB each, and the object stores of Ray
+ROOM_BYTES = 8 << 30  # for four at a time: servers of a few hundred MB each, and the object stores of Ray
 TEMPLATE = "migrated"
 _numbers = itertools.count(1)
 
@@ -100,7 +101,8 @@ def data_root() -> Path:
     Each database is some 300 files. Where they come and go by the thousand, a disk's file system takes longer and
     longer to find them a place.
     """
-    roomy = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM_BYTES
+    writable = MEMORY.is_dir() and os.access(MEMORY, os.W_OK)
+    roomy = writable and min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available) > ROOM_BYTES
     return Path(tempfile.mkdtemp(prefix="ampd-test-", dir=MEMORY if roomy else None))
 
 

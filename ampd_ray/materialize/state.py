@@ -10,6 +10,7 @@ States of a task: *extracting* (an extractor has it), *extracted* (its tables wa
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -52,7 +53,7 @@ MAX_ATTEMPTS = {Handling.TRANSIENT: 5, Handling.BOUNDED: 2}
 RETRY_SECS = 1.0  # before the second attempt; doubled with each, so that five take 15 seconds
 MAX_LOSSES = 10  # of one span in a row: that so many Ray nodes are taken away from it is less likely than its fault
 FIRST_TASK_BLOCKS = 16
-LEAST_TASK_BLOCKS = 100  # unless so many are too many bytes, or take too long
+LEAST_TASK_BLOCKS = 100  # unless so many are too many bytes; also the least for which a batch of requests is filled
 MAX_TASK_BLOCKS = 2_000
 TASK_BYTES = 16 << 20
 TASK_SECS = 10.0  # what a lost task costs, and how long extractors that join find nothing left to do
@@ -124,6 +125,13 @@ class _Open:
     leaves: bool = False
     urgent: bool = False
     ending: bool = False
+
+    @property
+    def waits_for_its_writer(self) -> int:
+        """How many tasks are done, with all that is before them."""
+        lowest = self.queue[0].start if self.queue else math.inf
+        missing = min((span.start for span, task in self.tasks.items() if not task.extracted), default=lowest)
+        return sum(task.extracted and span.start < min(missing, lowest) for span, task in self.tasks.items())
 
     @property
     def lacks_a_span(self) -> bool:
@@ -202,7 +210,7 @@ class JobState:
         if not tasks:
             return "idle"
         extracting = sum(not task.extracted for task in tasks)
-        return "writer" if extracting * 2 < min(len(tasks), self._limits.max_tasks) else "rpc"
+        return "writer" if sum(part.waits_for_its_writer for part in self._open.values()) > extracting else "rpc"
 
     @property
     def wanted_tasks(self) -> int:
@@ -381,7 +389,7 @@ class JobState:
 
     def _wanted_blocks(self) -> int:
         fit = max(1, TASK_BYTES // max(self._bytes_per_block or 1.0, 1.0))
-        in_time = max(FIRST_TASK_BLOCKS, TASK_SECS / (self._secs_per_block or 1e-9))
+        in_time = max(LEAST_TASK_BLOCKS, TASK_SECS / (self._secs_per_block or 1e-9))
         return int(min(self._most_blocks, fit, in_time))
 
     def _failed(self, number: int, part: _Open, span: Span, error: AmpdError) -> list[Instruction]:

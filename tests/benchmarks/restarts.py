@@ -91,7 +91,8 @@ async def measure(times: int, *, pooled: bool = False) -> dict[str, Any]:
     """
     record = Record()
     with ExitStack() as stack:
-        server = stack.enter_context(own_postgres())
+        disk = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ampd-")))
+        server = stack.enter_context(own_postgres(disk / "metadb"))
         url = stack.enter_context(pgbouncer(server.url, server_login_retry=1)) if pooled else server.url
         root = stack.enter_context(tempfile.TemporaryDirectory())
         chain = stack.enter_context(devnet(10, block_time=BLOCK_SECS))

@@ -38,9 +38,11 @@ def whole(span: Span) -> Span:
 
 @dataclass
 class World:
-    """What a pass works with, and what came of it. Each block takes ``block_bytes``."""
+    """What a pass works with, and what came of it. Each block takes ``block_bytes``, and is said to take so long."""
 
     block_bytes: int = 1000
+    fetch_secs: float = 0.0
+    decode_secs: float = 0.0
     tasks: int = 4
     doubts: Doubts = field(default_factory=Doubts)
     on_extract: Hook = nothing
@@ -83,7 +85,9 @@ class World:
         if done is None:
             raise HandedBack("nothing is done")
         self.extracted.append(done)
-        return ExtractSummary(done, {"blocks": len(done)}, len(done) * self.block_bytes, 1, 0, 0, 0.0, 0.0), done
+        count = len(done)
+        secs = self.fetch_secs * count, self.decode_secs * count
+        return ExtractSummary(done, {"blocks": count}, count * self.block_bytes, 1, 0, 0, *secs), done
 
     def _hold(self, nbytes: int) -> None:
         self.held += nbytes

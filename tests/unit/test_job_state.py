@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -111,6 +112,17 @@ def test_an_extractor_that_is_done_goes_on_while_its_rows_wait_for_a_slow_one() 
     assert len(only(events.Extract, machine.on(events.TaskAppended(0, (slow.span, Span(16, 31)))))) == 2
 
 
+def test_what_is_slow_is_the_provider_while_rows_wait_for_a_task_and_the_writer_while_they_wait_for_none() -> None:
+    machine = JobState([unit(0, 99_999)], Limits(max_tasks=2))
+    machine.start()
+    slow, task = only(events.Extract, opened(machine))
+    while tasks := only(events.Extract, machine.on(events.TaskExtracted(0, task.span, 1000))):
+        (task,) = tasks
+    assert machine.starved == "rpc"
+    machine.on(events.TaskExtracted(0, slow.span, 1000))
+    assert machine.starved == "writer"
+
+
 def test_rows_that_are_many_are_waited_for() -> None:
     machine = JobState([unit(0, 99_999)], Limits(max_tasks=2))
     machine.start()
@@ -133,10 +145,10 @@ def test_tasks_take_some_seconds_however_far_away_the_provider_is() -> None:
     opened(machine)
     sizes = []
     span = Span(0, 15)
-    for secs_per_block in (0.1, 0.1, 0.1, 5.0, 5.0):
+    for secs_per_block in (0.05, 0.05, 0.05, 5.0, 5.0):
         span = after(machine, span, len(span), secs_per_block * len(span)).span
         sizes.append(len(span))
-    assert sizes == [64, 100, 100, state.FIRST_TASK_BLOCKS, state.FIRST_TASK_BLOCKS]
+    assert sizes == [64, 200, 200, state.LEAST_TASK_BLOCKS, state.LEAST_TASK_BLOCKS]
 
 
 def test_the_next_pass_knows_how_long_blocks_take() -> None:
@@ -144,11 +156,11 @@ def test_the_next_pass_knows_how_long_blocks_take() -> None:
     assert first.secs_per_block is None
     first.start()
     opened(first)
-    first.on(events.TaskExtracted(0, Span(0, 15), 16, 3.2))
-    assert first.secs_per_block == pytest.approx(0.2)
+    first.on(events.TaskExtracted(0, Span(0, 15), 16, 0.8))
+    assert first.secs_per_block == pytest.approx(0.05)
     later = JobState([unit(0, 9_999)], Limits(max_tasks=4), bytes_per_block=1.0, secs_per_block=first.secs_per_block)
     later.start()
-    assert [len(task.span) for task in only(events.Extract, opened(later))] == [50] * 4
+    assert [len(task.span) for task in only(events.Extract, opened(later))] == [200] * 4
 
 
 def test_the_byte_budget_holds_back_later_spans_but_never_the_lowest() -> None:
@@ -333,6 +345,7 @@ class World:
         self.pending: list[events.Event] = []
         self.open: dict[int, Unit] = {}
         self.appended: dict[int, set[int]] = {}
+        self.early: dict[int, dict[int, Span]] = {}
         self.given_up: set[int] = set()
         self.finished = False
 
@@ -342,14 +355,13 @@ class World:
                 case events.OpenPartition(number, unit):
                     self.open[number] = unit
                     self.appended[number] = set()
+                    self.early[number] = {}
                     self.pending.append(events.PartitionOpened(number))
                 case events.Extract(number, span):
                     self.pending.append(self.extracted(number, span))
                 case events.Append(number, span):
-                    blocks = set(range(span.start, span.end + 1))
-                    assert not blocks & self.appended[number], "a block was appended twice"
-                    self.appended[number] |= blocks
-                    self.pending.append(events.TaskAppended(number, (span,)))
+                    self.early[number][span.start] = span
+                    self.pending.append(events.TaskAppended(number, tuple(self.joined_up(number))))
                     if len(self.appended[number]) == len(self.open[number].span):
                         self.pending.append(events.PartitionFinished(number))
                 case events.Abandon(number):
@@ -357,13 +369,23 @@ class World:
                 case events.Finish():
                     self.finished = True
 
+    def joined_up(self, number: int) -> Iterator[Span]:
+        """What a writer appends now: what comes early waits for what is before it."""
+        done, early = self.appended[number], self.early[number]
+        while (span := early.pop(self.open[number].span.start + len(done), None)) is not None:
+            blocks = set(range(span.start, span.end + 1))
+            assert not blocks & done, "a block was appended twice"
+            done |= blocks
+            yield span
+
     def extracted(self, number: int, span: Span) -> events.Event:
         chance = self.rng.random()
         if chance < 0.1:
             return events.TaskLost(number, span, out_of_memory=self.rng.random() < 0.5)
         if chance < 0.12:
             return events.WriterLost(number)
-        return events.TaskExtracted(number, span, len(span) * self.rng.randint(1, 1 << 20))
+        secs = len(span) * self.rng.choice((0.0, 1e-9, 0.01, 1.0, 1e5))
+        return events.TaskExtracted(number, span, len(span) * self.rng.randint(1, 1 << 20), secs)
 
     def run(self) -> None:
         self.carry_out(self.machine.start())

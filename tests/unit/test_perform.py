@@ -78,6 +78,12 @@ async def test_the_rows_on_their_way_stay_within_the_budget(partitions: int) -> 
     assert merge(world.appended) == [Span(0, 2999)]
 
 
+async def test_how_long_blocks_take_decides_how_many_a_task_has() -> None:
+    world = World(tasks=1, fetch_secs=0.03, decode_secs=0.02)
+    assert await world.pass_over(WHOLE).run() is None
+    assert [len(span) for span in sorted(world.extracted)][:4] == [16, 64, 200, 200]
+
+
 async def test_before_anything_is_measured_the_tasks_are_few_and_small() -> None:
     world = World(tasks=4, block_bytes=1 << 20)
     assert await world.pass_over(WHOLE, memory_bytes=8 << 20).run() is None

@@ -31,7 +31,7 @@ STAGE_SECS = 40.0
 UP_SECS = 120.0
 RECOVERY_SECS = 40.0  # for processes that start while others do, on a machine of two cores
 HALT_SECS = 120
-TASK_BLOCKS = 50  # of the tasks that these jobs are made of, after the first ones of 16: ten seconds each
+TASK_BLOCKS = 64  # of the tasks that these jobs are made of, after the first ones of 16
 
 
 @dataclass

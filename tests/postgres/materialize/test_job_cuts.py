@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
 from ampd_ray.chain.ranges import Span
 from ampd_ray.datasets.manifest import TABLES
+from ampd_ray.materialize import passes
+from ampd_ray.materialize.state import JobState
 from ampd_ray.materialize.types import JobOutcome, Outcome, WriterOptions
 from ampd_ray.providers.evm_rpc import EvmRpcSource
 from tests.fakes.bench import Bench, until
@@ -39,6 +42,24 @@ async def test_a_file_holds_no_more_blocks_than_it_may(bench: Bench) -> None:
     assert await (await bench.job(end_block="99"))() == DONE
     assert await bench.spans() == [(0, 24), (25, 49), (50, 74), (75, 99)]
     await bench.assert_exactly_once(0, 99)
+
+
+async def test_each_pass_knows_what_the_one_before_it_has_measured(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: list[tuple[float | None, float | None]] = []
+
+    class Told(JobState):
+        def __init__(self, *args: Any, **told: Any) -> None:
+            known.append((told["bytes_per_block"], told["secs_per_block"]))
+            super().__init__(*args, **told)
+
+    monkeypatch.setattr(passes, "JobState", Told)
+    bench.settings["unit_blocks"] = 50
+    assert await (await bench.job(end_block="120"))() == DONE
+    (first, second) = known
+    assert first == (None, None)
+    assert all(second)
 
 
 async def test_an_open_file_is_committed_by_age_though_no_block_arrives(bench: Bench) -> None:
