@@ -7,8 +7,8 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,15 +136,25 @@ class Losses:
             node = here.node_of(job)
             self._arm(step, node)
         if step.stage is not None:
-            if step.stage.startswith("takeover"):
-                _ray(here.node_of(job)).vanish()
-            node = here.until(lambda: self._halted(step.stage), STAGE_SECS, f"somebody at {step.stage}")
+            with self._away(here.node_of(job)) if step.stage.startswith("takeover") else nullcontext():
+                node = here.until(lambda: self._halted(step.stage), STAGE_SECS, f"somebody at {step.stage}")
             told.fired[step.stage] = 1
         if step.loss.noticed:
             _ray(node).give_notice(NOTICE_SECS)
             self._wait(NOTICE_SECS)
         _ray(node).vanish()
         self._disarm()
+
+    @contextmanager
+    def _away(self, node: Node) -> Iterator[None]:
+        """It vanishes, and comes back only afterwards: within seconds it would go on with its jobs itself."""
+        gone = _ray(node)
+        gone.vanish()
+        gone.held = True
+        try:
+            yield
+        finally:
+            gone.held = False
 
     def _halted(self, stage: str | None) -> OnRaylet | None:
         """Whose process is held at the stage."""
