@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ampd_ray import failpoints
+from ampd_ray.chain.ranges import Span
 from ampd_ray.materialize import patience
 from ampd_ray.materialize.types import JobOutcome, Outcome, WriterOptions
 from ampd_ray.metadb import connection, files, jobs, session
@@ -219,11 +220,19 @@ class Hold:
         self.let_go = asyncio.Event()
 
     def prepare(self, run: Run) -> None:
+        def committed() -> bool:
+            return any(report.committed for report in run.writers.reports)
+
         async def hold(_: Any) -> None:
-            if any(report.committed for report in run.writers.reports):
+            if committed():
                 self.reached.set()
                 await self.let_go.wait()
 
+        async def leave_some_for_later(span: Span) -> None:
+            if span.start >= 100:
+                await until(committed)
+
+        run.extractors.before_extract = leave_some_for_later
         run.writers.before_append = hold
 
 
