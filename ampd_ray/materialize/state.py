@@ -129,9 +129,11 @@ class _Open:
     @property
     def waits_for_its_writer(self) -> int:
         """How many tasks are done, with all that is before them."""
-        lowest = self.queue[0].start if self.queue else math.inf
-        missing = min((span.start for span, task in self.tasks.items() if not task.extracted), default=lowest)
-        return sum(task.extracted and span.start < min(missing, lowest) for span, task in self.tasks.items())
+        missing = [span.start for span, task in self.tasks.items() if not task.extracted]
+        if self.queue:
+            missing.append(self.queue[0].start)
+        lowest = min(missing, default=math.inf)
+        return sum(span.start < lowest for span in self.tasks)
 
     @property
     def lacks_a_span(self) -> bool:

@@ -91,14 +91,13 @@ async def measure(times: int, *, pooled: bool = False) -> dict[str, Any]:
     """
     record = Record()
     with ExitStack() as stack:
-        disk = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ampd-")))
-        server = stack.enter_context(own_postgres(disk / "metadb"))
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ampd-")))
+        server = stack.enter_context(own_postgres(root / "metadb"))  # on the disk, as its restarts are measured
         url = stack.enter_context(pgbouncer(server.url, server_login_retry=1)) if pooled else server.url
-        root = stack.enter_context(tempfile.TemporaryDirectory())
         chain = stack.enter_context(devnet(10, block_time=BLOCK_SECS))
         db = Database(url, application_name="ampd-ray/bench")
         await db.open()
-        bench = Bench(db, Path(root), chain)
+        bench = Bench(db, root, chain)
         await bench.job()
         async with works(bench, url, NODE) as node:
             for number in range(times):
