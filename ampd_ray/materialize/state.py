@@ -250,8 +250,7 @@ class JobState:
             case PartitionOpened():
                 part.opened = True
             case TaskExtracted(number, span, nbytes, secs) if span in part.tasks:
-                self._measure(span, nbytes, secs)
-                return self._extracted(number, part, span, nbytes)
+                return self._extracted(number, part, span, nbytes, secs)
             case TaskFailed(number, span, error) if span in part.tasks:
                 return self._failed(number, part, span, error)
             case TaskLost(number, span, out_of_memory) if span in part.tasks:
@@ -356,7 +355,10 @@ class JobState:
         part.queue.appendleft(Span(span.start + size, span.end))
         return Span(span.start, span.start + size - 1)
 
-    def _extracted(self, number: int, part: _Open, span: Span, nbytes: int) -> list[Instruction]:
+    def _extracted(
+        self, number: int, part: _Open, span: Span, nbytes: int, secs: float | None = None
+    ) -> list[Instruction]:
+        self._measure(span, nbytes, secs)
         task = part.tasks[span]
         task.extracted, task.nbytes = True, nbytes
         self._doubts.delivered(task.provider, task.faults, len(span))
@@ -376,13 +378,14 @@ class JobState:
 
     # -- measuring and retrying -----------------------------------------------------------------------------------
 
-    def _measure(self, span: Span, nbytes: int, secs: float) -> None:
-        """Follow the chain's density, and the time that blocks take where they come from.
+    def _measure(self, span: Span, nbytes: int, secs: float | None) -> None:
+        """Follow the chain's density, and the time that blocks take where they come from, unless they were cut short.
 
         A task may grow to four times the last one, so that a wrong guess stays small.
         """
         self._bytes_per_block = _follow(self._bytes_per_block, nbytes / len(span))
-        self._secs_per_block = _follow(self._secs_per_block, secs / len(span))
+        if secs is not None:
+            self._secs_per_block = _follow(self._secs_per_block, secs / len(span))
         self._task_blocks = min(self._wanted_blocks(), max(self._task_blocks, len(span)) * GROWTH)
 
     @property

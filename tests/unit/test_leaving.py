@@ -168,6 +168,7 @@ def test_the_rest_of_a_task_that_is_handed_back_is_extracted_before_later_ones()
     rest = events.Extract(0, Span(10, 15))
     assert machine.on(events.TaskHandedBack(0, Span(0, 15), Span(0, 9), 1000)) == [events.Append(0, Span(0, 9)), rest]
     assert machine.on(events.TaskAppended(0, (Span(0, 9),))) == []
+    assert (machine.bytes_per_block, machine.secs_per_block) == (100.0, None)
     machine.validate()
 
 
